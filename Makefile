@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+# sluice: `make help` lists the targets.
+
+SANITIZE ?= 0
+BUILD    ?= $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+CC       ?= gcc
+CLANG    ?= clang
+BPFTOOL  ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+V        ?= 0
+msg       = @$(if $(filter 0,$(V)),printf '  %-8s %s\n' "$(1)" "$(patsubst $(CURDIR)/%,%,$(2))";)
+
+WARNINGS  = -Wall -Wextra -Wshadow -Werror -Wstrict-prototypes -Wmissing-prototypes
+LIBRARIES = libbpf libelf zlib yaml-0.1 libcares libmicrohttpd libcap-ng libseccomp json-c
+CFLAGS   ?= -O2 -g
+ALL_CFLAGS = -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -Iinclude -Iuser -I$(BUILD) -fno-strict-aliasing -fstack-protector-strong \
+	     $(CFLAGS) $(SANITIZERS) $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
+LDLIBS     = $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lpthread
+SANITIZERS = $(if $(filter 1,$(SANITIZE)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+comma      = ,
+
+BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Wshadow -Werror -Iinclude -Ibpf \
+	     -I/usr/include/$(shell gcc -dumpmachine 2>/dev/null)
+
+SOURCES := $(shell find user -name '*.c' | sort)
+OBJECTS  = $(SOURCES:%.c=$(BUILD)/%.o)
+LIBRARY_OBJECTS = $(filter-out $(BUILD)/user/main.o,$(OBJECTS))
+BPF_SOURCES := $(sort $(wildcard bpf/*.bpf.c))
+SKELETONS = $(BUILD)/sluice.skel.h
+UNIT_SOURCES := $(wildcard tests/unit/*.c)
+UNIT_OBJECTS  = $(UNIT_SOURCES:%.c=$(BUILD)/%.o)
+TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
+
+.DELETE_ON_ERROR:
+.PHONY: all help deps test demo bench unit e2e sanitize analyze conformance install clean
+.DEFAULT_GOAL := all
+
+all: $(BUILD)/sluice ## build build/sluice
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what a bare Debian 12 needs (as root)
+	@tools/install-deps
+
+# One unit of all programs, because they share maps (bpf/maps.h).
+$(BUILD)/sluice.bpf.o: $(BPF_SOURCES)
+	@mkdir -p $(@D)
+	$(call msg,BPF,$@)
+	printf '#include "%s"\n' $(notdir $(BPF_SOURCES)) | \
+		$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -x c - -c -o $@
+	llvm-strip -g $@
+
+$(BUILD)/sluice.skel.h: $(BUILD)/sluice.bpf.o
+	$(call msg,SKEL,$@)
+	$(BPFTOOL) gen skeleton $< name sluice_bpf > $@
+
+$(BUILD)/%.o: %.c | $(SKELETONS)
+	@mkdir -p $(@D)
+	$(call msg,CC,$@)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/sluice: $(OBJECTS)
+	$(call msg,LINK,$@)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(BUILD)/unit-tests: $(UNIT_OBJECTS) $(LIBRARY_OBJECTS)
+	$(call msg,LINK,$@)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcriterion -o $@
+
+$(BUILD)/tests/%: tests/%.c
+	@mkdir -p $(@D)
+	$(call msg,CC,$@)
+	$(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -Iinclude -O2 -g -MMD -MP $< -lpthread -o $@
+
+unit: $(BUILD)/unit-tests ## run the unit tests only (no root needed)
+	$(BUILD)/unit-tests
+
+ifneq ($(V),1)
+.SILENT:
+endif
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

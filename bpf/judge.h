@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What the socket hooks share: who the workload is, which tables decide, and the record of what was decided. */
+#ifndef SLUICE_JUDGE_H
+#define SLUICE_JUDGE_H
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "addr.h"
+#include "maps.h"
+
+#define ECONNREFUSED 111
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_MPTCP_ 262
+
+/* The inner maps of one generation. */
+struct tables {
+	void *intercept;
+	void *bypass;
+	void *services;
+	void *ports;
+	void *rule_sets;
+	void *assignments;
+};
+
+SLUICE_INLINE const struct rule_set *lookup_rule_set(const struct tables *t, __u32 id);
+SLUICE_INLINE const struct cidr_value *lookup_intercept(const struct tables *t, const struct cidr_key *key);
+SLUICE_INLINE const struct cidr_value *lookup_bypass(const struct tables *t, const struct cidr_key *key);
+SLUICE_INLINE const struct service_value *lookup_service(const struct tables *t, const struct service_key *key);
+SLUICE_INLINE const struct port_value *lookup_port(const struct tables *t, const struct port_key *key);
+
+#include "verdict.h"
+
+SLUICE_INLINE const struct rule_set *lookup_rule_set(const struct tables *t, __u32 id)
+{
+	return bpf_map_lookup_elem(t->rule_sets, &id);
+}
+
+SLUICE_INLINE const struct cidr_value *lookup_intercept(const struct tables *t, const struct cidr_key *key)
+{
+	return bpf_map_lookup_elem(t->intercept, key);
+}
+
+SLUICE_INLINE const struct cidr_value *lookup_bypass(const struct tables *t, const struct cidr_key *key)
+{
+	return bpf_map_lookup_elem(t->bypass, key);
+}
+
+SLUICE_INLINE const struct service_value *lookup_service(const struct tables *t, const struct service_key *key)
+{
+	return bpf_map_lookup_elem(t->services, key);
+}
+
+SLUICE_INLINE const struct port_value *lookup_port(const struct tables *t, const struct port_key *key)
+{
+	return bpf_map_lookup_elem(t->ports, key);
+}
+
+/* All tables of the live generation, or nothing: a missing one must not read as "no match". */
+SLUICE_INLINE int tables_open(struct tables *t, const struct state *now)
+{
+	__u32 slot = now->generation & 1;
+
+	t->intercept = bpf_map_lookup_elem(&intercept_slots, &slot);
+	t->bypass = bpf_map_lookup_elem(&bypass_slots, &slot);
+	t->services = bpf_map_lookup_elem(&services_slots, &slot);
+	t->ports = bpf_map_lookup_elem(&ports_slots, &slot);
+	t->rule_sets = bpf_map_lookup_elem(&rule_sets_slots, &slot);
+	t->assignments = bpf_map_lookup_elem(&assignments_slots, &slot);
+	return now->generation && t->intercept && t->bypass && t->services && t->ports && t->rule_sets && t->assignments;
+}
+
+SLUICE_INLINE const struct state *state_now(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&state, &zero);
+}
+
+/* The governed cgroup of the current task: the deepest registered ancestor. `*id` is its id. NULL: not governed. */
+SLUICE_INLINE const struct cgroup_value *governing_cgroup(__u64 *id)
+{
+	const struct cgroup_value *deepest = 0;
+
+	*id = bpf_get_current_cgroup_id();
+	deepest = bpf_map_lookup_elem(&cgroups, id);
+	if (deepest)
+		return deepest;
+	/* From the top, so that a cgroup nested deeper than we look is still under the ancestors that we see. */
+	for (int level = 1; level <= SLUICE_CGROUP_LEVELS; level++) {
+		__u64 ancestor = bpf_get_current_ancestor_cgroup_id(level);
+		const struct cgroup_value *found;
+
+		if (!ancestor)
+			break;
+		found = bpf_map_lookup_elem(&cgroups, &ancestor);
+		if (found) {
+			deepest = found;
+			*id = ancestor;
+		}
+	}
+	return deepest;
+}
+
+/* Who a flow belongs to. By cgroup, by network namespace, or by both; then the more severe verdict wins. */
+struct identity {
+	const struct cgroup_value *cgroup;   /* NULL: none */
+	const struct netns_value *namespace; /* NULL: none, or the namespace is no identity */
+	const struct netns_value *listener;  /* what is known of this namespace, identity or not */
+	__u64 cgroup_id;
+};
+
+SLUICE_INLINE int identify(struct identity *who, __u64 cookie)
+{
+	who->cgroup = governing_cgroup(&who->cgroup_id);
+	who->listener = bpf_map_lookup_elem(&netns, &cookie);
+	who->namespace = who->listener;
+	if (who->namespace && (who->namespace->is_host || !who->namespace->is_identity))
+		who->namespace = 0;
+	return who->cgroup || who->namespace;
+}
+
+struct judgement {
+	struct decision decision;
+	__u32 workload;
+	__u32 rule_set;
+	__u8 audit;
+};
+
+/* The rules of a workload: its own assignment, else the node's default. */
+SLUICE_INLINE const struct rule_set *rules_of(const struct tables *t, __u32 workload, __u32 *id)
+{
+	__u32 node_default = 0;
+	const __u32 *assigned = bpf_map_lookup_elem(t->assignments, &workload);
+
+	if (!assigned)
+		assigned = bpf_map_lookup_elem(t->assignments, &node_default);
+	if (!assigned)
+		return 0;
+	*id = *assigned;
+	return lookup_rule_set(t, *assigned);
+}
+
+static __noinline int judge_workload(const struct flow *flow, __u32 workload, int upstream, struct judgement *out)
+{
+	const struct state *now = state_now();
+	const struct rule_set *rules;
+	struct tables t;
+
+	out->workload = workload;
+	out->rule_set = 0;
+	out->audit = 0;
+	if (addr_is_loopback(flow->addr) && !upstream) {
+		out->decision = decide(VERDICT_BYPASS, REASON_LOOPBACK, 0);
+		return 0;
+	}
+	if (!now || !tables_open(&t, now)) {
+		out->decision = decide(VERDICT_DENY, REASON_NO_GENERATION, 0);
+		return 0;
+	}
+	rules = rules_of(&t, workload, &out->rule_set);
+	if (!rules) {
+		out->decision = decide(VERDICT_DENY, REASON_NO_RULE_SET, 0);
+		return 0;
+	}
+	out->audit = rules->audit;
+	out->decision = upstream ? verdict_upstream(&t, rules, flow, (__u16)now->redirector_port)
+				 : verdict_judge(&t, rules, flow);
+	return 0;
+}
+
+/* The verdict for everybody the flow belongs to: where they disagree, the more severe one. */
+SLUICE_INLINE void judge(const struct identity *who, const struct flow *flow, struct judgement *out)
+{
+	__u32 by_cgroup = who->cgroup ? who->cgroup->workload : 0;
+	__u32 by_namespace = who->namespace ? who->namespace->workload : by_cgroup;
+
+	if (!who->cgroup)
+		by_cgroup = by_namespace;
+	judge_workload(flow, by_cgroup, 0, out);
+	if (by_namespace != by_cgroup) {
+		struct judgement other;
+
+		judge_workload(flow, by_namespace, 0, &other);
+		if (other.decision.verdict > out->decision.verdict)
+			*out = other;
+	}
+}
+
+/* Turns a decision into another one where it cannot be carried out. */
+SLUICE_INLINE void judge_instead(struct judgement *j, __u8 reason)
+{
+	struct rule_set rules = {.audit = j->audit};
+
+	j->decision = verdict_unredirectable(&rules, j->decision, reason);
+}
+
+SLUICE_INLINE void count(const struct judgement *j)
+{
+	struct counter_key key = {j->workload, j->decision.verdict, j->decision.reason, 0, 0};
+	__u64 *counter = bpf_map_lookup_elem(&counters, &key), one = 1;
+
+	if (counter)
+		*counter += 1;
+	else
+		bpf_map_update_elem(&counters, &key, &one, BPF_ANY);
+}
+
+/* Appends to the ring of decisions. The sequence number is written last: a reader sees a whole entry or none. */
+SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, const struct judgement *j)
+{
+	const struct state *now = state_now();
+	__u32 zero = 0, slot;
+	__u64 *head = bpf_map_lookup_elem(&flow_head, &zero), seq;
+	struct flow_event *event;
+
+	if (!head || !now)
+		return;
+	seq = __sync_fetch_and_add(head, 1);
+	slot = seq & (SLUICE_FLOW_SLOTS - 1);
+	event = bpf_map_lookup_elem(&flows, &slot);
+	if (!event)
+		return;
+	__sync_lock_test_and_set(&event->seq, 0);
+	event->time = bpf_ktime_get_boot_ns();
+	event->generation = now->generation;
+	event->cgroup = who->cgroup ? who->cgroup_id : 0;
+	event->workload = j->workload;
+	event->service = j->decision.service;
+	event->rule_set = j->rule_set;
+	event->pid = bpf_get_current_pid_tgid() >> 32;
+	__builtin_memcpy(event->addr, flow->addr, 16);
+	event->port = flow->port;
+	event->protocol = flow->protocol;
+	event->verdict = j->decision.verdict;
+	event->reason = j->decision.reason;
+	event->would_be = j->decision.would_be;
+	event->by_redirector = 0;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (who->cgroup)
+		__builtin_memcpy(event->name, who->cgroup->name, SLUICE_NAME_TEXT);
+	else if (who->namespace)
+		__builtin_memcpy(event->name, who->namespace->name, SLUICE_NAME_TEXT);
+	else
+		__builtin_memset(event->name, 0, SLUICE_NAME_TEXT);
+	event->host[0] = 0;
+	__sync_lock_test_and_set(&event->seq, seq);
+}
+
+/* The protocol of a socket in the terms of the tables; MPTCP is TCP on the wire. */
+SLUICE_INLINE __u8 flow_protocol(const struct bpf_sock_addr *ctx)
+{
+	__u32 protocol = ctx->protocol;
+
+	if (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP_)
+		return SLUICE_TCP;
+	if (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE)
+		return SLUICE_UDP;
+	return (__u8)protocol;
+}
+
+SLUICE_INLINE void flow_v4(struct flow *flow, const struct bpf_sock_addr *ctx)
+{
+	__u32 v4 = ctx->user_ip4;
+
+	addr_from_v4(flow->addr, &v4);
+	flow->port = bpf_ntohs((__u16)ctx->user_port);
+	flow->protocol = flow_protocol(ctx);
+	flow->pad = 0;
+}
+
+SLUICE_INLINE void flow_v6(struct flow *flow, const struct bpf_sock_addr *ctx)
+{
+	__u32 words[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
+
+	__builtin_memcpy(flow->addr, words, 16);
+	flow->port = bpf_ntohs((__u16)ctx->user_port);
+	flow->protocol = flow_protocol(ctx);
+	flow->pad = 0;
+}
+
+SLUICE_INLINE int refuse(void)
+{
+	bpf_set_retval(-ECONNREFUSED);
+	return 0;
+}
+
+#endif

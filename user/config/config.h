@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuration: YAML documents in, typed and validated objects out, each value with the place it came from.
+ * Everything of a `struct config` lives in its arena and dies with config_free(). Strings are NUL-terminated
+ * and hold no other NUL. Optional fields say how absence is shown.
+ */
+#ifndef SLUICE_CONFIG_H
+#define SLUICE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "abi.h"
+#include "base/memory.h"
+
+struct position {
+	const char *file; /* as it is shown to the operator */
+	uint32_t line;    /* from 1 */
+	uint32_t column;  /* from 1 */
+};
+
+struct string_list {
+	const char **items;
+	size_t count;
+	size_t capacity;
+};
+
+struct label {
+	const char *key;
+	const char *value;
+};
+
+struct label_list {
+	struct label *items;
+	size_t count;
+	size_t capacity;
+};
+
+/* A CIDR in canonical form; `bits` counts within the 128-bit address (IPv4 /24 is 120). Host bits are cleared. */
+struct cidr {
+	uint8_t addr[16];
+	uint8_t bits;
+	struct position at;
+};
+
+struct cidr_list {
+	struct cidr *items;
+	size_t count;
+	size_t capacity;
+};
+
+struct object {
+	const char *kind;       /* "ServiceEntry" */
+	const char *name;
+	const char *namespace_; /* metadata.namespace, "default" if absent */
+	int64_t created;        /* metadata.creationTimestamp in unix seconds; INT64_MAX if absent (file order decides) */
+	uint32_t order;         /* position in the configuration: path, then document */
+	struct position at;
+};
+
+/* ---- ServiceEntry (networking.istio.io) ---- */
+
+enum port_protocol {
+	PROTOCOL_HTTP, PROTOCOL_HTTP2, PROTOCOL_GRPC, PROTOCOL_GRPC_WEB, PROTOCOL_HTTP_PROXY, PROTOCOL_HTTPS, PROTOCOL_TLS,
+	PROTOCOL_TCP, PROTOCOL_MONGO, PROTOCOL_REDIS, PROTOCOL_MYSQL, PROTOCOL_UDP,
+};
+
+enum resolution { RESOLUTION_NONE, RESOLUTION_STATIC, RESOLUTION_DNS, RESOLUTION_DNS_ROUND_ROBIN };
+
+struct service_port {
+	uint16_t number;
+	uint16_t target_port; /* 0: absent */
+	const char *name;
+	enum port_protocol protocol;
+	struct position at;
+};
+
+struct endpoint_port {
+	const char *name; /* of a service port */
+	uint16_t number;
+};
+
+struct endpoint {
+	const char *address; /* an IP literal or, with DNS, a host name */
+	bool is_ip;
+	uint8_t ip[16];      /* when is_ip, canonical */
+	struct endpoint_port *ports;
+	size_t port_count;
+	size_t port_capacity;
+	uint32_t weight;     /* default 1 */
+	struct position at;
+};
+
+struct service_host {
+	const char *name; /* lower case; may start with "*." */
+	struct position at;
+};
+
+struct service_entry {
+	struct object object;
+	struct service_host *hosts;
+	size_t host_count, host_capacity;
+	struct cidr_list addresses;
+	struct service_port *ports;
+	size_t port_count, port_capacity;
+	struct endpoint *endpoints;
+	size_t endpoint_count, endpoint_capacity;
+	enum resolution resolution;
+	bool mesh_internal; /* location: MESH_INTERNAL */
+};
+
+/* ---- VirtualService (networking.istio.io) ---- */
+
+struct fault_delay {
+	bool present;
+	uint64_t fixed_ms;
+	double percent; /* 0 to 100; 0 if neither percentage nor percent is given (Istio) */
+	struct position at;
+};
+
+struct fault_abort {
+	bool present;
+	uint16_t http_status;
+	double percent;
+	struct position at;
+};
+
+struct route_destination {
+	const char *host; /* lower case */
+	uint16_t port;    /* 0: absent */
+	struct position at;
+};
+
+struct http_route {
+	const char *name; /* NULL: absent */
+	struct fault_delay delay;
+	struct fault_abort abort;
+	struct route_destination destination;
+	struct position at;
+};
+
+struct virtual_service {
+	struct object object;
+	struct service_host *hosts;
+	size_t host_count, host_capacity;
+	struct http_route *http;
+	size_t http_count, http_capacity;
+};
+
+/* ---- Workload (sluice.dev/v1) ---- */
+
+struct workload_document {
+	struct object object;
+	const char *cgroup;       /* spec.cgroup: path or glob below the cgroup v2 mount, with leading '/' */
+	const char *namespace_;   /* spec.namespace, else metadata.namespace */
+	const char *name;         /* spec.name, else metadata.name */
+	struct label_list labels; /* spec.labels */
+};
+
+/* ---- EgressPolicy (sluice.dev/v1): absent fields inherit from the less specific policy ---- */
+
+struct port_list {
+	uint16_t *items;
+	size_t count;
+	size_t capacity;
+};
+
+struct egress_policy {
+	struct object object;
+	struct label_list selector; /* spec.workloadSelector.labels; none: the whole namespace */
+	bool has_mode;
+	enum sluice_mode mode;
+	struct position mode_at;
+	bool has_include_cidrs, include_all; /* include_all: "*" */
+	struct cidr_list include_cidrs;
+	bool has_exclude_cidrs;
+	struct cidr_list exclude_cidrs;
+	bool has_include_ports;
+	struct port_list include_ports;
+	bool has_exclude_ports;
+	struct port_list exclude_ports;
+	bool has_audit;
+	bool audit; /* enforcement: audit */
+	bool has_host_check;
+	enum sluice_host_check host_check;
+	bool has_dns_allow;
+	enum sluice_dns_allow dns_allow;
+	bool has_dns_servers;
+	struct cidr_list dns_servers; /* addresses: /128 in canonical form */
+};
+
+/* ---- a whole configuration ---- */
+
+enum severity { SEVERITY_ERROR, SEVERITY_WARNING };
+
+struct problem {
+	enum severity severity;
+	struct position at;
+	const char *object; /* "ServiceEntry/aliyun-com-ext", or "" before a document's kind is known */
+	const char *field;  /* "spec.ports[0].protocol", or "" */
+	const char *text;   /* what is wrong and what would be right, quoting the offending text */
+};
+
+struct config {
+	struct arena *arena;
+	struct service_entry **service_entries;
+	size_t service_entry_count, service_entry_capacity;
+	struct virtual_service **virtual_services;
+	size_t virtual_service_count, virtual_service_capacity;
+	struct workload_document **workloads;
+	size_t workload_count, workload_capacity;
+	struct egress_policy **egress_policies;
+	size_t egress_policy_count, egress_policy_capacity;
+	size_t document_count; /* non-empty documents, of whatever kind */
+	struct problem *problems;
+	size_t problem_count, problem_capacity;
+	size_t error_count; /* problems that are errors */
+};
+
+struct config_file {
+	const char *name; /* as shown in messages */
+	const char *text;
+	size_t length;
+};
+
+/* An empty configuration. Never NULL. */
+struct config *config_new(void);
+void config_free(struct config *config); /* accepts NULL */
+
+/* Parses one file's text into `config`. What is wrong is added to config->problems; never fails otherwise. */
+void config_parse(struct config *config, const struct config_file *file);
+
+/* Checks that need all documents (duplicates, references). Call once, after the last config_parse(). */
+void config_validate(struct config *config, const char *root_namespace);
+
+void config_problem(struct config *config, enum severity severity, const struct position *at, const char *object,
+		    const char *field, const char *format, ...) __attribute__((format(printf, 6, 7)));
+
+/* "file:line:column: Kind/name: field: text" and a newline (parts that are empty are left out). */
+void config_problem_print(FILE *out, const struct problem *problem);
+/* The same line without newline into `out`. */
+void config_problem_format(char *out, size_t room, const struct problem *problem);
+
+/* ---- the policy folder ---- */
+
+/* Raw files of a configuration, as read in one pass; what is sent to the redirector. */
+struct config_source {
+	struct config_file *files; /* sorted by name; names and texts are owned */
+	size_t count, capacity;
+};
+
+/*
+ * Reads `path`: a file, or a folder's *.yaml and *.yml (not recursive into folders; names starting with '.'
+ * such as a ConfigMap's ..data are skipped; symlinks followed). `shown` names are path-joined as given.
+ * 0 or -errno with a problem added to `config`: a folder that is missing or unreadable, a file over the size
+ * limit, or one that changed while it was read (-EAGAIN: read again).
+ */
+int config_source_read(struct config_source *out, const char *path, struct config *config);
+void config_source_free(struct config_source *source);
+
+/* config_source_read of each path + config_parse of each file + config_validate. */
+int config_load(struct config *config, struct config_source *source, const char *const *paths, size_t count,
+		const char *root_namespace);
+
+/* One flat byte string of a source and back, to hand it to the redirector. `bytes` is malloc'd. 0 or -errno. */
+int config_source_pack(const struct config_source *source, char **bytes, size_t *length);
+int config_source_unpack(struct config_source *out, const char *bytes, size_t length);
+
+/* ---- small parsers shared with the command line; each touches `out` last; 0 or -EINVAL ---- */
+int parse_address(uint8_t out[16], const char *text);
+int parse_cidr(struct cidr *out, const char *text); /* an address or a CIDR */
+int parse_label(struct label *out, struct arena *arena, const char *text); /* "key=value" */
+int parse_port(uint16_t *out, const char *text); /* 1 to 65535, decimal */
+
+/* "10.0.0.0/8"; an address without "/32" or "/128" when `bits` is 128. Returns `out`. */
+const char *format_address(char out[SLUICE_PREFIX_TEXT], const uint8_t addr[16]);
+const char *format_cidr(char out[SLUICE_PREFIX_TEXT], const uint8_t addr[16], unsigned int bits);
+
+#endif

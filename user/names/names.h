@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Names: keeps the addresses of a set of DNS names current (c-ares). TTLs are honoured between a floor and a
+ * ceiling, with jitter; an address stays for a grace time after it left the answer; the last good answer stays
+ * when the resolver fails; failures retry with back-off. Runs on the caller's loop; never blocks.
+ */
+#ifndef SLUICE_NAMES_H
+#define SLUICE_NAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/loop.h"
+#include "config/config.h"
+
+struct names;
+
+/* Called when the address set of `host` changed. The addresses are read with names_get(). */
+typedef void (*names_changed)(void *context, const char *host);
+/* Called with each socket the resolver makes, so that the owner can mark it. 0, or -errno to refuse the socket. */
+typedef int (*names_socket)(void *context, int fd);
+
+struct names_options {
+	const char *resolv_conf;     /* NULL: /etc/resolv.conf */
+	uint32_t ttl_floor_s;        /* 0: 5 */
+	uint32_t ttl_ceiling_s;      /* 0: 300 */
+	uint32_t grace_s;            /* 0: 60 */
+	uint32_t retry_floor_s;      /* 0: 1; doubles up to the ceiling while the resolver fails */
+	names_changed changed;
+	names_socket socket;
+	void *context;
+};
+
+/* 0 or -errno. */
+int names_new(struct names **out, struct loop *loop, const struct names_options *options);
+void names_free(struct names *names); /* accepts NULL */
+
+/* The set of names wanted from now on: new ones are asked at once, dropped ones forgotten. */
+void names_want(struct names *names, const struct string_list *hosts);
+
+/* Canonical addresses of `host`, borrowed until the next names_* call or callback; NULL and 0 if none is known. */
+const uint8_t (*names_get(struct names *names, const char *host, size_t *count))[16];
+
+/* True once every wanted name has had its first answer or its first failure. */
+bool names_settled(const struct names *names);
+
+struct name_status {
+	const char *host;
+	size_t address_count;
+	const char *error;      /* of the last attempt, or NULL */
+	uint64_t next_in_ms;
+};
+size_t names_status(const struct names *names, struct name_status *out, size_t room); /* how many there are */
+
+/* The nameserver addresses (canonical) in a resolv.conf (NULL: /etc/resolv.conf), loopback ones included. -errno if unreadable. */
+int names_resolvers(const char *resolv_conf, uint8_t (*out)[16], size_t room, size_t *count);
+
+#endif

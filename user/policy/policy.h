@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Policy: a validated configuration compiled into services, rule sets and map images. Pure data: no kernel, no
+ * clock, no sockets. The loader and the redirector compile the same documents with this code and get the same
+ * service ids. Borrowed pointers point into the `struct config`, which must outlive the policy.
+ */
+#ifndef SLUICE_POLICY_H
+#define SLUICE_POLICY_H
+
+#include "config/config.h"
+
+/* Where one upstream connection of a service may go. */
+struct upstream_target {
+	const char *host;  /* a name to resolve, or NULL: `addr` */
+	uint8_t addr[16];
+	uint16_t port;     /* host order */
+	uint32_t weight;
+};
+
+/* One (host, port) of a ServiceEntry, or a VirtualService host on port 80 that no entry registers. */
+struct service {
+	uint32_t id;       /* from 1: key of the catalog; index + 1 in policy->services */
+	const char *host;  /* lower case; "*.x" when `wildcard` */
+	bool wildcard;
+	uint16_t port;     /* what clients dial */
+	enum port_protocol protocol;
+	uint32_t flags;    /* enum sluice_service_flags */
+	enum resolution resolution;
+	uint16_t target_port;                  /* dialled port where there is no target list (NONE) */
+	const struct upstream_target *targets; /* none with resolution NONE: the original destination */
+	size_t target_count;
+	const struct cidr *addresses;          /* where clients dial it besides its resolved addresses */
+	size_t address_count;
+	const struct http_route *route;        /* from a VirtualService, or NULL: straight to the service itself */
+	const struct virtual_service *virtual_service;
+	uint32_t destination;                  /* service id that `route` leads to; 0: not registered (503) */
+	const char *origin;                    /* "file:line ServiceEntry/name" */
+	bool one_address;                      /* DNS_ROUND_ROBIN: only the first answer counts */
+};
+
+struct workload_identity {
+	const char *namespace_; /* "" for the node's default workload (0) */
+	const char *name;
+	const struct label *labels;
+	size_t label_count;
+};
+
+struct policy;
+
+struct policy_options {
+	const char *root_namespace;
+	const uint8_t (*resolvers)[16]; /* of sluice's own resolv.conf; copied */
+	size_t resolver_count;
+};
+
+/* Compiles `config`, which has no errors. Problems found only now (conflicts) are added to config; NULL if any. */
+struct policy *policy_compile(struct config *config, const struct policy_options *options);
+void policy_free(struct policy *policy); /* accepts NULL */
+
+size_t policy_service_count(const struct policy *policy);
+const struct service *policy_service(const struct policy *policy, uint32_t id); /* NULL if there is none */
+
+/*
+ * The service that `host` (any case, a trailing dot allowed, no port) names on `port`, for workloads of
+ * `registry`: exact, else the longest wildcard; NULL if none. HTTP services if `http`, else TLS ones.
+ */
+const struct service *policy_find(const struct policy *policy, uint32_t registry, const char *host, size_t length,
+				  uint16_t port, bool http);
+
+/*
+ * The rule set of a workload; equal ones share an id (from 1). May add a rule set: then policy_image_build()
+ * must run again before the kernel learns of it. `*out` is borrowed until the next call. Never fails.
+ */
+uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *who, const struct rule_set **out);
+const struct rule_set *policy_rule_set_get(const struct policy *policy, uint32_t id); /* NULL if there is none */
+
+/* Every name the policy's services must resolve, each once, lower case. */
+const struct string_list *policy_names(const struct policy *policy);
+
+/* ---- map images ---- */
+
+/* Current addresses of a name. `*count` 0: none known (yet). */
+typedef const uint8_t (*(*names_lookup)(void *context, const char *host, size_t *count))[16];
+
+struct cidr_item { struct cidr_key key; struct cidr_value value; };
+struct service_item { struct service_key key; struct service_value value; };
+struct port_item { struct port_key key; struct port_value value; };
+struct rule_set_item { uint32_t key; struct rule_set value; };
+struct catalog_item { uint32_t key; struct catalog_value value; };
+
+/* The contents of one generation's inner maps (but `assignments`), each sorted by key bytes without duplicates. */
+struct image {
+	struct cidr_item *intercept; size_t intercept_count, intercept_capacity;
+	struct cidr_item *bypass; size_t bypass_count, bypass_capacity;
+	struct service_item *services; size_t service_count, service_capacity;
+	struct port_item *ports; size_t port_count, port_capacity;
+	struct rule_set_item *rule_sets; size_t rule_set_count, rule_set_capacity;
+	struct catalog_item *catalog; size_t catalog_count, catalog_capacity;
+};
+
+/* Builds the image for the addresses known now. Never fails; free with image_free(). */
+struct image *policy_image_build(const struct policy *policy, names_lookup lookup, void *context);
+void image_free(struct image *image); /* accepts NULL */
+
+#endif
