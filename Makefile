@@ -14,13 +14,13 @@ msg       = @$(if $(filter 0,$(V)),printf '  %-8s %s\n' "$(1)" "$(patsubst $(CUR
 WARNINGS  = -Wall -Wextra -Wshadow -Werror -Wstrict-prototypes -Wmissing-prototypes
 LIBRARIES = libbpf libelf zlib yaml-0.1 libcares libmicrohttpd libcap-ng libseccomp json-c
 CFLAGS   ?= -O2 -g
-ALL_CFLAGS = -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -Iinclude -Iuser -I$(BUILD) -fno-strict-aliasing -fstack-protector-strong \
+ALL_CFLAGS = -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -iquote user -iquote $(BUILD) -fno-strict-aliasing -fstack-protector-strong \
 	     $(CFLAGS) $(SANITIZERS) $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
 LDLIBS     = $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lpthread
 SANITIZERS = $(if $(filter 1,$(SANITIZE)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
 comma      = ,
 
-BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Wshadow -Werror -Iinclude -Ibpf \
+BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Wshadow -Werror -iquote include -iquote bpf \
 	     -I/usr/include/$(shell gcc -dumpmachine 2>/dev/null)
 
 SOURCES := $(shell find user -name '*.c' | sort)
@@ -72,7 +72,7 @@ $(BUILD)/unit-tests: $(UNIT_OBJECTS) $(LIBRARY_OBJECTS)
 $(BUILD)/tests/%: tests/%.c
 	@mkdir -p $(@D)
 	$(call msg,CC,$@)
-	$(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -Iinclude -O2 -g -MMD -MP $< -lpthread -o $@
+	$(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -O2 -g -MMD -MP $< -lpthread -o $@
 
 unit: $(BUILD)/unit-tests ## run the unit tests only (no root needed)
 	$(BUILD)/unit-tests

@@ -305,7 +305,7 @@ _Static_assert(sizeof(struct port_key) == 8, "abi");
 _Static_assert(sizeof(struct port_value) == 4, "abi");
 _Static_assert(sizeof(struct rule_set) == 144, "abi");
 _Static_assert(sizeof(struct catalog_value) == 400, "abi");
-_Static_assert(sizeof(struct state) == 696, "abi");
+_Static_assert(sizeof(struct state) == 688, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");
 _Static_assert(sizeof(struct workload_value) == 320, "abi");
 _Static_assert(sizeof(struct netns_value) == 88, "abi");

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of kernel/ share. */
+#ifndef SLUICE_KERNEL_INTERNAL_H
+#define SLUICE_KERNEL_INTERNAL_H
+
+#include "kernel/kernel.h"
+#include "sluice.skel.h"
+
+enum { TABLE_INTERCEPT, TABLE_BYPASS, TABLE_SERVICES, TABLE_PORTS, TABLE_RULE_SETS, TABLE_ASSIGNMENTS, TABLE_CATALOG, TABLE_COUNT };
+
+/* The content of the live inner maps, for the difference to the next. */
+struct generation {
+	int fds[TABLE_COUNT]; /* -1: none */
+	bool open;            /* fds are valid */
+	struct image *image;  /* NULL: adopted, content unknown */
+	struct assignment *assignments; /* sorted by workload */
+	size_t assignment_count;
+};
+
+struct kernel {
+	char *pin;
+	char *cgroup;
+	struct sluice_bpf *bpf;
+	struct state state; /* what the state map holds: only we write it */
+	struct generation live;
+	struct ring_buffer *requests;
+	void (*on_request)(void *context, const struct listener_request *request);
+	void *request_context;
+	uint64_t *flow_head;       /* mapped */
+	struct flow_event *flows;  /* mapped */
+	size_t flows_bytes;
+	uint64_t flow_next;        /* the first sequence number not yet read for the log */
+};
+
+/* Maps that outlive generations, by pin name. */
+extern const char *const kernel_fixed_maps[];
+extern const size_t kernel_fixed_map_count;
+
+int kernel_write_state(struct kernel *kernel);
+int kernel_open_requests(struct kernel *kernel);
+void kernel_generation_free(struct generation *generation);
+
+#endif

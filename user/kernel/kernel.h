@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel side as the loader sees it: programs and maps loaded or adopted from their pins, generations swapped,
+ * sockets marked. Only the loader writes; what only reads uses pins.h.
+ */
+#ifndef SLUICE_KERNEL_H
+#define SLUICE_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi.h"
+#include "policy/policy.h"
+
+#define KERNEL_PROGRAM_COUNT 10
+/* In the order of the skeleton; each link is pinned as link_<name>. */
+extern const char *const kernel_programs[KERNEL_PROGRAM_COUNT];
+
+struct assignment {
+	uint32_t workload;
+	uint32_t rule_set;
+};
+
+struct kernel;
+
+struct kernel_options {
+	const char *pin;        /* directory on bpffs; made if absent, bpffs mounted if it is not */
+	const char *cgroup;     /* the cgroup v2 mount: programs are attached at its root */
+	const char *config;     /* shown in `status` */
+	uint16_t redirector_port;
+	uint64_t host_netns;    /* cookie */
+};
+
+/* Loads the programs and makes or adopts the pinned maps. Attaches nothing yet. 0 or -errno, logged. */
+int kernel_open(struct kernel **out, const struct kernel_options *options);
+void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in place; accepts NULL */
+
+/* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
+int kernel_attach(struct kernel *kernel);
+/* How many of KERNEL_PROGRAM_COUNT links are attached right now. */
+unsigned int kernel_attached(const struct kernel *kernel);
+
+/*
+ * Applies a whole new generation: fills fresh maps, flips the generation word, waits until no program uses the old
+ * maps, frees them. Takes ownership of `image` on success. 0 or -errno, logged; then nothing has changed.
+ */
+int kernel_swap(struct kernel *kernel, struct image *image, const struct assignment *assignments, size_t count);
+/* Brings the live generation to `image` and `assignments` (names, new workloads) by the difference. Same ownership. */
+int kernel_update(struct kernel *kernel, struct image *image, const struct assignment *assignments, size_t count);
+uint64_t kernel_generation(const struct kernel *kernel); /* 0: none was ever applied */
+
+int kernel_set_cgroup(struct kernel *kernel, uint64_t id, const struct cgroup_value *value);
+void kernel_delete_cgroup(struct kernel *kernel, uint64_t id);
+int kernel_set_workload(struct kernel *kernel, uint32_t id, const struct workload_value *value);
+void kernel_delete_workload(struct kernel *kernel, uint32_t id);
+int kernel_set_netns(struct kernel *kernel, uint64_t cookie, const struct netns_value *value);
+void kernel_delete_netns(struct kernel *kernel, uint64_t cookie);
+int kernel_get_netns(const struct kernel *kernel, uint64_t cookie, struct netns_value *out); /* 0 or -ENOENT */
+
+/* What an earlier loader left: calls back for each entry. Entries may be deleted inside the callback. */
+void kernel_each_cgroup(struct kernel *kernel, void (*visit)(void *context, uint64_t id, const struct cgroup_value *v),
+			void *context);
+void kernel_each_netns(struct kernel *kernel, void (*visit)(void *context, uint64_t cookie, const struct netns_value *v),
+		       void *context);
+
+/* Marks a socket, by descriptor. Thread-safe. 0 or -errno. */
+int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint32_t workload);
+
+/* Publishes facts in the `state` map. */
+void kernel_set_error(struct kernel *kernel, const char *text, bool counts); /* "" clears; counts: a refused config */
+void kernel_set_pids(struct kernel *kernel, uint32_t loader, uint32_t redirector);
+
+/* A decision of the redirector joins the ring of flows and the counters. `event` without seq, time, generation. */
+void kernel_record(struct kernel *kernel, const struct flow_event *event);
+
+/* Requests for listeners: a descriptor to poll, and the reader that calls back for each request. */
+int kernel_requests_fd(const struct kernel *kernel);
+void kernel_requests_read(struct kernel *kernel);
+void kernel_on_request(struct kernel *kernel, void (*handler)(void *context, const struct listener_request *request),
+		       void *context);
+
+/* Decisions since the last call, oldest first, for the log; returns how many were lost (overwritten unread). */
+uint64_t kernel_flows_read(struct kernel *kernel, void (*visit)(void *context, const struct flow_event *event),
+			   void *context);
+
+/* The break-glass: removes our links, programs, maps and pins below `pin`, nothing else. 0 or -errno, logged. */
+int kernel_detach(const char *pin);
+
+#endif

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Loading, adopting, attaching and detaching. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/limits.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "base/log.h"
+#include "kernel/internal.h"
+
+#ifndef BPF_FS_MAGIC
+#define BPF_FS_MAGIC 0xcafe4a11
+#endif
+
+const char *const kernel_programs[KERNEL_PROGRAM_COUNT] = {
+	"connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4",
+	"recvmsg6", "getpeername4", "getpeername6", "sock_ops", "origdst",
+};
+
+static const char *const live_maps[] = {"intercept", "bypass", "services", "ports", "rule_sets", "assignments", "catalog"};
+
+/* libbpf explains its failures at length: that is for --log-level debug, our own line says what matters. */
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+	char line[2048];
+	size_t n;
+
+	if (level == LIBBPF_DEBUG || !log_enabled(LOG_LEVEL_DEBUG))
+		return 0;
+	vsnprintf(line, sizeof(line), format, args);
+	n = strlen(line);
+	if (n && line[n - 1] == '\n')
+		line[n - 1] = 0;
+	log_debug("%s", line);
+	return 0;
+}
+
+static int pin_path(char out[PATH_MAX], const char *directory, const char *prefix, const char *name)
+{
+	int n = snprintf(out, PATH_MAX, "%s/%s%s", directory, prefix, name);
+
+	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+static bool is_bpffs(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == BPF_FS_MAGIC;
+}
+
+/* The pin directory, on a bpffs that is mounted at /sys/fs/bpf if nobody has yet. */
+static int prepare_pin_directory(const char *pin)
+{
+	char parent[PATH_MAX], *slash;
+
+	snprintf(parent, sizeof(parent), "%s", pin);
+	slash = strrchr(parent, '/');
+	if (!slash || slash == parent)
+		return log_errno(-EINVAL, "--pin %s: must be a directory below a bpffs mount; not started", pin);
+	*slash = 0;
+	if (!is_bpffs(parent) && !is_bpffs(pin)) {
+		if (strcmp(parent, "/sys/fs/bpf"))
+			return log_errno(-ENODEV, "--pin %s: %s is not on a bpffs; not started", pin, parent);
+		if (mount("bpf", parent, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
+			return log_errno(-errno, "bpffs: cannot mount it at %s: %s; not started", parent, strerror(errno));
+		log_info("bpffs: mounted at %s", parent);
+	}
+	if (mkdir(pin, 0700) < 0 && errno != EEXIST)
+		return log_errno(-errno, "%s: cannot make it: %s; not started", pin, strerror(errno));
+	return 0;
+}
+
+static int check_abi(const char *pin)
+{
+	char path[PATH_MAX];
+	_cleanup_close_ int fd = -1;
+	struct bpf_map_info info = {0};
+	__u32 size = sizeof(info), zero = 0;
+	struct state state;
+
+	if (pin_path(path, pin, "", "state"))
+		return -ENAMETOOLONG;
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) || info.value_size != sizeof(state) ||
+	    bpf_map_lookup_elem(fd, &zero, &state) || (state.abi && state.abi != SLUICE_ABI))
+		return log_errno(-EPROTO,
+				 "%s: pinned by another version of sluice (its ABI is not %d), which goes on enforcing; "
+				 "run `sluice detach`, then start this one",
+				 pin, SLUICE_ABI);
+	return 0;
+}
+
+static bool is_template(const struct bpf_map *map)
+{
+	const char *name = bpf_map__name(map);
+	size_t n = strlen(name), suffix = strlen("_template");
+
+	return n > suffix && !strcmp(name + n - suffix, "_template");
+}
+
+static int load_object(struct kernel *kernel)
+{
+	struct bpf_map *map;
+	char path[PATH_MAX];
+	int error;
+
+	kernel->bpf = sluice_bpf__open();
+	if (!kernel->bpf)
+		return log_errno(-errno, "BPF object: cannot open it: %s; not started", strerror(errno));
+	bpf_object__for_each_map(map, kernel->bpf->obj) {
+		if (is_template(map)) {
+			bpf_map__set_autocreate(map, false);
+			continue;
+		}
+		if (pin_path(path, kernel->pin, "", bpf_map__name(map)))
+			return -ENAMETOOLONG;
+		bpf_map__set_pin_path(map, path);
+	}
+	error = sluice_bpf__load(kernel->bpf);
+	if (error)
+		return log_errno(error, "BPF programs: the kernel refused them: %s (see --log-level debug); not started",
+				 strerror(-error));
+	return 0;
+}
+
+static int map_flows(struct kernel *kernel)
+{
+	size_t bytes = sizeof(struct flow_event) * SLUICE_FLOW_SLOTS;
+	long page = sysconf(_SC_PAGESIZE);
+
+	bytes = (bytes + (size_t)page - 1) & ~((size_t)page - 1);
+	kernel->flow_head = mmap(NULL, (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED,
+				 bpf_map__fd(kernel->bpf->maps.flow_head), 0);
+	kernel->flows = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(kernel->bpf->maps.flows), 0);
+	kernel->flows_bytes = bytes;
+	if (kernel->flow_head == MAP_FAILED || kernel->flows == MAP_FAILED)
+		return log_errno(-errno, "flows map: cannot map it: %s; not started", strerror(errno));
+	if (__atomic_load_n(kernel->flow_head, __ATOMIC_RELAXED) == 0)
+		__atomic_store_n(kernel->flow_head, 1, __ATOMIC_RELAXED);
+	kernel->flow_next = __atomic_load_n(kernel->flow_head, __ATOMIC_ACQUIRE);
+	return 0;
+}
+
+static int read_state(struct kernel *kernel, const struct kernel_options *options)
+{
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.state), &zero, &kernel->state))
+		return log_errno(-errno, "state map: cannot read it: %s; not started", strerror(errno));
+	kernel->state.abi = SLUICE_ABI;
+	kernel->state.redirector_port = options->redirector_port;
+	kernel->state.host_netns = options->host_netns;
+	snprintf(kernel->state.config, sizeof(kernel->state.config), "%s", options->config);
+	return kernel_write_state(kernel);
+}
+
+int kernel_open(struct kernel **out, const struct kernel_options *options)
+{
+	struct kernel *kernel = xcalloc(1, sizeof(*kernel));
+	int error;
+
+	libbpf_set_print(print_libbpf);
+	kernel->pin = xstrdup(options->pin);
+	kernel->cgroup = xstrdup(options->cgroup);
+	kernel->flow_head = MAP_FAILED;
+	kernel->flows = MAP_FAILED;
+	error = prepare_pin_directory(kernel->pin);
+	if (!error)
+		error = check_abi(kernel->pin);
+	if (!error)
+		error = load_object(kernel);
+	if (!error)
+		error = map_flows(kernel);
+	if (!error)
+		error = read_state(kernel, options);
+	if (!error)
+		error = kernel_open_requests(kernel);
+	if (error) {
+		kernel_close(kernel);
+		return error;
+	}
+	*out = kernel;
+	return 0;
+}
+
+void kernel_close(struct kernel *kernel)
+{
+	if (!kernel)
+		return;
+	ring_buffer__free(kernel->requests);
+	if (kernel->flow_head != MAP_FAILED)
+		munmap(kernel->flow_head, (size_t)sysconf(_SC_PAGESIZE));
+	if (kernel->flows != MAP_FAILED)
+		munmap(kernel->flows, kernel->flows_bytes);
+	kernel_generation_free(&kernel->live);
+	sluice_bpf__destroy(kernel->bpf);
+	free(kernel->pin);
+	free(kernel->cgroup);
+	free(kernel);
+}
+
+static bool link_is_attached(int fd)
+{
+	struct bpf_link_info info = {0};
+	__u32 size = sizeof(info);
+
+	/* rmdir of its cgroup detaches a link silently: the cgroup id becomes 0. */
+	return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.cgroup.cgroup_id != 0;
+}
+
+static int attach_program(struct kernel *kernel, const struct bpf_program *program, int cgroup_fd)
+{
+	const char *name = bpf_program__name(program);
+	struct bpf_link *link;
+	char path[PATH_MAX];
+	int fd, error;
+
+	if (pin_path(path, kernel->pin, "link_", name))
+		return -ENAMETOOLONG;
+	fd = bpf_obj_get(path);
+	if (fd >= 0 && link_is_attached(fd)) {
+		error = bpf_link_update(fd, bpf_program__fd(program), NULL) ? -errno : 0;
+		close(fd);
+		if (error)
+			return log_errno(error, "%s: cannot replace the program behind %s: %s; the old one goes on enforcing",
+					 name, path, strerror(-error));
+		return 0;
+	}
+	if (fd >= 0) {
+		log_warning("%s: %s was detached behind our back; attaching again", name, path);
+		close(fd);
+		unlink(path);
+	}
+	link = bpf_program__attach_cgroup(program, cgroup_fd);
+	if (!link)
+		return log_errno(-errno, "%s: cannot attach at %s: %s; not enforcing", name, kernel->cgroup, strerror(errno));
+	error = bpf_link__pin(link, path);
+	if (error)
+		log_error("%s: cannot pin its link at %s: %s; not enforcing", name, path, strerror(-error));
+	/* The pin keeps it attached. */
+	bpf_link__destroy(link);
+	return error;
+}
+
+int kernel_attach(struct kernel *kernel)
+{
+	_cleanup_close_ int cgroup_fd = open(kernel->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct bpf_program *program;
+	int first_error = 0;
+
+	if (cgroup_fd < 0)
+		return log_errno(-errno, "%s: cannot open the cgroup root: %s; not enforcing", kernel->cgroup, strerror(errno));
+	bpf_object__for_each_program(program, kernel->bpf->obj) {
+		int error = attach_program(kernel, program, cgroup_fd);
+
+		if (error && !first_error)
+			first_error = error;
+	}
+	return first_error;
+}
+
+unsigned int kernel_attached(const struct kernel *kernel)
+{
+	unsigned int attached = 0;
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
+		_cleanup_close_ int fd = pin_path(path, kernel->pin, "link_", kernel_programs[i]) ? -1 : bpf_obj_get(path);
+
+		attached += fd >= 0 && link_is_attached(fd);
+	}
+	return attached;
+}
+
+static bool is_ours(const char *name)
+{
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
+		if (!strncmp(name, "link_", 5) && !strcmp(name + 5, kernel_programs[i]))
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(live_maps); i++) {
+		size_t n = strlen(live_maps[i]);
+
+		if (!strncmp(name, live_maps[i], n) &&
+		    (!name[n] || !strcmp(name + n, "_slots") || !strcmp(name + n, "_next")))
+			return true;
+	}
+	for (size_t i = 0; i < kernel_fixed_map_count; i++)
+		if (!strcmp(name, kernel_fixed_maps[i]))
+			return true;
+	return false;
+}
+
+static int remove_pins(const char *pin, bool links)
+{
+	DIR *directory = opendir(pin);
+	int first_error = 0;
+
+	if (!directory)
+		return errno == ENOENT ? 0 : -errno;
+	for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
+		char path[PATH_MAX];
+
+		if (!is_ours(entry->d_name) || !strncmp(entry->d_name, "link_", 5) != links)
+			continue;
+		if ((pin_path(path, pin, "", entry->d_name) || unlink(path) < 0) && !first_error) {
+			first_error = errno ? -errno : -ENAMETOOLONG;
+			log_error("%s: cannot remove it: %s", path, strerror(-first_error));
+		}
+	}
+	closedir(directory);
+	return first_error;
+}
+
+int kernel_detach(const char *pin)
+{
+	/* Links first: a program whose maps went away before it would go on refusing. */
+	int error = remove_pins(pin, true), later = remove_pins(pin, false);
+
+	if (rmdir(pin) < 0 && errno != ENOENT && errno != ENOTEMPTY && !error && !later)
+		later = log_errno(-errno, "%s: cannot remove it: %s", pin, strerror(errno));
+	return error ? error : later;
+}
