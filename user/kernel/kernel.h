@@ -51,6 +51,7 @@ int kernel_update(struct kernel *kernel, struct image *image, const struct assig
 uint64_t kernel_generation(const struct kernel *kernel); /* 0: none was ever applied */
 
 int kernel_set_cgroup(struct kernel *kernel, uint64_t id, const struct cgroup_value *value);
+int kernel_get_cgroup(const struct kernel *kernel, uint64_t id, struct cgroup_value *out); /* 0 or -ENOENT */
 void kernel_delete_cgroup(struct kernel *kernel, uint64_t id);
 int kernel_set_workload(struct kernel *kernel, uint32_t id, const struct workload_value *value);
 void kernel_delete_workload(struct kernel *kernel, uint32_t id);

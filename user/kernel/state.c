@@ -51,6 +51,11 @@ int kernel_set_cgroup(struct kernel *kernel, uint64_t id, const struct cgroup_va
 	return put(kernel->bpf->maps.cgroups, &id, value);
 }
 
+int kernel_get_cgroup(const struct kernel *kernel, uint64_t id, struct cgroup_value *out)
+{
+	return bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.cgroups), &id, out) ? -ENOENT : 0;
+}
+
 void kernel_delete_cgroup(struct kernel *kernel, uint64_t id)
 {
 	bpf_map_delete_elem(bpf_map__fd(kernel->bpf->maps.cgroups), &id);
