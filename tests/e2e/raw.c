@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Sends stdin as it is, in segments and with pauses if asked, and prints what comes back until the end; then one line
+ * Sends stdin as it is, in segments and with pauses if asked, and prints what comes back until the end (without CR,
+ * bytes that are not text as \xNN); then one line
  *
  *	[end=eof elapsed_ms=12.1 received=311]
  *
@@ -33,6 +34,18 @@ static size_t read_input(void)
 	return length;
 }
 
+static void show(const char *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)bytes[i];
+
+		if ((c >= ' ' && c < 127) || c == '\n' || c == '\t')
+			putchar(c);
+		else if (c != '\r')
+			printf("\\x%02x", c);
+	}
+}
+
 /* What came; 0 when nothing more will. */
 static int drain(int fd, size_t *received, const char **end)
 {
@@ -40,7 +53,7 @@ static int drain(int fd, size_t *received, const char **end)
 	ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
 
 	if (n > 0) {
-		fwrite(buffer, 1, (size_t)n, stdout);
+		show(buffer, (size_t)n);
 		*received += (size_t)n;
 		return 1;
 	}

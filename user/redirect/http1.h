@@ -41,7 +41,8 @@ struct http_head {
 	enum http_method method;
 	struct slice method_text;
 	struct slice target;      /* as sent */
-	struct slice path;        /* origin-form with query ("*" for OPTIONS *); for absolute-form its part after the authority, "/" if empty */
+	struct slice path;        /* origin-form with query ("*" for OPTIONS *); for absolute-form its part after the authority, "/" if empty
+	                           * ("*" for OPTIONS); empty for CONNECT */
 	struct slice authority;   /* absolute-form: the target's (it overrides Host, RFC 9112 §3.2.2); else the Host value; may be empty */
 	struct slice host;        /* authority without port and without the brackets of an IPv6 literal */
 	uint16_t port;            /* of the authority; 0: none given */
@@ -89,11 +90,13 @@ struct http_body {
 	uint64_t left;      /* bytes of the length-delimited body, or of the current chunk */
 	uint8_t state;      /* of the chunk reader */
 	uint8_t digits;
+	uint8_t forbidden;  /* the trailer names that are refused and that the current one may still become: a bit each */
 	bool done;
 	uint32_t line_bytes; /* of the current chunk-size or trailer line, for the bound */
 	uint32_t trailer_bytes;
 };
 
+/* Sets body->done at once where nothing follows the head (HTTP_BODY_NONE, or a length of 0). */
 void http_body_start(struct http_body *body, const struct http_head *head);
 
 /*

@@ -28,6 +28,7 @@ struct supply {
 	bool running;
 	int epoll_fd;
 	int stop_fd;
+	int own_netns_fd;
 	pthread_mutex_t lock; /* of all below: the loader's loop changes them */
 	struct source *sources;
 	int *channels;
@@ -68,6 +69,8 @@ static size_t make_sockets(struct supply *supply, const struct want *want, int *
 		}
 		fds[made++] = fd;
 	}
+	/* A thread that stays keeps a dead pod's namespace alive. */
+	netns_enter(supply->own_netns_fd);
 	return made;
 }
 
@@ -165,7 +168,8 @@ int supply_new(struct supply **out, const struct kernel *kernel)
 	pthread_mutex_init(&supply->lock, NULL);
 	supply->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	supply->stop_fd = eventfd(0, EFD_CLOEXEC);
-	error = supply->epoll_fd < 0 || supply->stop_fd < 0 ? -errno : watch(supply, supply->stop_fd);
+	supply->own_netns_fd = netns_open_own();
+	error = supply->epoll_fd < 0 || supply->stop_fd < 0 || supply->own_netns_fd < 0 ? -errno : watch(supply, supply->stop_fd);
 	if (!error)
 		error = -pthread_create(&supply->thread, NULL, run, supply);
 	if (error) {
@@ -207,6 +211,8 @@ void supply_free(struct supply *supply)
 		close(supply->epoll_fd);
 	if (supply->stop_fd >= 0)
 		close(supply->stop_fd);
+	if (supply->own_netns_fd >= 0)
+		close(supply->own_netns_fd);
 	pthread_mutex_destroy(&supply->lock);
 	free(supply);
 }

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Walking a document by tables: for each mapping a table of the fields that may stand in it. What is wrong is
+ * reported with the path walked so far; reading goes on, so that one run shows every problem.
+ */
+#ifndef SLUICE_CONFIG_WALK_H
+#define SLUICE_CONFIG_WALK_H
+
+#include "config/config.h"
+
+#define CONFIG_MAX_FILE (16U << 20)
+#define CONFIG_MAX_PROBLEMS 10000 /* kept; further ones are only counted */
+
+struct node;
+
+struct walk {
+	struct config *config;
+	const char *file;   /* in the configuration's arena */
+	const char *object; /* "ServiceEntry/x" */
+	char path[512];
+	size_t length;
+};
+
+typedef void (*read_fn)(struct walk *walk, const struct node *node, void *out);
+
+enum field_rule {
+	FIELD_OPTIONAL,
+	FIELD_REQUIRED,
+	FIELD_IGNORED,
+	FIELD_UNSUPPORTED, /* Istio has it, sluice not yet */
+};
+
+struct field {
+	const char *name;
+	read_fn read;
+	size_t offset; /* of the target within `out` */
+	enum field_rule rule;
+};
+
+#define UNSUPPORTED(field_name) {(field_name), NULL, 0, FIELD_UNSUPPORTED}
+#define IGNORED(field_name) {(field_name), NULL, 0, FIELD_IGNORED}
+
+struct choice {
+	const char *name;
+	int value; /* negative: known, but not implemented yet */
+};
+
+#define NOT_IMPLEMENTED "is not implemented yet"
+
+void walk_problem(struct walk *walk, enum severity severity, uint32_t line, uint32_t column, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+void walk_error(struct walk *walk, const struct node *node, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void walk_warning(struct walk *walk, const struct node *node, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+struct position walk_position(const struct walk *walk, const struct node *node);
+
+/* The path of what is read now. Each yields the state to go back to with walk_leave(). */
+size_t walk_enter(struct walk *walk, const char *field);
+size_t walk_enter_item(struct walk *walk, size_t index);
+void walk_leave(struct walk *walk, size_t state);
+
+/* Structure. A null counts as absent; a null item does not. walk_mapping: false if it is no mapping. */
+bool walk_mapping(struct walk *walk, const struct node *node, const struct field *fields, size_t count, void *out);
+void walk_list(struct walk *walk, const struct node *node, size_t max, read_fn read, void *out);
+void walk_labels(struct walk *walk, const struct node *node, void *label_list); /* a read_fn; sorted by key */
+
+const struct node *node_field(const struct node *mapping, const char *name); /* NULL if absent or null */
+bool node_is_null(const struct node *node);
+const char *node_shown(struct walk *walk, const struct node *node); /* quoted for a message, cut if long */
+
+/* Scalars, typed as Kubernetes does: numbers unquoted, strings not looking like anything else unless quoted. */
+bool walk_text(struct walk *walk, const struct node *node, const char **out); /* borrowed from the node */
+bool walk_integer(struct walk *walk, const struct node *node, int64_t low, int64_t high, int64_t *out);
+bool walk_number(struct walk *walk, const struct node *node, double *out);
+bool walk_choice(struct walk *walk, const struct node *node, const char *what, const struct choice *choices, size_t count,
+		 int *out);
+const char *nearest_name(const char *text, const char *const *names, size_t count); /* for "did you mean"; or NULL */
+
+/* Common values, each a read_fn on the type named. */
+void read_string(struct walk *walk, const struct node *node, void *string);        /* const char * */
+void read_label_name(struct walk *walk, const struct node *node, void *string);    /* const char *, RFC 1123 label */
+void read_object_name(struct walk *walk, const struct node *node, void *string);   /* const char * */
+void read_port_number(struct walk *walk, const struct node *node, void *number);   /* uint16_t */
+void read_port_item(struct walk *walk, const struct node *node, void *list);       /* struct port_list */
+void read_cidr_item(struct walk *walk, const struct node *node, void *list);       /* struct cidr_list */
+void read_address_item(struct walk *walk, const struct node *node, void *list);    /* struct cidr_list */
+
+enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS };
+/* A domain name in lower case without its trailing dot, in the configuration's arena. */
+bool read_host(struct walk *walk, const struct node *node, enum host_form form, const char **out);
+const char *domain_fault(const char *text); /* why it is no domain name, or NULL */
+bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" and "*.a.x"; equal names too */
+
+/* One per kind. `spec` is not null. */
+void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object);
+void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object);
+void read_workload(struct walk *walk, const struct node *spec, const struct object *object);
+void read_egress_policy(struct walk *walk, const struct node *spec, const struct object *object);
+
+#endif

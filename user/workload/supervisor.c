@@ -1,0 +1,604 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "workload/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "base/log.h"
+
+#define ANSWER_TIMEOUT_MS 10000 /* compiling a large configuration takes the redirector a while */
+#define HELLO_TIMEOUT_MS 3000
+#define RESTART_DELAY_MS 1000 /* after a redirector that died within that time */
+#define MAX_WORKERS 64
+
+struct supervisor {
+	struct loop *loop;
+	struct supply *supply;
+	struct supervisor_events events;
+	struct supervisor_options options;
+	int control; /* -1: none */
+	uint32_t pid;
+	uint32_t workers;
+	bool hello_done;
+	uint64_t answered; /* generation of the last TABLE_ANSWER */
+	char answer[MESSAGE_MAX_BYTES];
+	uint64_t started_ms;
+	struct loop_timer *restart;
+	pthread_mutex_t lock; /* of `statistics`: the admin page reads them */
+	struct redirector_statistics statistics;
+};
+
+/* ---- packets ---- */
+
+struct packet {
+	struct message head;
+	char payload[MESSAGE_MAX_BYTES + 1]; /* NUL-terminated after what was received */
+	size_t length;
+	int fds[MESSAGE_MAX_FDS];
+	size_t fd_count;
+};
+
+static int send_packet(int fd, uint32_t type, uint64_t generation, const void *payload, size_t length, const int *fds,
+		       size_t fd_count)
+{
+	struct message head = {.type = type, .length = (uint32_t)length, .generation = generation};
+	struct iovec parts[] = {{&head, sizeof(head)}, {(void *)payload, length}};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * MESSAGE_MAX_FDS)];
+	} control = {0};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = length ? 2 : 1};
+
+	if (fd_count) {
+		struct cmsghdr *rights;
+
+		message.msg_control = control.bytes;
+		message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+		rights = CMSG_FIRSTHDR(&message);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+		memcpy(CMSG_DATA(rights), fds, sizeof(int) * fd_count);
+	}
+	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* 1: a packet; 0: none now; -errno (-EPIPE: the other end is gone). The descriptors are the caller's. */
+static int receive_packet(int fd, struct packet *out)
+{
+	struct iovec parts[] = {{&out->head, sizeof(out->head)}, {out->payload, MESSAGE_MAX_BYTES}};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * MESSAGE_MAX_FDS)];
+	} control;
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts), .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	out->fd_count = 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		out->fd_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(out->fds, CMSG_DATA(c), out->fd_count * sizeof(int));
+	}
+	if (n == 0)
+		return -EPIPE;
+	if ((size_t)n < sizeof(out->head))
+		return -EPROTO;
+	out->length = (size_t)n - sizeof(out->head);
+	out->payload[out->length] = 0;
+	return 1;
+}
+
+/* ---- what the redirector says: it is the less trusted end, so each length is checked ---- */
+
+static void on_statistics(struct supervisor *supervisor, const struct packet *packet)
+{
+	if (packet->length < sizeof(supervisor->statistics))
+		return;
+	pthread_mutex_lock(&supervisor->lock);
+	memcpy(&supervisor->statistics, packet->payload, sizeof(supervisor->statistics));
+	pthread_mutex_unlock(&supervisor->lock);
+}
+
+static void on_decision(struct supervisor *supervisor, const struct packet *packet)
+{
+	struct flow_event event;
+
+	if (packet->length < sizeof(event))
+		return;
+	memcpy(&event, packet->payload, sizeof(event));
+	event.by_redirector = 1;
+	event.comm[sizeof(event.comm) - 1] = 0;
+	event.name[sizeof(event.name) - 1] = 0;
+	event.host[sizeof(event.host) - 1] = 0;
+	supervisor->events.decision(supervisor->events.context, &event);
+}
+
+static void on_listener(struct supervisor *supervisor, struct packet *packet)
+{
+	struct listener_message listener;
+
+	if (packet->length < sizeof(listener) || packet->fd_count != 1)
+		return;
+	memcpy(&listener, packet->payload, sizeof(listener));
+	supervisor->events.listener(supervisor->events.context, listener.netns, listener.is_v6, packet->fds[0]);
+	packet->fd_count = 0;
+}
+
+static void on_hello_answer(struct supervisor *supervisor, const struct packet *packet)
+{
+	struct hello_answer answer;
+
+	if (packet->length < sizeof(answer))
+		return;
+	memcpy(&answer, packet->payload, sizeof(answer));
+	if (answer.protocol != MESSAGE_PROTOCOL || !answer.workers || answer.workers > MAX_WORKERS)
+		return;
+	supervisor->workers = answer.workers;
+	supervisor->pid = answer.pid;
+}
+
+static void dispatch(struct supervisor *supervisor, struct packet *packet)
+{
+	switch (packet->head.type) {
+	case MESSAGE_HELLO_ANSWER:
+		on_hello_answer(supervisor, packet);
+		break;
+	case MESSAGE_LISTENER:
+		on_listener(supervisor, packet);
+		break;
+	case MESSAGE_HELLO_DONE:
+		supervisor->hello_done = true;
+		break;
+	case MESSAGE_TABLE_ANSWER:
+		supervisor->answered = packet->head.generation;
+		memcpy(supervisor->answer, packet->payload, sizeof(supervisor->answer));
+		supervisor->answer[sizeof(supervisor->answer) - 1] = 0;
+		break;
+	case MESSAGE_DECISION:
+		on_decision(supervisor, packet);
+		break;
+	case MESSAGE_STATISTICS:
+		on_statistics(supervisor, packet);
+		break;
+	default:
+		log_warning("redirector: message of unknown type %u ignored", packet->head.type);
+	}
+	for (size_t i = 0; i < packet->fd_count; i++)
+		close(packet->fds[i]);
+}
+
+static void lose_redirector(struct supervisor *supervisor)
+{
+	if (supervisor->control < 0)
+		return;
+	loop_unwatch(supervisor->loop, supervisor->control);
+	close(supervisor->control);
+	supervisor->control = -1;
+	supervisor->pid = 0;
+}
+
+/* Reads what is there. 0 or -errno when the redirector is gone. */
+static int read_control(struct supervisor *supervisor)
+{
+	struct packet packet;
+	int got = 0;
+
+	while (supervisor->control >= 0 && (got = receive_packet(supervisor->control, &packet)) > 0)
+		dispatch(supervisor, &packet);
+	return got;
+}
+
+/* ---- starting and taking over ---- */
+
+static int unix_address(struct sockaddr_un *out, const char *path)
+{
+	*out = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(out->sun_path))
+		return -ENAMETOOLONG;
+	strcpy(out->sun_path, path);
+	return 0;
+}
+
+static int dial(const char *path)
+{
+	struct timeval patience = {.tv_sec = 5};
+	struct sockaddr_un address;
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int error = unix_address(&address, path);
+
+	if (error || fd < 0)
+		return error ? error : -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	return TAKE_FD(fd);
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address;
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int error = unix_address(&address, path);
+
+	if (error || fd < 0)
+		return error ? error : -errno;
+	unlink(path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+/* In the child: only standard streams and the listening socket survive; everything else is close-on-exec. */
+static void become_redirector(int listen_fd)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	if (listen_fd == REDIRECTOR_LISTEN_FD)
+		fcntl(listen_fd, F_SETFD, 0);
+	else if (dup2(listen_fd, REDIRECTOR_LISTEN_FD) < 0)
+		_exit(126);
+	close_range(REDIRECTOR_LISTEN_FD + 1, ~0U, 0);
+	execl("/proc/self/exe", "sluice", "redirector", (char *)NULL);
+	_exit(127);
+}
+
+static int spawn(struct supervisor *supervisor)
+{
+	_cleanup_close_ int listen_fd = listen_at(supervisor->options.socket_path);
+	pid_t pid;
+
+	if (listen_fd < 0)
+		return listen_fd;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		become_redirector(listen_fd);
+	supervisor->started_ms = loop_now_ms();
+	log_info("redirector: started, pid %d", (int)pid);
+	return 0;
+}
+
+static int wait_control(struct supervisor *supervisor, uint64_t deadline_ms)
+{
+	uint64_t now = loop_now_ms();
+	struct pollfd poll_fd = {.fd = supervisor->control, .events = POLLIN};
+	int n;
+
+	if (supervisor->control < 0)
+		return -EPIPE;
+	if (now >= deadline_ms)
+		return -ETIMEDOUT;
+	n = poll(&poll_fd, 1, (int)(deadline_ms - now));
+	if (n < 0 && errno != EINTR)
+		return -errno;
+	return read_control(supervisor);
+}
+
+static int make_channels(struct supervisor *supervisor)
+{
+	int ours[MAX_WORKERS], theirs[MAX_WORKERS], error = 0;
+	size_t made = 0;
+
+	for (; made < supervisor->workers; made++) {
+		int pair[2];
+
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+			error = -errno;
+			break;
+		}
+		ours[made] = pair[0];
+		theirs[made] = pair[1];
+	}
+	if (!error)
+		error = send_packet(supervisor->control, MESSAGE_SUPPLY, 0, NULL, 0, theirs, made);
+	for (size_t i = 0; i < made; i++)
+		close(theirs[i]);
+	if (!error) {
+		supply_set_channels(supervisor->supply, ours, made);
+		return 0;
+	}
+	for (size_t i = 0; i < made; i++)
+		close(ours[i]);
+	return error;
+}
+
+static int greet(struct supervisor *supervisor)
+{
+	struct hello hello = {.protocol = MESSAGE_PROTOCOL, .redirector_port = supervisor->options.redirector_port,
+			      .log_json = supervisor->options.log_json};
+	uint64_t deadline = loop_now_ms() + HELLO_TIMEOUT_MS;
+	int error;
+
+	snprintf(hello.root_namespace, sizeof(hello.root_namespace), "%s", supervisor->options.root_namespace);
+	snprintf(hello.log_level, sizeof(hello.log_level), "%s", supervisor->options.log_level);
+	supervisor->hello_done = false;
+	supervisor->workers = 0;
+	error = send_packet(supervisor->control, MESSAGE_HELLO, 0, &hello, sizeof(hello), NULL, 0);
+	while (!error && !supervisor->hello_done)
+		error = wait_control(supervisor, deadline);
+	if (!error && !supervisor->workers)
+		error = -EPROTO;
+	return error ? error : make_channels(supervisor);
+}
+
+static void on_control(void *context, int fd, uint32_t events);
+
+static int attach_control(struct supervisor *supervisor, int fd)
+{
+	int error;
+
+	supervisor->control = fd;
+	error = greet(supervisor);
+	if (!error)
+		error = loop_watch(supervisor->loop, fd, EPOLLIN, on_control, supervisor);
+	if (error)
+		lose_redirector(supervisor);
+	return error;
+}
+
+static int start_fresh(struct supervisor *supervisor)
+{
+	int error = spawn(supervisor), fd;
+
+	if (error)
+		return log_errno(error, "redirector: cannot start it: %s", strerror(-error));
+	fd = dial(supervisor->options.socket_path);
+	error = fd < 0 ? fd : attach_control(supervisor, fd);
+	if (error)
+		return log_errno(error, "redirector: started but does not answer: %s", strerror(-error));
+	return 0;
+}
+
+/* A redirector that died: another takes its place at once, its listeners' backlogs are ours. */
+static void restart_now(void *context)
+{
+	struct supervisor *supervisor = context;
+
+	if (supervisor->control >= 0)
+		return;
+	if (start_fresh(supervisor)) {
+		loop_timer_arm(supervisor->restart, RESTART_DELAY_MS);
+		return;
+	}
+	supervisor->events.refill(supervisor->events.context);
+}
+
+static void redirector_died(struct supervisor *supervisor)
+{
+	uint64_t lived = loop_now_ms() - supervisor->started_ms;
+
+	lose_redirector(supervisor);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+	log_error("redirector: it is gone; starting another%s",
+		  supervisor->started_ms && lived < RESTART_DELAY_MS ? " in a second, for it died at once" : "");
+	loop_timer_arm(supervisor->restart, supervisor->started_ms && lived < RESTART_DELAY_MS ? RESTART_DELAY_MS : 0);
+}
+
+static void on_control(void *context, int fd, uint32_t events)
+{
+	struct supervisor *supervisor = context;
+
+	(void)fd;
+	(void)events;
+	if (read_control(supervisor) < 0)
+		redirector_died(supervisor);
+}
+
+int supervisor_new(struct supervisor **out, struct loop *loop, struct supply *supply,
+		   const struct supervisor_options *options, const struct supervisor_events *events)
+{
+	struct supervisor *supervisor = xcalloc(1, sizeof(*supervisor));
+	int fd = dial(options->socket_path), error = -ENOENT;
+
+	supervisor->loop = loop;
+	supervisor->supply = supply;
+	supervisor->events = *events;
+	supervisor->options = *options;
+	supervisor->control = -1;
+	supervisor->restart = loop_timer_new(loop, restart_now, supervisor);
+	pthread_mutex_init(&supervisor->lock, NULL);
+	if (fd >= 0) {
+		error = attach_control(supervisor, fd);
+		if (error)
+			log_warning("redirector: one runs but cannot be taken over (%s); starting another, its open connections end",
+				    strerror(-error));
+		else
+			log_info("redirector: took over pid %u", supervisor->pid);
+	}
+	if (error) {
+		supervisor_quit(options->socket_path);
+		error = start_fresh(supervisor);
+	}
+	if (error) {
+		supervisor_free(supervisor);
+		return error;
+	}
+	*out = supervisor;
+	return 0;
+}
+
+void supervisor_free(struct supervisor *supervisor)
+{
+	if (!supervisor)
+		return;
+	lose_redirector(supervisor);
+	loop_timer_free(supervisor->restart);
+	pthread_mutex_destroy(&supervisor->lock);
+	free(supervisor);
+}
+
+int supervisor_quit(const char *socket_path)
+{
+	_cleanup_close_ int fd = dial(socket_path);
+	struct pollfd gone = {.fd = fd, .events = 0};
+	int error;
+
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ECONNREFUSED ? 0 : fd;
+	error = send_packet(fd, MESSAGE_QUIT, 0, NULL, 0, NULL, 0);
+	if (!error)
+		poll(&gone, 1, 2000);
+	unlink(socket_path);
+	return error;
+}
+
+/* ---- telling it ---- */
+
+static void tell(struct supervisor *supervisor, uint32_t type, const void *payload, size_t length, const int *fds,
+		 size_t fd_count)
+{
+	int error;
+
+	if (supervisor->control < 0)
+		return; /* a fresh one is told everything */
+	error = send_packet(supervisor->control, type, 0, payload, length, fds, fd_count);
+	if (error) {
+		log_error("redirector: cannot tell it: %s", strerror(-error));
+		redirector_died(supervisor);
+	}
+}
+
+static int sealed_memfd(const struct config_source *source)
+{
+	_cleanup_free_ char *bytes = NULL;
+	_cleanup_close_ int fd = -1;
+	size_t length, at = 0;
+	int error = config_source_pack(source, &bytes, &length);
+
+	if (error)
+		return error;
+	fd = memfd_create("sluice-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	while (at < length) {
+		ssize_t n = write(fd, bytes + at, length - at);
+
+		if (n < 0)
+			return -errno;
+		at += (size_t)n;
+	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, const struct config_source *source,
+			  char *why, size_t room)
+{
+	uint64_t deadline = loop_now_ms() + ANSWER_TIMEOUT_MS;
+	_cleanup_close_ int fd = sealed_memfd(source);
+	int error;
+
+	snprintf(why, room, "the redirector does not answer");
+	if (fd < 0)
+		return fd;
+	if (supervisor->control < 0)
+		return -EPIPE;
+	supervisor->answered = 0;
+	error = send_packet(supervisor->control, MESSAGE_TABLE, generation, NULL, 0, &fd, 1);
+	while (!error && supervisor->answered != generation)
+		error = wait_control(supervisor, deadline);
+	if (error) {
+		redirector_died(supervisor);
+		return error;
+	}
+	snprintf(why, room, "%s", supervisor->answer);
+	return supervisor->answer[0] ? -EINVAL : 0;
+}
+
+static size_t append_string(char *out, size_t at, size_t room, const char *text)
+{
+	size_t n = strlen(text) + 1;
+
+	if (at + n > room)
+		return at;
+	memcpy(out + at, text, n);
+	return at + n;
+}
+
+void supervisor_send_workload(struct supervisor *supervisor, const struct workload *workload)
+{
+	char payload[MESSAGE_MAX_BYTES];
+	struct workload_message head = {.workload = workload->id, .label_count = (uint32_t)workload->label_count};
+	size_t at = sizeof(head);
+
+	memcpy(payload, &head, sizeof(head));
+	at = append_string(payload, at, sizeof(payload), workload->namespace_);
+	at = append_string(payload, at, sizeof(payload), workload->name);
+	for (size_t i = 0; i < workload->label_count; i++) {
+		at = append_string(payload, at, sizeof(payload), workload->labels[i].key);
+		at = append_string(payload, at, sizeof(payload), workload->labels[i].value);
+	}
+	tell(supervisor, MESSAGE_WORKLOAD, payload, at, NULL, 0);
+}
+
+void supervisor_send_workload_gone(struct supervisor *supervisor, uint32_t workload)
+{
+	tell(supervisor, MESSAGE_WORKLOAD_GONE, &workload, sizeof(workload), NULL, 0);
+}
+
+void supervisor_send_netns(struct supervisor *supervisor, const struct workload_netns *netns)
+{
+	struct listener_message listener = {.netns = netns->cookie};
+
+	if (netns->listener_v4 >= 0)
+		tell(supervisor, MESSAGE_LISTENER, &listener, sizeof(listener), &netns->listener_v4, 1);
+	listener.is_v6 = 1;
+	if (netns->listener_v6 >= 0)
+		tell(supervisor, MESSAGE_LISTENER, &listener, sizeof(listener), &netns->listener_v6, 1);
+}
+
+void supervisor_send_netns_gone(struct supervisor *supervisor, const struct workload_netns *netns)
+{
+	struct listener_message listener = {.netns = netns->cookie};
+
+	tell(supervisor, MESSAGE_LISTENER_GONE, &listener, sizeof(listener), NULL, 0);
+}
+
+void supervisor_send_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
+			  bool failed)
+{
+	char payload[MESSAGE_MAX_BYTES];
+	size_t length = strlen(host) + 1, room = (sizeof(payload) - sizeof(struct name_message) - length) / 16;
+	struct name_message head = {.count = (uint32_t)(count < room ? count : room), .failed = failed};
+
+	memcpy(payload, &head, sizeof(head));
+	if (head.count)
+		memcpy(payload + sizeof(head), addresses, (size_t)head.count * 16);
+	memcpy(payload + sizeof(head) + (size_t)head.count * 16, host, length);
+	tell(supervisor, MESSAGE_NAME, payload, sizeof(head) + (size_t)head.count * 16 + length, NULL, 0);
+}
+
+uint32_t supervisor_pid(const struct supervisor *supervisor)
+{
+	return supervisor->pid;
+}
+
+void supervisor_statistics(const struct supervisor *supervisor, struct redirector_statistics *out)
+{
+	struct supervisor *unlocked = (struct supervisor *)supervisor;
+
+	pthread_mutex_lock(&unlocked->lock);
+	*out = supervisor->statistics;
+	pthread_mutex_unlock(&unlocked->lock);
+}
