@@ -98,14 +98,6 @@ run()
 	elapsed_ms=$(((${EPOCHREALTIME/./} - start) / 1000))
 }
 
-# The same, with the output of a shell command line as input: run_with 'printf x' web cat
-run_with()
-{
-	command="$1 | ${*:2}"
-	output=$(eval "$1" | lab_exec "${@:2}" 2>&1)
-	status=$?
-}
-
 # curl from pod web to URL, whose host is at the lab's address N in the family under test: get N [OPTION...] URL
 get()
 {
@@ -156,7 +148,7 @@ hello()
 # Runs a command in the background as `run` would, its output in $scratch/NAME: background NAME WHERE CMD...
 background()
 {
-	lab_exec "${@:2}" >"$scratch/$1" 2>&1 </dev/null &
+	lab_enter "${@:2}" >"$scratch/$1" 2>&1 </dev/null &
 	background_pids+=($!)
 }
 background_pids=()

@@ -104,25 +104,21 @@ static enum client_hello_result read_server_name(char name[256], struct input da
 
 static enum client_hello_result read_extensions(char name[256], struct input list)
 {
-	enum client_hello_result result = CLIENT_HELLO_NO_NAME;
+	struct input server_name = { 0 };
 	bool found = false;
 
 	while (list.n) {
 		size_t type = take_number(&list, 2);
 		struct input data = take_vector(&list, 2);
 
-		if (list.broken)
+		if (list.broken || (type == EXTENSION_SERVER_NAME && found))
 			return CLIENT_HELLO_BAD;
-		if (type != EXTENSION_SERVER_NAME)
-			continue;
-		if (found)
-			return CLIENT_HELLO_BAD;
-		found = true;
-		result = read_server_name(name, data);
-		if (result == CLIENT_HELLO_BAD)
-			return result;
+		if (type == EXTENSION_SERVER_NAME) {
+			server_name = data;
+			found = true;
+		}
 	}
-	return result;
+	return found ? read_server_name(name, server_name) : CLIENT_HELLO_NO_NAME;
 }
 
 /* The body of a whole ClientHello (RFC 8446 §4.1.2; RFC 5246 §7.4.1.2 lets the extensions be absent). */

@@ -588,6 +588,7 @@ enum http_result http_parse_request(struct http_head *out, const char *bytes, si
 	enum http_result result;
 
 	memset(out, 0, offsetof(struct http_head, fields));
+	out->path = out->authority = out->host = (struct slice){ "", 0 };
 	result = skip_empty_lines(&c);
 	if (result == HTTP_OK)
 		result = parse_request_line(&c, out);

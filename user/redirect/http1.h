@@ -105,6 +105,12 @@ void http_body_start(struct http_body *body, const struct http_head *head);
  */
 int64_t http_body_feed(struct http_body *body, const char *bytes, size_t n, const char **why);
 
+/*
+ * The same, but no further than the first run of content, which is `*content` (empty when only framing was consumed):
+ * what an HTTP/1.0 client, which knows no chunks, is sent of a chunked body.
+ */
+int64_t http_body_content(struct http_body *body, const char *bytes, size_t n, struct slice *content, const char **why);
+
 /* ---- writing ---- */
 
 /*

@@ -166,50 +166,63 @@ static const char *framing_byte(struct http_body *body, char c)
 	}
 }
 
-static uint64_t take_data(struct http_body *body, uint64_t n)
+static struct slice take_data(struct http_body *body, const char *p, const char *end)
 {
-	uint64_t taken = n < body->left ? n : body->left;
+	size_t n = (size_t)(end - p);
+	struct slice data = { p, n < body->left ? n : (size_t)body->left };
 
-	body->left -= taken;
-	return taken;
+	body->left -= data.n;
+	return data;
 }
 
-static int64_t feed_chunked(struct http_body *body, const char *bytes, size_t n, const char **why)
+static int64_t chunked_content(struct http_body *body, const char *bytes, size_t n, struct slice *content,
+			       const char **why)
 {
 	const char *p = bytes, *end = bytes + n;
 
-	while (p < end && !body->done) {
-		if (body->state == CHUNK_DATA) {
-			p += take_data(body, (uint64_t)(end - p));
-			if (body->left == 0)
-				body->state = CHUNK_DATA_CR;
-			continue;
-		}
-		*why = framing_byte(body, *p++);
-		if (*why)
+	while (p < end && !body->done && body->state != CHUNK_DATA) {
+		const char *wrong = framing_byte(body, *p++);
+
+		if (wrong) {
+			*why = wrong;
 			return -1;
+		}
 	}
-	return p - bytes;
+	if (body->state != CHUNK_DATA)
+		return p - bytes;
+	*content = take_data(body, p, end);
+	if (body->left == 0)
+		body->state = CHUNK_DATA_CR;
+	return content->p + content->n - bytes;
+}
+
+int64_t http_body_content(struct http_body *body, const char *bytes, size_t n, struct slice *content, const char **why)
+{
+	*content = (struct slice){ bytes, 0 };
+	if (body->done || n == 0)
+		return 0;
+	if (body->framing == HTTP_BODY_CHUNKED)
+		return chunked_content(body, bytes, n, content, why);
+	if (body->framing == HTTP_BODY_CLOSE) {
+		content->n = n;
+	} else {
+		*content = take_data(body, bytes, bytes + n);
+		body->done = body->left == 0;
+	}
+	return (int64_t)content->n;
 }
 
 int64_t http_body_feed(struct http_body *body, const char *bytes, size_t n, const char **why)
 {
-	int64_t taken = 0;
+	struct slice content;
+	size_t taken = 0;
 
-	if (body->done)
-		return 0;
-	switch (body->framing) {
-	case HTTP_BODY_NONE:
-		break;
-	case HTTP_BODY_LENGTH:
-		taken = (int64_t)take_data(body, n);
-		body->done = body->left == 0;
-		break;
-	case HTTP_BODY_CHUNKED:
-		return feed_chunked(body, bytes, n, why);
-	case HTTP_BODY_CLOSE:
-		taken = (int64_t)n;
-		break;
+	while (taken < n && !body->done) {
+		int64_t more = http_body_content(body, bytes + taken, n - taken, &content, why);
+
+		if (more < 0)
+			return -1;
+		taken += (size_t)more;
 	}
-	return taken;
+	return (int64_t)taken;
 }

@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * From the policy folder to the generation in force. The folder is looked at four times a second (that sees writes,
+ * renames, deletes, a ConfigMap's ..data swap and files behind symlinks alike) and judged once it has stopped
+ * changing. A configuration goes in whole or not at all: read, parse, compile, ask for its names, hand it to the
+ * redirector, flip.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "command/run.h"
+
+#define WATCH_PERIOD_MS 250
+#define STABLE_MS 60       /* a folder that changed is read when it was quiet for so long */
+#define SETTLE_MS 400      /* how long the flip waits for the first answers about new names */
+#define SETTLE_STEP_MS 20
+#define REFRESH_DELAY_MS 5 /* several answers in a row make one update */
+
+static void configuration_fini(struct configuration *configuration)
+{
+	policy_free(configuration->policy);
+	config_free(configuration->config);
+	config_source_free(&configuration->source);
+	*configuration = (struct configuration){0};
+}
+
+/* ---- the folder ---- */
+
+static uint64_t mix(uint64_t hash, const void *bytes, size_t n)
+{
+	const unsigned char *p = bytes;
+
+	for (size_t i = 0; i < n; i++)
+		hash = (hash ^ p[i]) * 0x100000001b3ULL; /* FNV-1a */
+	return hash;
+}
+
+static uint64_t mix_file(const char *path, const char *name)
+{
+	uint64_t hash = mix(0xcbf29ce484222325ULL, name, strlen(name));
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return hash;
+	hash = mix(hash, &st.st_ino, sizeof(st.st_ino));
+	hash = mix(hash, &st.st_dev, sizeof(st.st_dev));
+	hash = mix(hash, &st.st_size, sizeof(st.st_size));
+	hash = mix(hash, &st.st_mtim, sizeof(st.st_mtim));
+	return mix(hash, &st.st_ctim, sizeof(st.st_ctim));
+}
+
+/* A number that changes whenever the folder's files do, whatever their order. */
+static uint64_t folder_signature(const char *folder)
+{
+	DIR *directory = opendir(folder);
+	uint64_t sum = 1;
+	struct dirent *entry;
+
+	if (!directory)
+		return mix_file(folder, folder);
+	while ((entry = readdir(directory))) {
+		char path[PATH_MAX];
+
+		if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) >= PATH_MAX)
+			continue;
+		sum += mix_file(path, entry->d_name);
+	}
+	closedir(directory);
+	return sum;
+}
+
+/* ---- refusing ---- */
+
+static void refuse(struct daemon *daemon, const char *first)
+{
+	uint64_t generation = kernel_generation(daemon->kernel);
+	char kept[64] = "no generation was ever applied: governed traffic is denied";
+
+	if (generation)
+		snprintf(kept, sizeof(kept), "kept generation %llu", (unsigned long long)generation);
+	snprintf(daemon->refused, sizeof(daemon->refused), "%.*s; %s", (int)(sizeof(daemon->refused) - 80), first, kept);
+	log_error("configuration refused: %s", daemon->refused);
+	kernel_set_error(daemon->kernel, daemon->refused, true);
+}
+
+static void refuse_problems(struct daemon *daemon, const struct config *config)
+{
+	char line[SLUICE_ERROR_TEXT], first[SLUICE_ERROR_TEXT] = "";
+
+	for (size_t i = 0; i < config->problem_count; i++) {
+		if (config->problems[i].severity != SEVERITY_ERROR)
+			continue;
+		config_problem_format(line, sizeof(line), &config->problems[i]);
+		if (!first[0])
+			memcpy(first, line, sizeof(first));
+		else
+			log_error("%s", line);
+	}
+	refuse(daemon, first);
+}
+
+static void log_warnings(const struct config *config)
+{
+	char line[1024];
+
+	for (size_t i = 0; i < config->problem_count; i++) {
+		if (config->problems[i].severity != SEVERITY_WARNING)
+			continue;
+		config_problem_format(line, sizeof(line), &config->problems[i]);
+		log_warning("%s", line);
+	}
+}
+
+/* ---- compiling ---- */
+
+static int compile(struct daemon *daemon, struct configuration *out)
+{
+	struct policy_options options = {.root_namespace = daemon->options->root_namespace,
+					 .resolvers = (const uint8_t (*)[16])daemon->resolvers,
+					 .resolver_count = daemon->resolver_count};
+
+	out->policy = policy_compile(out->config, &options);
+	return out->policy ? 0 : -EINVAL;
+}
+
+/* 0; -EAGAIN: changed while it was read; another -errno: refused, and said. */
+static int read_folder(struct daemon *daemon, struct configuration *out)
+{
+	int error;
+
+	*out = (struct configuration){.config = config_new()};
+	error = config_load(out->config, &out->source, &daemon->options->config, 1, daemon->options->root_namespace);
+	if (error == -EAGAIN)
+		return error;
+	if (out->config->error_count) {
+		refuse_problems(daemon, out->config);
+		return -EINVAL;
+	}
+	if (error || !out->config->document_count) {
+		char why[SLUICE_ERROR_TEXT];
+
+		snprintf(why, sizeof(why), "%s: %s", daemon->options->config,
+			 error ? strerror(-error) : "holds no document (allowing everything needs an EgressPolicy that says so)");
+		refuse(daemon, why);
+		return error ? error : -ENODATA;
+	}
+	error = compile(daemon, out);
+	if (error)
+		refuse_problems(daemon, out->config);
+	return error;
+}
+
+/* ---- the kernel's and the redirector's view ---- */
+
+static const uint8_t (*lookup_name(void *context, const char *host, size_t *count))[16]
+{
+	struct daemon *daemon = context;
+
+	return names_get(daemon->names, host, count);
+}
+
+/* The rule set of each known workload; 0 is the node's default. */
+static struct assignment *assign(struct daemon *daemon, struct policy *policy, size_t *count)
+{
+	static const struct workload_identity node_default = {.namespace_ = "", .name = ""};
+	size_t known = workloads_count(daemon->workloads);
+	struct assignment *assignments = xcalloc(known + 1, sizeof(*assignments));
+	const struct rule_set *rules;
+
+	assignments[0] = (struct assignment){0, policy_rule_set(policy, &node_default, &rules)};
+	for (size_t i = 0; i < known; i++) {
+		const struct workload *workload = workloads_get(daemon->workloads, i);
+		struct workload_identity who = {workload->namespace_, workload->name, workload->labels, workload->label_count};
+
+		assignments[i + 1] = (struct assignment){workload->id, policy_rule_set(policy, &who, &rules)};
+	}
+	*count = known + 1;
+	return assignments;
+}
+
+static void send_name(struct daemon *daemon, const char *host)
+{
+	size_t count;
+	const uint8_t (*addresses)[16] = names_get(daemon->names, host, &count);
+
+	supervisor_send_name(daemon->supervisor, host, addresses, count, !count && names_settled(daemon->names));
+}
+
+static void flush_changed_names(struct daemon *daemon)
+{
+	for (size_t i = 0; i < daemon->changed_count; i++) {
+		send_name(daemon, daemon->changed_names[i]);
+		free(daemon->changed_names[i]);
+	}
+	daemon->changed_count = 0;
+}
+
+/* Names or workloads changed: small additions to the live generation. The kernel learns an address before the redirector. */
+static void on_refresh(void *context)
+{
+	struct daemon *daemon = context;
+
+	if (daemon->live.policy) {
+		size_t count;
+		_cleanup_free_ struct assignment *assignments = assign(daemon, daemon->live.policy, &count);
+		struct image *image = policy_image_build(daemon->live.policy, lookup_name, daemon);
+
+		if (kernel_update(daemon->kernel, image, assignments, count))
+			image_free(image);
+	}
+	flush_changed_names(daemon);
+}
+
+void apply_names_changed(struct daemon *daemon, const char *host)
+{
+	*array_append(daemon->changed_names, daemon->changed_count, daemon->changed_capacity) = xstrdup(host);
+	if (!loop_timer_armed(daemon->refresh))
+		loop_timer_arm(daemon->refresh, REFRESH_DELAY_MS);
+}
+
+/* At once: `exec` waits for its assignment. */
+void apply_workloads_changed(struct daemon *daemon)
+{
+	if (!daemon->supervisor)
+		return;
+	for (size_t i = 0; i < workloads_count(daemon->workloads); i++)
+		supervisor_send_workload(daemon->supervisor, workloads_get(daemon->workloads, i));
+	on_refresh(daemon);
+}
+
+static void send_netns(void *context, const struct workload_netns *netns)
+{
+	struct daemon *daemon = context;
+
+	supervisor_send_netns(daemon->supervisor, netns);
+}
+
+/* Only a redirector that has a table may accept. */
+static void fill_listeners(struct daemon *daemon)
+{
+	if (daemon->filled)
+		return;
+	workloads_each_netns(daemon->workloads, send_netns, daemon);
+	daemon->filled = true;
+}
+
+void apply_refill(struct daemon *daemon)
+{
+	const struct string_list *hosts = daemon->live.policy ? policy_names(daemon->live.policy) : NULL;
+	char why[SLUICE_ERROR_TEXT];
+	int error;
+
+	for (size_t i = 0; hosts && i < hosts->count; i++)
+		send_name(daemon, hosts->items[i]);
+	for (size_t i = 0; i < workloads_count(daemon->workloads); i++)
+		supervisor_send_workload(daemon->supervisor, workloads_get(daemon->workloads, i));
+	daemon->filled = false;
+	if (daemon->live.policy) {
+		error = supervisor_send_table(daemon->supervisor, kernel_generation(daemon->kernel), &daemon->live.source, why,
+					      sizeof(why));
+		if (error)
+			log_error("redirector: does not take generation %llu: %s: %s",
+				  (unsigned long long)kernel_generation(daemon->kernel), strerror(-error), why);
+		else
+			fill_listeners(daemon);
+	}
+	kernel_set_pids(daemon->kernel, (uint32_t)getpid(), supervisor_pid(daemon->supervisor));
+}
+
+/* ---- what survives a restart ---- */
+
+/* The generation in force, for a daemon that starts while the folder is broken. Replaced by rename: whole or not. */
+static void save_applied(struct daemon *daemon)
+{
+	char next[PATH_MAX + 8];
+	_cleanup_free_ char *bytes = NULL;
+	_cleanup_close_ int fd = -1;
+	size_t length;
+
+	snprintf(next, sizeof(next), "%s.next", daemon->paths.applied);
+	if (config_source_pack(&daemon->live.source, &bytes, &length))
+		return;
+	fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, bytes, length) != (ssize_t)length || rename(next, daemon->paths.applied) < 0)
+		log_warning("%s: cannot save the generation in force: %s; a restart with a broken folder will not refresh its names",
+			    daemon->paths.applied, strerror(errno));
+}
+
+static int read_applied(struct daemon *daemon, struct configuration *out)
+{
+	_cleanup_close_ int fd = open(daemon->paths.applied, O_RDONLY | O_CLOEXEC);
+	_cleanup_free_ char *bytes = NULL;
+	struct stat st;
+
+	*out = (struct configuration){.config = config_new()};
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	bytes = xcalloc((size_t)st.st_size + 1, 1);
+	if (read(fd, bytes, (size_t)st.st_size) != st.st_size || config_source_unpack(&out->source, bytes, (size_t)st.st_size))
+		return -EIO;
+	for (size_t i = 0; i < out->source.count; i++)
+		config_parse(out->config, &out->source.files[i]);
+	config_validate(out->config, daemon->options->root_namespace);
+	return out->config->error_count ? -EINVAL : compile(daemon, out);
+}
+
+/* ---- flipping ---- */
+
+static void add_names(struct daemon *daemon, const struct policy *policy)
+{
+	const struct string_list *hosts = policy ? policy_names(policy) : NULL;
+
+	for (size_t i = 0; hosts && i < hosts->count; i++)
+		*array_append(daemon->wanted.items, daemon->wanted.count, daemon->wanted.capacity) = hosts->items[i];
+}
+
+static void want_names(struct daemon *daemon)
+{
+	daemon->wanted.count = 0;
+	add_names(daemon, daemon->live.policy);
+	add_names(daemon, daemon->pending.policy);
+	names_want(daemon->names, &daemon->wanted);
+}
+
+static int flip(struct daemon *daemon, struct configuration *next)
+{
+	char why[SLUICE_ERROR_TEXT] = "";
+	size_t count;
+	_cleanup_free_ struct assignment *assignments = NULL;
+	struct image *image;
+	int error;
+
+	error = supervisor_send_table(daemon->supervisor, kernel_generation(daemon->kernel) + 1, &next->source, why, sizeof(why));
+	if (error) {
+		char line[SLUICE_ERROR_TEXT];
+
+		snprintf(line, sizeof(line), "%s: the redirector did not take it: %.300s", daemon->options->config, why);
+		refuse(daemon, line);
+		return error;
+	}
+	workloads_set_documents(daemon->workloads, next->config);
+	workloads_scan(daemon->workloads);
+	assignments = assign(daemon, next->policy, &count);
+	image = policy_image_build(next->policy, lookup_name, daemon);
+	error = kernel_swap(daemon->kernel, image, assignments, count);
+	if (error) {
+		char line[SLUICE_ERROR_TEXT];
+
+		image_free(image);
+		workloads_set_documents(daemon->workloads, daemon->live.config);
+		snprintf(line, sizeof(line), "%s: the kernel did not take it: %s", daemon->options->config, strerror(-error));
+		refuse(daemon, line);
+	}
+	return error;
+}
+
+/* The hooks come last: then nothing is refused for want of rules that were about to come. */
+static void attach_once(struct daemon *daemon)
+{
+	if (daemon->attached)
+		return;
+	daemon->attached = true;
+	daemon->error = kernel_attach(daemon->kernel);
+	if (daemon->error)
+		loop_stop(daemon->loop);
+	else
+		log_info("enforcing: %u hooks attached", kernel_attached(daemon->kernel));
+}
+
+static void finish_pending(struct daemon *daemon)
+{
+	struct configuration next = daemon->pending;
+
+	loop_timer_disarm(daemon->settle);
+	daemon->pending = (struct configuration){0};
+	if (flip(daemon, &next)) {
+		configuration_fini(&next);
+		want_names(daemon);
+		attach_once(daemon);
+		return;
+	}
+	configuration_fini(&daemon->live);
+	daemon->live = next;
+	want_names(daemon);
+	flush_changed_names(daemon);
+	fill_listeners(daemon);
+	attach_once(daemon);
+	denials_forget(daemon->denials);
+	kernel_set_error(daemon->kernel, daemon->refused, false);
+	save_applied(daemon);
+	log_info("generation %llu in force: %zu documents, %zu services, %zu names",
+		 (unsigned long long)kernel_generation(daemon->kernel), daemon->live.config->document_count,
+		 policy_service_count(daemon->live.policy), policy_names(daemon->live.policy)->count);
+}
+
+static void on_settle(void *context)
+{
+	struct daemon *daemon = context;
+
+	if (names_settled(daemon->names) || loop_now_ms() - daemon->pending_since_ms >= SETTLE_MS)
+		finish_pending(daemon);
+	else
+		loop_timer_arm(daemon->settle, SETTLE_STEP_MS);
+}
+
+static void set_pending(struct daemon *daemon, const struct configuration *next)
+{
+	configuration_fini(&daemon->pending);
+	daemon->pending = *next;
+	daemon->pending_since_ms = loop_now_ms();
+	log_warnings(next->config);
+	want_names(daemon);
+	loop_timer_arm(daemon->settle, 0);
+}
+
+/* Judges the folder as it is now. False: it changed meanwhile, look again. */
+static bool judge_folder(struct daemon *daemon)
+{
+	struct configuration next;
+	int error = read_folder(daemon, &next);
+
+	if (error) {
+		configuration_fini(&next);
+		return error != -EAGAIN;
+	}
+	daemon->refused[0] = 0;
+	set_pending(daemon, &next);
+	return true;
+}
+
+static void on_watch(void *context)
+{
+	struct daemon *daemon = context;
+	uint64_t now = folder_signature(daemon->options->config);
+	uint64_t wait = WATCH_PERIOD_MS;
+
+	if (now != daemon->signature) {
+		if (now != daemon->unstable)
+			wait = STABLE_MS;
+		else if (judge_folder(daemon))
+			daemon->signature = now;
+	}
+	daemon->unstable = now;
+	loop_timer_arm(daemon->watch, wait);
+}
+
+void apply_reload(struct daemon *daemon)
+{
+	daemon->signature = 0;
+	loop_timer_arm(daemon->watch, 0);
+}
+
+int apply_start(struct daemon *daemon)
+{
+	struct configuration next;
+	uint64_t now = folder_signature(daemon->options->config);
+	int error;
+
+	daemon->watch = loop_timer_new(daemon->loop, on_watch, daemon);
+	daemon->settle = loop_timer_new(daemon->loop, on_settle, daemon);
+	daemon->refresh = loop_timer_new(daemon->loop, on_refresh, daemon);
+	error = names_resolvers(NULL, daemon->resolvers, MAX_RESOLVERS, &daemon->resolver_count);
+	if (error)
+		log_warning("/etc/resolv.conf: %s; only resolvers that an EgressPolicy lists are admitted", strerror(-error));
+	daemon->unstable = now;
+	loop_timer_arm(daemon->watch, WATCH_PERIOD_MS);
+	if (judge_folder(daemon)) {
+		daemon->signature = now;
+		if (daemon->pending.policy)
+			return 0;
+	}
+	if (!kernel_generation(daemon->kernel)) {
+		attach_once(daemon);
+		return daemon->error;
+	}
+	error = read_applied(daemon, &next);
+	if (error) {
+		configuration_fini(&next);
+		attach_once(daemon);
+		log_warning("generation %llu stays in force as it is pinned; its names are not refreshed until a configuration is valid",
+			    (unsigned long long)kernel_generation(daemon->kernel));
+		return daemon->error;
+	}
+	set_pending(daemon, &next);
+	return 0;
+}
+
+void apply_stop(struct daemon *daemon)
+{
+	loop_timer_free(daemon->watch);
+	loop_timer_free(daemon->settle);
+	loop_timer_free(daemon->refresh);
+	daemon->watch = daemon->settle = daemon->refresh = NULL;
+	for (size_t i = 0; i < daemon->changed_count; i++)
+		free(daemon->changed_names[i]);
+	free(daemon->changed_names);
+	free(daemon->wanted.items);
+	configuration_fini(&daemon->pending);
+	configuration_fini(&daemon->live);
+}

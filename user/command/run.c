@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sluice run: the daemon. Sets the parts up, runs the loop, and lets go in the end; what it pinned goes on enforcing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "command/command.h"
+#include "command/run.h"
+#include "observe/admin.h"
+#include "command/run_metrics.h"
+#include "workload/cgroup.h"
+#include "workload/netns.h"
+
+#define FLOWS_PERIOD_MS 200
+
+static const char usage[] =
+	"Usage: sluice run [OPTION]...\n"
+	"\n"
+	"Enforces the policies of a folder on every governed cgroup of this node. When it ends, what it enforced last\n"
+	"stays in force; `sluice detach` ends that.\n"
+	"\n"
+	"  --config DIR          the policy folder (" DEFAULT_CONFIG ")\n"
+	"  --govern CGROUP       a cgroup subtree to govern, below the cgroup v2 mount; repeatable\n"
+	"                        (kubepods, kubepods.slice and sluice)\n"
+	"  --pin DIR             where programs and maps are pinned (" DEFAULT_PIN ")\n"
+	"  --root-namespace NS   where node-wide policies live (" DEFAULT_ROOT_NAMESPACE ")\n"
+	"  --redirector-port N   port of the redirector in each governed network namespace (15001)\n"
+	"  --admin ADDR:PORT     serve /metrics, /healthz and /readyz there (off)\n"
+	"  --log-level LEVEL     error, warning, info or debug (info)\n"
+	"  --log-json            one JSON object per line\n";
+
+static const char *const default_governed[] = {"/kubepods", "/kubepods.slice", "/sluice"};
+
+/* ---- options ---- */
+
+static int add_governed(struct run_options *options, const char *text)
+{
+	const char *path = text[0] == '/' ? text : xasprintf("/%s", text);
+	size_t n = strlen(path);
+
+	if (n < 2 || path[n - 1] == '/' || strstr(path, "/../") || strstr(path, "//")) {
+		fprintf(stderr, "sluice: --govern \"%s\": must name a cgroup below the root, without a trailing slash\n", text);
+		return -EINVAL;
+	}
+	*array_append(options->governed, options->governed_count, options->governed_capacity) = path;
+	return 0;
+}
+
+/* 0, or the exit status plus one. */
+static int parse_options(int argc, char **argv, struct run_options *out)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},    {"govern", required_argument, NULL, 'g'},
+		{"pin", required_argument, NULL, 'p'},	     {"root-namespace", required_argument, NULL, 'r'},
+		{"redirector-port", required_argument, NULL, 'P'}, {"admin", required_argument, NULL, 'a'},
+		{"log-level", required_argument, NULL, 'l'}, {"log-json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},	     {0},
+	};
+	enum log_level level;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			out->config = optarg;
+			break;
+		case 'g':
+			if (add_governed(out, optarg))
+				return 3;
+			break;
+		case 'p':
+			out->pin = optarg;
+			break;
+		case 'r':
+			out->root_namespace = optarg;
+			break;
+		case 'P':
+			if (parse_port(&out->redirector_port, optarg)) {
+				fprintf(stderr, "sluice: --redirector-port \"%s\": must be 1 to 65535\n", optarg);
+				return 3;
+			}
+			break;
+		case 'a':
+			out->admin = optarg;
+			break;
+		case 'l':
+			out->log_level = optarg;
+			break;
+		case 'j':
+			out->log_json = true;
+			break;
+		default:
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 1 : 3;
+		}
+	}
+	if (optind != argc || log_level_parse(&level, out->log_level)) {
+		fputs(usage, stderr);
+		return 3;
+	}
+	for (size_t i = 0; !out->governed_count && i < ARRAY_SIZE(default_governed); i++)
+		*array_append(out->governed, out->governed_count, out->governed_capacity) = default_governed[i];
+	log_init(level, out->log_json, "sluice");
+	return 0;
+}
+
+/* ---- events ---- */
+
+static void on_request(void *context, const struct listener_request *request)
+{
+	struct daemon *daemon = context;
+
+	log_info("netns %llu: process %u needs a listener there", (unsigned long long)request->netns, request->pid);
+	workloads_prepare_process(daemon->workloads, (pid_t)request->pid);
+}
+
+static void on_requests(void *context, int fd, uint32_t events)
+{
+	struct daemon *daemon = context;
+
+	(void)fd;
+	(void)events;
+	kernel_requests_read(daemon->kernel);
+}
+
+static void on_flow(void *context, const struct flow_event *event)
+{
+	struct daemon *daemon = context;
+	const struct rule_set *rules =
+		daemon->live.policy ? policy_rule_set_get(daemon->live.policy, event->rule_set) : NULL;
+
+	denials_see(daemon->denials, event, rules ? rules->origin : "no policy");
+}
+
+static void on_flows(void *context)
+{
+	struct daemon *daemon = context;
+
+	kernel_flows_read(daemon->kernel, on_flow, daemon);
+	loop_timer_arm(daemon->flows, FLOWS_PERIOD_MS);
+}
+
+static void on_decision(void *context, const struct flow_event *event)
+{
+	struct daemon *daemon = context;
+	struct flow_event complete = *event;
+
+	for (size_t i = 0; i < workloads_count(daemon->workloads); i++) {
+		const struct workload *workload = workloads_get(daemon->workloads, i);
+
+		if (workload->id == event->workload)
+			snprintf(complete.name, sizeof(complete.name), "%s/%s", workload->namespace_, workload->name);
+	}
+	kernel_record(daemon->kernel, &complete);
+}
+
+static void on_listener(void *context, uint64_t netns, bool v6, int fd)
+{
+	struct daemon *daemon = context;
+
+	workloads_adopt_listener(daemon->workloads, netns, v6, fd);
+}
+
+static void on_refill(void *context)
+{
+	apply_refill(context);
+}
+
+static void on_workloads_changed(void *context)
+{
+	apply_workloads_changed(context);
+}
+
+static void on_workload_gone(void *context, uint32_t workload)
+{
+	struct daemon *daemon = context;
+
+	supervisor_send_workload_gone(daemon->supervisor, workload);
+}
+
+static void on_netns_ready(void *context, const struct workload_netns *netns)
+{
+	struct daemon *daemon = context;
+
+	supply_add_netns(daemon->supply, netns->cookie, netns->netns_fd);
+	if (daemon->filled)
+		supervisor_send_netns(daemon->supervisor, netns);
+}
+
+static void on_netns_gone(void *context, const struct workload_netns *netns)
+{
+	struct daemon *daemon = context;
+
+	supply_remove_netns(daemon->supply, netns->cookie);
+	supervisor_send_netns_gone(daemon->supervisor, netns);
+}
+
+static void on_name(void *context, const char *host)
+{
+	apply_names_changed(context, host);
+}
+
+static int on_name_socket(void *context, int fd)
+{
+	struct daemon *daemon = context;
+
+	return kernel_mark_socket(daemon->kernel, fd, MARK_OWN, 0);
+}
+
+static void on_signal(void *context, int fd, uint32_t events)
+{
+	struct daemon *daemon = context;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP)
+		apply_reload(daemon);
+	else
+		loop_stop(daemon->loop);
+}
+
+/* ---- setting up, in order; each says why it failed ---- */
+
+static int take_lock(struct daemon *daemon)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	if (mkdir(daemon->paths.directory, 0700) < 0 && errno != EEXIST)
+		return log_errno(-errno, "%s: %s; not started", daemon->paths.directory, strerror(errno));
+	if (chmod(daemon->paths.directory, 0700) < 0)
+		return log_errno(-errno, "%s: %s; not started", daemon->paths.directory, strerror(errno));
+	daemon->lock_fd = open(daemon->paths.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (daemon->lock_fd < 0)
+		return log_errno(-errno, "%s: %s; not started", daemon->paths.lock, strerror(errno));
+	if (fcntl(daemon->lock_fd, F_SETLK, &lock) < 0)
+		return log_errno(-errno, "%s: another `sluice run` holds it; not started", daemon->paths.lock);
+	return 0;
+}
+
+static int watch_signals(struct daemon *daemon)
+{
+	sigset_t mask;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGHUP);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	daemon->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	return daemon->signal_fd < 0 ? -errno : loop_watch(daemon->loop, daemon->signal_fd, EPOLLIN, on_signal, daemon);
+}
+
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* So that `sluice exec` is governed from its first instant. kubepods belongs to kubelet: it is waited for. */
+static void make_exec_cgroup(const char *mount)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s/sluice", mount) < PATH_MAX && mkdir(path, 0755) < 0 && errno != EEXIST)
+		log_warning("%s: %s; `sluice exec` will not work", path, strerror(errno));
+}
+
+static int open_parts(struct daemon *daemon, const char *cgroup_mount)
+{
+	const struct run_options *options = daemon->options;
+	uint64_t host_netns = 0;
+	struct kernel_options kernel = {.pin = options->pin, .cgroup = cgroup_mount, .config = options->config,
+					.redirector_port = options->redirector_port};
+	struct names_options names = {.changed = on_name, .socket = on_name_socket, .context = daemon};
+	struct workloads_options workloads = {cgroup_mount, options->governed, options->governed_count,
+					      options->redirector_port, 0};
+	struct workload_events workload_events = {on_workloads_changed, on_workload_gone, on_netns_ready, on_netns_gone, daemon};
+	struct supervisor_options supervisor = {daemon->paths.redirector, options->root_namespace, options->log_level,
+						options->log_json, options->redirector_port};
+	struct supervisor_events supervisor_events = {on_listener, on_decision, on_refill, daemon};
+	int error = netns_own_cookie(&host_netns);
+
+	if (error)
+		return log_errno(error, "network namespace cookie: %s (Linux 5.14 or newer is needed); not started", strerror(-error));
+	kernel.host_netns = host_netns;
+	workloads.host_netns = host_netns;
+	error = kernel_open(&daemon->kernel, &kernel);
+	if (error)
+		return error;
+	kernel_on_request(daemon->kernel, on_request, daemon);
+	error = loop_watch(daemon->loop, kernel_requests_fd(daemon->kernel), EPOLLIN, on_requests, daemon);
+	if (error)
+		return log_errno(error, "requests ring: %s; not started", strerror(-error));
+	error = names_new(&daemon->names, daemon->loop, &names);
+	if (error)
+		return log_errno(error, "resolver: %s; not started", strerror(-error));
+	error = supply_new(&daemon->supply, daemon->kernel);
+	if (!error)
+		error = workloads_new(&daemon->workloads, daemon->loop, daemon->kernel, &workloads, &workload_events);
+	if (!error)
+		error = supervisor_new(&daemon->supervisor, daemon->loop, daemon->supply, &supervisor, &supervisor_events);
+	return error;
+}
+
+/* Governed cgroups first, then rules, then the hooks: nothing is refused for want of a step that comes later. */
+static int start(struct daemon *daemon)
+{
+	char cgroup_mount[PATH_MAX];
+	int error = cgroup_mount_point(cgroup_mount);
+
+	if (error)
+		return log_errno(error, "cgroup v2: no hierarchy is mounted; not started");
+	raise_limits();
+	make_exec_cgroup(cgroup_mount);
+	error = take_lock(daemon);
+	if (!error)
+		error = watch_signals(daemon);
+	if (!error)
+		error = open_parts(daemon, cgroup_mount);
+	if (error)
+		return error;
+	daemon->denials = denials_new();
+	workloads_scan(daemon->workloads);
+	error = apply_start(daemon);
+	if (error)
+		return error;
+	kernel_set_pids(daemon->kernel, (uint32_t)getpid(), supervisor_pid(daemon->supervisor));
+	daemon->flows = loop_timer_new(daemon->loop, on_flows, daemon);
+	loop_timer_arm(daemon->flows, FLOWS_PERIOD_MS);
+	return control_open(daemon);
+}
+
+static void let_go(struct daemon *daemon)
+{
+	control_close(daemon);
+	apply_stop(daemon);
+	loop_timer_free(daemon->flows);
+	supervisor_free(daemon->supervisor);
+	workloads_free(daemon->workloads);
+	supply_free(daemon->supply);
+	names_free(daemon->names);
+	denials_free(daemon->denials);
+	kernel_close(daemon->kernel);
+	if (daemon->lock_fd >= 0)
+		close(daemon->lock_fd);
+	if (daemon->signal_fd >= 0)
+		close(daemon->signal_fd);
+	loop_free(daemon->loop);
+}
+
+/* After `sluice detach`: alive, so that nothing restarts it into attaching again. */
+static void idle_until_stopped(void)
+{
+	sigset_t mask;
+	int got;
+
+	log_warning("detached by an operator: nothing is enforced until this daemon is restarted");
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigwait(&mask, &got);
+}
+
+int command_run(int argc, char **argv)
+{
+	struct run_options options = {.config = DEFAULT_CONFIG, .pin = DEFAULT_PIN, .root_namespace = DEFAULT_ROOT_NAMESPACE,
+				      .log_level = "info", .redirector_port = DEFAULT_REDIRECTOR_PORT};
+	struct daemon daemon = {.options = &options, .control_fd = -1, .signal_fd = -1, .detach_fd = -1, .lock_fd = -1};
+	struct run_metrics metrics = {.pin = NULL};
+	struct admin *admin = NULL;
+	int status = parse_options(argc, argv, &options), error;
+
+	if (status)
+		return status - 1;
+	run_paths_of(&daemon.paths, options.pin);
+	daemon.loop = loop_new();
+	error = daemon.loop ? start(&daemon) : -errno;
+	if (!error && options.admin)
+		error = run_metrics_start(&admin, &metrics, &daemon);
+	if (!error)
+		error = loop_run(daemon.loop);
+	if (!error)
+		error = daemon.error;
+	run_metrics_stop(&metrics, daemon.detached);
+	let_go(&daemon);
+	if (daemon.detached) {
+		control_answer_detach(&daemon);
+		idle_until_stopped();
+	}
+	admin_stop(admin);
+	free(options.governed);
+	return error ? 1 : 0;
+}

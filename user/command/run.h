@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The daemon (`sluice run`): what its files share. All of it runs on one loop, but for the admin page's callbacks. */
+#ifndef SLUICE_RUN_H
+#define SLUICE_RUN_H
+
+#include "base/loop.h"
+#include "command/paths.h"
+#include "config/config.h"
+#include "kernel/kernel.h"
+#include "names/names.h"
+#include "observe/denials.h"
+#include "policy/policy.h"
+#include "workload/supervisor.h"
+#include "workload/supply.h"
+#include "workload/workloads.h"
+
+#define MAX_RESOLVERS 16
+
+/* One configuration, whole: as read, as parsed, as compiled. */
+struct configuration {
+	struct config_source source;
+	struct config *config;
+	struct policy *policy;
+};
+
+struct run_options {
+	const char *config;
+	const char *pin;
+	const char *root_namespace;
+	const char *admin;      /* NULL: none */
+	const char *log_level;
+	bool log_json;
+	uint16_t redirector_port;
+	const char **governed;
+	size_t governed_count, governed_capacity;
+};
+
+struct daemon {
+	const struct run_options *options;
+	struct run_paths paths;
+	struct loop *loop;
+	struct kernel *kernel;
+	struct supply *supply;
+	struct supervisor *supervisor;
+	struct workloads *workloads;
+	struct names *names;
+	struct denials *denials;
+	struct loop_timer *flows;
+	int lock_fd;
+	int control_fd;
+	int signal_fd;
+	int detach_fd;  /* the `detach` that waits for its answer, or -1 */
+	bool detached; /* by an operator: idle until restarted */
+	bool attached; /* the hooks are in place, or were tried */
+	bool filled;   /* the redirector has a table, so it may have listeners */
+	int error;     /* why the loop was stopped, or 0 */
+
+	/* apply.c */
+	struct configuration live;    /* policy NULL: none yet */
+	struct configuration pending; /* waits for the first answers about its names */
+	struct string_list wanted;    /* names of both, while one is pending */
+	uint64_t signature;           /* of the folder as last judged */
+	uint64_t unstable;            /* a signature seen once: judged when it stays */
+	char refused[SLUICE_ERROR_TEXT]; /* why the configuration in the folder is not in force, or empty */
+	struct loop_timer *watch;
+	struct loop_timer *settle;
+	struct loop_timer *refresh;   /* names or workloads changed: bring the kernel up to date */
+	uint64_t pending_since_ms;
+	char **changed_names;
+	size_t changed_count, changed_capacity;
+	uint8_t resolvers[MAX_RESOLVERS][16];
+	size_t resolver_count;
+};
+
+/* apply.c: from the policy folder to the generation in force. */
+int apply_start(struct daemon *daemon); /* the first configuration, or what an earlier daemon left; never fails to start */
+void apply_stop(struct daemon *daemon);
+void apply_names_changed(struct daemon *daemon, const char *host);
+void apply_workloads_changed(struct daemon *daemon);
+void apply_refill(struct daemon *daemon); /* tells a fresh redirector everything */
+void apply_reload(struct daemon *daemon); /* SIGHUP: look at the folder now */
+
+/* control.c: exec and detach. */
+int control_open(struct daemon *daemon);
+void control_close(struct daemon *daemon);
+void control_answer_detach(struct daemon *daemon);
+
+#endif

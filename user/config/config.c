@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The container of a configuration and its problems. */
+#include "config/config.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "config/walk.h"
+
+struct config *config_new(void)
+{
+	struct config *config = xcalloc(1, sizeof(*config));
+
+	config->arena = arena_new();
+	return config;
+}
+
+void config_free(struct config *config)
+{
+	if (!config)
+		return;
+	arena_free(config->arena);
+	free(config);
+}
+
+/* Offending text is quoted: no control character of it (C1 ones in UTF-8 included) may reach a terminal or a log. */
+static const char *harmless(struct arena *arena, const char *text)
+{
+	char *copy = arena_strdup(arena, text);
+
+	for (unsigned char *p = (unsigned char *)copy; *p; p++) {
+		if (*p < 0x20 || *p == 0x7f)
+			*p = '?';
+		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+			*p = p[1] = '?';
+	}
+	return copy;
+}
+
+void config_problem(struct config *config, enum severity severity, const struct position *at, const char *object,
+		    const char *field, const char *format, ...)
+{
+	char text[SLUICE_ERROR_TEXT];
+	struct problem *problem;
+	va_list args;
+
+	config->error_count += severity == SEVERITY_ERROR;
+	if (config->problem_count >= CONFIG_MAX_PROBLEMS)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	problem = arena_append(config->arena, config->problems, config->problem_count, config->problem_capacity);
+	problem->severity = severity;
+	problem->at = *at;
+	problem->object = harmless(config->arena, object ? object : "");
+	problem->field = harmless(config->arena, field ? field : "");
+	problem->text = harmless(config->arena, text);
+}
+
+void config_problem_format(char *out, size_t room, const struct problem *problem)
+{
+	const struct position *at = &problem->at;
+	char place[32] = "";
+
+	if (at->line)
+		snprintf(place, sizeof(place), ":%u:%u", at->line, at->column);
+	snprintf(out, room, "%s%s: %s%s%s%s%s%s", at->file, place, problem->severity == SEVERITY_WARNING ? "warning: " : "",
+		 problem->object, *problem->object ? ": " : "", problem->field, *problem->field ? ": " : "", problem->text);
+}
+
+void config_problem_print(FILE *out, const struct problem *problem)
+{
+	char line[4096 + 4 * SLUICE_ERROR_TEXT];
+
+	config_problem_format(line, sizeof(line), problem);
+	fprintf(out, "%s\n", line);
+}

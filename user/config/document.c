@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One document: apiVersion, kind and metadata, then the reader of its kind. */
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include "config/reader.h"
+#include "config/walk.h"
+
+#define ISTIO_GROUP "networking.istio.io"
+#define SLUICE_GROUP "sluice.dev"
+
+static const struct kind {
+	const char *name;
+	const char *group;
+	void (*read)(struct walk *walk, const struct node *spec, const struct object *object); /* NULL: not yet */
+} kinds[] = {
+	{"ServiceEntry", ISTIO_GROUP, read_service_entry},
+	{"VirtualService", ISTIO_GROUP, read_virtual_service},
+	{"EgressPolicy", SLUICE_GROUP, read_egress_policy},
+	{"Workload", SLUICE_GROUP, read_workload},
+	{"Sidecar", ISTIO_GROUP, NULL},
+	{"DestinationRule", ISTIO_GROUP, NULL},
+	{"WorkloadEntry", ISTIO_GROUP, NULL},
+	{"WorkloadGroup", ISTIO_GROUP, NULL},
+	{"Gateway", ISTIO_GROUP, NULL},
+	{"EnvoyFilter", ISTIO_GROUP, NULL},
+	{"ProxyConfig", ISTIO_GROUP, NULL},
+	{"AuthorizationPolicy", "security.istio.io", NULL},
+	{"PeerAuthentication", "security.istio.io", NULL},
+	{"RequestAuthentication", "security.istio.io", NULL},
+	{"Telemetry", "telemetry.istio.io", NULL},
+	{"WasmPlugin", "extensions.istio.io", NULL},
+};
+
+static bool version_accepted(const struct kind *kind, const char *version)
+{
+	size_t group = strlen(kind->group);
+
+	if (strncmp(version, kind->group, group) || version[group] != '/')
+		return false;
+	version += group + 1;
+	if (!strcmp(version, "v1"))
+		return true;
+	return strcmp(kind->group, SLUICE_GROUP) && (!strcmp(version, "v1alpha3") || !strcmp(version, "v1beta1"));
+}
+
+/* RFC 3339, as kubectl prints it: "2020-09-07T09:28:54Z", fractions and offsets allowed. */
+static bool parse_time(const char *text, int64_t *out)
+{
+	struct tm tm = {0};
+	const char *p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	int hours = 0, minutes = 0, n = 0, sign = 1;
+
+	if (!p)
+		return false;
+	if (*p == '.')
+		p += 1 + strspn(p + 1, "0123456789");
+	if ((*p == '+' || *p == '-') && sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) == 2 && n == 5 && !p[6])
+		sign = *p == '-' ? -1 : 1;
+	else if (strcmp(p, "Z"))
+		return false;
+	*out = (int64_t)timegm(&tm) - sign * (hours * 3600 + minutes * 60);
+	return true;
+}
+
+static void read_time(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	if (!parse_time(text, out))
+		walk_error(walk, node, "%s is not a time, as in 2026-01-31T23:59:59Z", node_shown(walk, node));
+}
+
+static void check_labels(struct walk *walk, const struct node *node, void *out)
+{
+	struct label_list labels = {0};
+
+	(void)out;
+	walk_labels(walk, node, &labels);
+}
+
+static bool read_metadata(struct walk *walk, const struct node *node, struct object *object)
+{
+	static const struct field fields[] = {
+		{"name", read_object_name, offsetof(struct object, name), FIELD_REQUIRED},
+		{"namespace", read_label_name, offsetof(struct object, namespace_), FIELD_OPTIONAL},
+		{"labels", check_labels, 0, FIELD_OPTIONAL},
+		{"creationTimestamp", read_time, offsetof(struct object, created), FIELD_OPTIONAL},
+		IGNORED("annotations"), IGNORED("uid"), IGNORED("resourceVersion"), IGNORED("generation"),
+		IGNORED("managedFields"), IGNORED("ownerReferences"), IGNORED("selfLink"), IGNORED("finalizers"),
+		IGNORED("generateName"), IGNORED("clusterName"), IGNORED("deletionTimestamp"),
+		IGNORED("deletionGracePeriodSeconds"),
+	};
+	size_t state = walk_enter(walk, "metadata");
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), object);
+	walk_leave(walk, state);
+	return object->name != NULL;
+}
+
+static const char *scalar_field(struct walk *walk, const struct node *root, const char *name)
+{
+	const struct node *node = node_field(root, name);
+	size_t state = walk_enter(walk, name);
+	const char *text = NULL;
+
+	if (!node)
+		walk_error(walk, root, "is required");
+	else
+		walk_text(walk, node, &text);
+	walk_leave(walk, state);
+	return text;
+}
+
+static const struct kind *find_kind(struct walk *walk, const struct node *root)
+{
+	const char *version = scalar_field(walk, root, "apiVersion"), *name = scalar_field(walk, root, "kind");
+	const char *names[ARRAY_SIZE(kinds)], *nearest;
+	const struct kind *kind = NULL;
+	size_t state;
+
+	if (!version || !name)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		names[i] = kinds[i].name;
+		/* Kubernetes has a Gateway too: only Istio's is known here. */
+		if (!strcmp(kinds[i].name, name) && (kinds[i].read || !strncmp(version, kinds[i].group, strlen(kinds[i].group))))
+			kind = &kinds[i];
+	}
+	if (kind && kind->read && version_accepted(kind, version))
+		return kind;
+	if (kind && kind->read) {
+		state = walk_enter(walk, "apiVersion");
+		walk_error(walk, node_field(root, "apiVersion"), "\"%.64s\" has no %s; use \"%s/v1\"", version, name, kind->group);
+	} else if (kind) {
+		state = walk_enter(walk, "kind");
+		walk_error(walk, node_field(root, "kind"), "%s of %s " NOT_IMPLEMENTED, name, kind->group);
+	} else {
+		state = walk_enter(walk, "kind");
+		nearest = nearest_name(name, names, ARRAY_SIZE(names));
+		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, EgressPolicy, Workload)%s%s%s",
+			   name, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+	}
+	walk_leave(walk, state);
+	return NULL;
+}
+
+static const char *object_label(struct walk *walk, const struct kind *kind, const struct node *root)
+{
+	const struct node *name = node_field(node_field(root, "metadata"), "name");
+
+	if (!name || name->type != NODE_SCALAR)
+		return kind->name;
+	return arena_printf(walk->config->arena, "%s/%.253s", kind->name, name->text);
+}
+
+static void read_object(struct walk *walk, const struct node *root)
+{
+	static const struct field fields[] = {
+		IGNORED("apiVersion"), IGNORED("kind"), IGNORED("status"),
+		{"metadata", NULL, 0, FIELD_IGNORED}, {"spec", NULL, 0, FIELD_IGNORED},
+	};
+	const struct config *config = walk->config;
+	struct object object = {.namespace_ = "default", .created = INT64_MAX, .at = walk_position(walk, root)};
+	const struct kind *kind = find_kind(walk, root);
+	const struct node *metadata = node_field(root, "metadata"), *spec = node_field(root, "spec");
+	size_t state;
+
+	if (!kind)
+		return;
+	walk->object = object_label(walk, kind, root);
+	object.kind = kind->name;
+	object.order = (uint32_t)(config->service_entry_count + config->virtual_service_count + config->workload_count +
+				  config->egress_policy_count);
+	walk_mapping(walk, root, fields, ARRAY_SIZE(fields), NULL);
+	if (metadata) {
+		read_metadata(walk, metadata, &object);
+	} else {
+		state = walk_enter(walk, "metadata.name");
+		walk_error(walk, root, "is required");
+		walk_leave(walk, state);
+	}
+	state = walk_enter(walk, "spec");
+	if (spec)
+		kind->read(walk, spec, &object);
+	else
+		walk_error(walk, root, "is required");
+	walk_leave(walk, state);
+}
+
+/* `kind: List`, as `kubectl get -o yaml` prints several objects. */
+static bool is_list(const struct node *root)
+{
+	const struct node *kind = node_field(root, "kind"), *items = node_field(root, "items");
+
+	return kind && items && kind->type == NODE_SCALAR && !strcmp(kind->text, "List") && items->type == NODE_SEQUENCE;
+}
+
+static void read_document(struct walk *walk, const struct node *root)
+{
+	if (node_is_null(root))
+		return;
+	walk->config->document_count++;
+	if (root->type != NODE_MAPPING) {
+		walk_error(walk, root, "is %s; an object with apiVersion and kind is wanted", node_shown(walk, root));
+		return;
+	}
+	if (!is_list(root)) {
+		read_object(walk, root);
+		return;
+	}
+	for (size_t i = 0; i < node_field(root, "items")->count; i++) {
+		const struct node *item = node_field(root, "items")->items[i];
+
+		walk->object = "";
+		if (item->type == NODE_MAPPING)
+			read_object(walk, item);
+		else
+			walk_error(walk, item, "is %s; an object is wanted", node_shown(walk, item));
+	}
+}
+
+void config_parse(struct config *config, const struct config_file *file)
+{
+	struct walk walk = {.config = config, .file = arena_strdup(config->arena, file->name), .object = ""};
+	const struct node *root;
+	struct reader reader;
+
+	if (file->length > CONFIG_MAX_FILE) {
+		walk_problem(&walk, SEVERITY_ERROR, 0, 0, "is larger than 16 MiB; split it");
+		return;
+	}
+	reader_init(&reader, &walk, file->text, file->length);
+	while (reader_next(&reader, &root) > 0) {
+		read_document(&walk, root);
+		walk.object = "";
+		walk_leave(&walk, 0);
+	}
+	reader_fini(&reader);
+}

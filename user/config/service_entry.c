@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+/* ServiceEntry: fields and rules of ISTIO.md §1.4, §3.3. */
+#include <stddef.h>
+#include <string.h>
+
+#include "config/reader.h"
+#include "config/walk.h"
+
+#define MAX_ITEMS 256 /* hosts, addresses, ports: as Istio's schema */
+#define MAX_ENDPOINTS 4096
+
+static void read_service_host(struct walk *walk, const struct node *node, void *out)
+{
+	struct service_entry *entry = out;
+	const char *name;
+
+	if (read_host(walk, node, HOST_WILDCARD, &name))
+		*arena_append(walk->config->arena, entry->hosts, entry->host_count, entry->host_capacity) =
+			(struct service_host){name, walk_position(walk, node)};
+}
+
+static void read_hosts(struct walk *walk, const struct node *node, void *out)
+{
+	if (node->type == NODE_SEQUENCE && !node->count)
+		walk_error(walk, node, "must name at least one host");
+	walk_list(walk, node, MAX_ITEMS, read_service_host, out);
+}
+
+static void read_addresses(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_ITEMS, read_cidr_item, out);
+}
+
+static void read_protocol(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice protocols[] = {
+		{"HTTP", PROTOCOL_HTTP}, {"HTTPS", PROTOCOL_HTTPS}, {"TLS", PROTOCOL_TLS}, {"TCP", PROTOCOL_TCP},
+		{"UDP", PROTOCOL_UDP}, {"HTTP2", PROTOCOL_HTTP2}, {"GRPC", PROTOCOL_GRPC},
+		{"GRPC-Web", PROTOCOL_GRPC_WEB}, {"HTTP_PROXY", PROTOCOL_HTTP_PROXY}, {"Mongo", PROTOCOL_MONGO},
+		{"Redis", PROTOCOL_REDIS}, {"MySQL", PROTOCOL_MYSQL},
+	};
+	struct node spelled = *node;
+	int value;
+
+	if (node->type == NODE_SCALAR && !*node->text) {
+		walk_error(walk, node, "is empty: detecting the protocol " NOT_IMPLEMENTED "; name it");
+		return;
+	}
+	for (size_t i = 0; node->type == NODE_SCALAR && i < ARRAY_SIZE(protocols); i++) {
+		if (!strcasecmp(protocols[i].name, node->text)) /* Istio ignores the case */
+			spelled.text = protocols[i].name;
+	}
+	if (walk_choice(walk, &spelled, "protocol", protocols, ARRAY_SIZE(protocols), &value))
+		*(enum port_protocol *)out = value;
+}
+
+static void read_port(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"number", read_port_number, offsetof(struct service_port, number), FIELD_REQUIRED},
+		{"name", read_label_name, offsetof(struct service_port, name), FIELD_REQUIRED},
+		{"protocol", read_protocol, offsetof(struct service_port, protocol), FIELD_OPTIONAL},
+		{"targetPort", read_port_number, offsetof(struct service_port, target_port), FIELD_OPTIONAL},
+	};
+	struct service_entry *entry = out;
+	struct service_port port = {.at = walk_position(walk, node)};
+	size_t state;
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &port))
+		return;
+	if (!node_field(node, "protocol")) {
+		state = walk_enter(walk, "protocol");
+		walk_error(walk, node, "is absent: detecting the protocol " NOT_IMPLEMENTED "; name it");
+		walk_leave(walk, state);
+	}
+	for (size_t i = 0; i < entry->port_count; i++) {
+		const struct service_port *other = &entry->ports[i];
+
+		if (port.number && other->number == port.number)
+			walk_error(walk, node, "number %u is taken by the port at line %u", port.number, other->at.line);
+		if (port.name && other->name && !strcmp(other->name, port.name))
+			walk_error(walk, node, "name \"%s\" is taken by the port at line %u", port.name, other->at.line);
+	}
+	*arena_append(walk->config->arena, entry->ports, entry->port_count, entry->port_capacity) = port;
+}
+
+static void read_ports(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_ITEMS, read_port, out);
+}
+
+static void read_location(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice locations[] = {{"MESH_EXTERNAL", 0}, {"MESH_INTERNAL", 1}};
+	int value;
+
+	if (walk_choice(walk, node, "location", locations, ARRAY_SIZE(locations), &value))
+		*(bool *)out = value;
+}
+
+static void read_resolution(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice resolutions[] = {
+		{"NONE", RESOLUTION_NONE}, {"STATIC", RESOLUTION_STATIC}, {"DNS", RESOLUTION_DNS},
+		{"DNS_ROUND_ROBIN", RESOLUTION_DNS_ROUND_ROBIN}, {"DYNAMIC_DNS", -1},
+	};
+	int value;
+
+	if (walk_choice(walk, node, "resolution", resolutions, ARRAY_SIZE(resolutions), &value))
+		*(enum resolution *)out = value;
+}
+
+static void read_endpoint_ports(struct walk *walk, const struct node *node, void *out)
+{
+	struct endpoint *endpoint = out;
+
+	if (node->type != NODE_MAPPING || node->count / 2 > MAX_ITEMS) {
+		walk_error(walk, node, "must be a mapping of at most %d port names to numbers", MAX_ITEMS);
+		return;
+	}
+	for (size_t i = 0; i < node->count; i += 2) {
+		size_t state = walk_enter(walk, node->items[i]->text);
+		struct endpoint_port *port = arena_append(walk->config->arena, endpoint->ports, endpoint->port_count,
+							  endpoint->port_capacity);
+
+		port->name = arena_strdup(walk->config->arena, node->items[i]->text);
+		read_port_number(walk, node->items[i + 1], &port->number);
+		walk_leave(walk, state);
+	}
+}
+
+static void read_weight(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	if (walk_integer(walk, node, 0, UINT32_MAX, &value) && value) /* as Istio: 0 is the default */
+		*(uint32_t *)out = (uint32_t)value;
+}
+
+static void read_endpoint_labels(struct walk *walk, const struct node *node, void *out)
+{
+	struct label_list labels = {0};
+
+	(void)out; /* subsets select by them; without subsets they mean nothing */
+	walk_labels(walk, node, &labels);
+}
+
+static void read_endpoint(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"address", read_string, offsetof(struct endpoint, address), FIELD_REQUIRED},
+		{"ports", read_endpoint_ports, 0, FIELD_OPTIONAL},
+		{"weight", read_weight, offsetof(struct endpoint, weight), FIELD_OPTIONAL},
+		{"labels", read_endpoint_labels, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("network"), UNSUPPORTED("locality"), UNSUPPORTED("serviceAccount"),
+	};
+	struct service_entry *entry = out;
+	struct endpoint endpoint = {.weight = 1, .at = walk_position(walk, node)};
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &endpoint))
+		return;
+	endpoint.is_ip = endpoint.address && !parse_address(endpoint.ip, endpoint.address);
+	*arena_append(walk->config->arena, entry->endpoints, entry->endpoint_count, entry->endpoint_capacity) = endpoint;
+}
+
+static void read_endpoints(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_ENDPOINTS, read_endpoint, out);
+}
+
+static bool resolves(const struct service_entry *entry)
+{
+	return entry->resolution == RESOLUTION_DNS || entry->resolution == RESOLUTION_DNS_ROUND_ROBIN;
+}
+
+/* `name` of one of the ports, or of none. */
+static bool has_port(const struct service_entry *entry, const char *name)
+{
+	for (size_t i = 0; i < entry->port_count; i++) {
+		if (entry->ports[i].name && !strcmp(entry->ports[i].name, name))
+			return true;
+	}
+	return false;
+}
+
+static void check_endpoint(struct walk *walk, const struct node *node, const struct service_entry *entry,
+			   struct endpoint *endpoint)
+{
+	size_t state = walk_enter(walk, "address");
+	const struct node *address = node_field(node, "address");
+	const char *name;
+
+	if (!endpoint->address || endpoint->is_ip)
+		;
+	else if (!strncmp(endpoint->address, "unix:", 5))
+		walk_error(walk, address, resolves(entry) ? "%s is not a host name or IP address" : "%s: a Unix socket " NOT_IMPLEMENTED,
+			   node_shown(walk, address));
+	else if (entry->resolution == RESOLUTION_STATIC)
+		walk_error(walk, address, "%s is not an IP address, as resolution STATIC wants", node_shown(walk, address));
+	else if (resolves(entry) && read_host(walk, address, HOST_EXACT, &name))
+		endpoint->address = name;
+	walk_leave(walk, state);
+
+	state = walk_enter(walk, "ports");
+	for (size_t i = 0; i < endpoint->port_count; i++) {
+		if (!has_port(entry, endpoint->ports[i].name))
+			walk_error(walk, node_field(node, "ports"), "\"%.64s\" is not the name of one of spec.ports",
+				   endpoint->ports[i].name);
+	}
+	walk_leave(walk, state);
+}
+
+static void check_endpoints(struct walk *walk, const struct node *spec, struct service_entry *entry)
+{
+	const struct node *node = node_field(spec, "endpoints");
+	size_t state = walk_enter(walk, "endpoints");
+
+	if (entry->resolution == RESOLUTION_NONE && entry->endpoint_count)
+		walk_error(walk, node, "resolution NONE dials the original address and takes no endpoints");
+	if (entry->resolution == RESOLUTION_DNS_ROUND_ROBIN && entry->endpoint_count > 1)
+		walk_error(walk, node, "resolution DNS_ROUND_ROBIN takes one endpoint, not %zu", entry->endpoint_count);
+	if (entry->resolution == RESOLUTION_STATIC && !entry->endpoint_count && !node)
+		walk_warning(walk, spec, "resolution STATIC without endpoints leads nowhere: HTTP is answered with 503");
+	/* Endpoints that did not parse were left out: then items and endpoints no longer correspond. */
+	for (size_t i = 0; node && entry->endpoint_count == node->count && i < node->count; i++) {
+		size_t item = walk_enter_item(walk, i);
+
+		check_endpoint(walk, node->items[i], entry, &entry->endpoints[i]);
+		walk_leave(walk, item);
+	}
+	walk_leave(walk, state);
+}
+
+static void check_addresses(struct walk *walk, const struct node *spec, const struct service_entry *entry)
+{
+	const struct node *node = node_field(spec, "addresses");
+	size_t state = walk_enter(walk, "addresses");
+
+	for (size_t i = 0; resolves(entry) && node && node->type == NODE_SEQUENCE && i < node->count; i++) {
+		size_t item = walk_enter_item(walk, i);
+
+		if (node->items[i]->type == NODE_SCALAR && strchr(node->items[i]->text, '/'))
+			walk_error(walk, node->items[i], "%s is a CIDR; resolution DNS takes single addresses only",
+				   node_shown(walk, node->items[i]));
+		walk_leave(walk, item);
+	}
+	walk_leave(walk, state);
+}
+
+static void check_hosts(struct walk *walk, const struct service_entry *entry)
+{
+	size_t state = walk_enter(walk, "hosts");
+
+	for (size_t i = 0; resolves(entry) && !entry->endpoint_count && i < entry->host_count; i++) {
+		const struct service_host *host = &entry->hosts[i];
+
+		if (host->name[0] == '*')
+			walk_problem(walk, SEVERITY_ERROR, host->at.line, host->at.column,
+				     "\"%s\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use NONE",
+				     host->name);
+	}
+	walk_leave(walk, state);
+}
+
+/* Neither HTTP nor TLS: such a flow has no name to tell hosts apart by. */
+static bool is_nameless(enum port_protocol protocol)
+{
+	return protocol >= PROTOCOL_TCP;
+}
+
+static void check_ports(struct walk *walk, const struct node *spec, const struct service_entry *entry)
+{
+	size_t state = walk_enter(walk, "ports");
+
+	if (!entry->port_count && !node_field(spec, "ports"))
+		walk_warning(walk, spec, "none: the entry registers nothing");
+	for (size_t i = 0; i < entry->port_count; i++) {
+		const struct service_port *port = &entry->ports[i];
+		size_t item = walk_enter_item(walk, i);
+
+		if (is_nameless(port->protocol) && entry->host_count > 1 && entry->resolution != RESOLUTION_NONE)
+			walk_problem(walk, SEVERITY_ERROR, port->at.line, port->at.column,
+				     "a port that is neither HTTP nor TLS cannot tell %zu hosts apart; give one host",
+				     entry->host_count);
+		else if (is_nameless(port->protocol) && entry->resolution == RESOLUTION_NONE && !entry->addresses.count)
+			walk_problem(walk, SEVERITY_WARNING, port->at.line, port->at.column,
+				     "matches nothing: resolution NONE without addresses; give spec.addresses");
+		walk_leave(walk, item);
+	}
+	walk_leave(walk, state);
+}
+
+void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object)
+{
+	static const struct field fields[] = {
+		{"hosts", read_hosts, 0, FIELD_REQUIRED},
+		{"addresses", read_addresses, offsetof(struct service_entry, addresses), FIELD_OPTIONAL},
+		{"ports", read_ports, 0, FIELD_OPTIONAL},
+		{"location", read_location, offsetof(struct service_entry, mesh_internal), FIELD_OPTIONAL},
+		{"resolution", read_resolution, offsetof(struct service_entry, resolution), FIELD_OPTIONAL},
+		{"endpoints", read_endpoints, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("workloadSelector"), UNSUPPORTED("exportTo"), UNSUPPORTED("subjectAltNames"),
+	};
+	struct config *config = walk->config;
+	struct service_entry *entry = arena_alloc(config->arena, 1, sizeof(*entry));
+
+	entry->object = *object;
+	*arena_append(config->arena, config->service_entries, config->service_entry_count,
+		      config->service_entry_capacity) = entry;
+	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), entry))
+		return;
+	check_hosts(walk, entry);
+	check_addresses(walk, spec, entry);
+	check_ports(walk, spec, entry);
+	check_endpoints(walk, spec, entry);
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The policy folder: its files as they stood at one moment, and the way to hand them to another process. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "config/config.h"
+#include "config/walk.h"
+
+static void add_file(struct config_source *source, const char *name, char *text, size_t length)
+{
+	struct config_file *file = array_append(source->files, source->count, source->capacity);
+
+	file->name = xstrdup(name);
+	file->text = text;
+	file->length = length;
+}
+
+void config_source_free(struct config_source *source)
+{
+	for (size_t i = 0; i < source->count; i++) {
+		free((char *)source->files[i].name);
+		free((char *)source->files[i].text);
+	}
+	free(source->files);
+	memset(source, 0, sizeof(*source));
+}
+
+static int unreadable(struct config *config, const char *path, int error)
+{
+	struct position at = {arena_strdup(config->arena, path), 0, 0};
+
+	if (error == -EFBIG)
+		config_problem(config, SEVERITY_ERROR, &at, "", "", "is larger than 16 MiB; split it");
+	else if (error == -EAGAIN)
+		config_problem(config, SEVERITY_ERROR, &at, "", "", "changed while it was read");
+	else if (error == -EINVAL)
+		config_problem(config, SEVERITY_ERROR, &at, "", "", "is neither a file nor a folder");
+	else
+		config_problem(config, SEVERITY_ERROR, &at, "", "", "cannot be read: %s", strerror(-error));
+	return error;
+}
+
+static bool same_state(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+static int read_all(int fd, char *text, size_t length)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		ssize_t n = read(fd, text + done, length - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EAGAIN; /* shorter than it was a moment ago */
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* 0, 1 for something that is no regular file, or -errno. `path` again afterwards: a rename over it is a change too. */
+static int read_file(struct config_source *source, int directory, const char *path, const char *shown)
+{
+	_cleanup_close_ int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	_cleanup_free_ char *text = NULL;
+	struct stat before, after, named;
+	int error;
+
+	if (fd < 0 || fstat(fd, &before) < 0)
+		return -errno;
+	if (!S_ISREG(before.st_mode))
+		return 1;
+	if (before.st_size > CONFIG_MAX_FILE)
+		return -EFBIG;
+	text = xcalloc((size_t)before.st_size + 1, 1);
+	error = read_all(fd, text, (size_t)before.st_size);
+	if (error)
+		return error;
+	if (fstat(fd, &after) < 0)
+		return -errno;
+	if (!same_state(&before, &after) || fstatat(directory, path, &named, 0) < 0 || !same_state(&before, &named))
+		return -EAGAIN;
+	add_file(source, shown, TAKE_PTR(text), (size_t)before.st_size);
+	return 0;
+}
+
+static bool is_policy_name(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	return name[0] != '.' && dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
+}
+
+static void cleanup_directory(DIR **directory)
+{
+	if (*directory)
+		closedir(*directory);
+}
+
+static int read_entries(struct config_source *source, const char *path, DIR *directory, struct config *config)
+{
+	int result = 0;
+
+	for (;;) {
+		_cleanup_free_ char *shown = NULL;
+		const struct dirent *entry;
+		int error;
+
+		errno = 0;
+		entry = readdir(directory);
+		if (!entry && errno)
+			return unreadable(config, path, -errno);
+		if (!entry)
+			return result;
+		if (!is_policy_name(entry->d_name))
+			continue;
+		shown = xasprintf("%s%s%s", path, path[strlen(path) - 1] == '/' ? "" : "/", entry->d_name);
+		error = read_file(source, dirfd(directory), entry->d_name, shown);
+		if (error < 0)
+			result = unreadable(config, shown, error);
+	}
+}
+
+/* A ConfigMap is updated by renaming ..data, which changes the folder: then its files may be of two versions. */
+static int read_folder(struct config_source *source, const char *path, int fd, struct config *config)
+{
+	__attribute__((cleanup(cleanup_directory))) DIR *directory = fdopendir(fd);
+	struct stat before, after;
+	int error;
+
+	if (!directory) {
+		error = -errno;
+		close(fd);
+		return unreadable(config, path, error);
+	}
+	if (fstat(dirfd(directory), &before) < 0)
+		return unreadable(config, path, -errno);
+	error = read_entries(source, path, directory, config);
+	if (error)
+		return error;
+	if (fstat(dirfd(directory), &after) < 0)
+		return unreadable(config, path, -errno);
+	return same_state(&before, &after) ? 0 : unreadable(config, path, -EAGAIN);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct config_file *)a)->name, ((const struct config_file *)b)->name);
+}
+
+int config_source_read(struct config_source *out, const char *path, struct config *config)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY), error;
+
+	if (fd >= 0) {
+		error = read_folder(out, path, fd, config);
+	} else if (errno == ENOTDIR) {
+		error = read_file(out, AT_FDCWD, path, path);
+		if (error)
+			error = unreadable(config, path, error > 0 ? -EINVAL : error);
+	} else {
+		error = unreadable(config, path, -errno);
+	}
+	if (out->count)
+		qsort(out->files, out->count, sizeof(*out->files), by_name);
+	return error;
+}
+
+int config_load(struct config *config, struct config_source *source, const char *const *paths, size_t count,
+		const char *root_namespace)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		int error = config_source_read(source, paths[i], config);
+
+		if (!result)
+			result = error;
+	}
+	for (size_t i = 0; i < source->count; i++)
+		config_parse(config, &source->files[i]);
+	config_validate(config, root_namespace);
+	return result;
+}
+
+/* u32 count; for each file u32 length and bytes of its name, then of its text. Both ends are the same binary. */
+static char *pack_bytes(char *p, const char *bytes, size_t length)
+{
+	uint32_t n = (uint32_t)length;
+
+	memcpy(p, &n, sizeof(n));
+	memcpy(p + sizeof(n), bytes, length);
+	return p + sizeof(n) + length;
+}
+
+int config_source_pack(const struct config_source *source, char **bytes, size_t *length)
+{
+	size_t total = sizeof(uint32_t);
+	uint32_t count = (uint32_t)source->count;
+	char *p, *packed;
+
+	for (size_t i = 0; i < source->count; i++) {
+		if (source->files[i].length > CONFIG_MAX_FILE)
+			return -EFBIG;
+		total += 2 * sizeof(uint32_t) + strlen(source->files[i].name) + source->files[i].length;
+	}
+	packed = xcalloc(total, 1);
+	memcpy(packed, &count, sizeof(count));
+	p = packed + sizeof(count);
+	for (size_t i = 0; i < source->count; i++) {
+		p = pack_bytes(p, source->files[i].name, strlen(source->files[i].name));
+		p = pack_bytes(p, source->files[i].text, source->files[i].length);
+	}
+	*bytes = packed;
+	*length = total;
+	return 0;
+}
+
+static int unpack_bytes(const char **p, size_t *left, const char **out, uint32_t *length, size_t max)
+{
+	uint32_t n;
+
+	if (*left < sizeof(n))
+		return -EBADMSG;
+	memcpy(&n, *p, sizeof(n));
+	if (n > max || n > *left - sizeof(n))
+		return -EBADMSG;
+	*out = *p + sizeof(n);
+	*length = n;
+	*p += sizeof(n) + n;
+	*left -= sizeof(n) + n;
+	return 0;
+}
+
+static char *owned_copy(const char *bytes, size_t length)
+{
+	char *copy = xcalloc(length + 1, 1);
+
+	memcpy(copy, bytes, length);
+	return copy;
+}
+
+int config_source_unpack(struct config_source *out, const char *bytes, size_t length)
+{
+	__attribute__((cleanup(config_source_free))) struct config_source source = {0};
+	uint32_t count;
+
+	if (length < sizeof(count))
+		return -EBADMSG;
+	memcpy(&count, bytes, sizeof(count));
+	bytes += sizeof(count);
+	length -= sizeof(count);
+	for (uint32_t i = 0; i < count; i++) {
+		_cleanup_free_ char *name = NULL;
+		uint32_t name_length, text_length;
+		const char *raw_name, *text;
+
+		if (unpack_bytes(&bytes, &length, &raw_name, &name_length, PATH_MAX) ||
+		    unpack_bytes(&bytes, &length, &text, &text_length, CONFIG_MAX_FILE))
+			return -EBADMSG;
+		name = owned_copy(raw_name, name_length);
+		add_file(&source, name, owned_copy(text, text_length), text_length);
+	}
+	if (length)
+		return -EBADMSG;
+	*out = source;
+	memset(&source, 0, sizeof(source));
+	return 0;
+}

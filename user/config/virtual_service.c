@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+/* VirtualService: fields and rules of ISTIO.md §1.5, §3.2, §3.4. */
+#include <stddef.h>
+#include <string.h>
+
+#include "config/reader.h"
+#include "config/walk.h"
+
+#define MAX_HOSTS 256
+#define MAX_ROUTES 4096
+#define MAX_DURATION_MS (24ULL * 3600 * 1000)
+
+/* Hosts of one VirtualService must not overlap (Istio). */
+static void read_routed_host(struct walk *walk, const struct node *node, void *out)
+{
+	struct virtual_service *service = out;
+	const char *name;
+
+	if (!read_host(walk, node, HOST_WILDCARD_OR_ADDRESS, &name))
+		return;
+	for (size_t i = 0; i < service->host_count; i++) {
+		const char *other = service->hosts[i].name;
+
+		if (host_covers(name, other) || host_covers(other, name))
+			walk_error(walk, node, "\"%.64s\" overlaps \"%.64s\" of the same VirtualService", name, other);
+	}
+	*arena_append(walk->config->arena, service->hosts, service->host_count, service->host_capacity) =
+		(struct service_host){name, walk_position(walk, node)};
+}
+
+static void read_hosts(struct walk *walk, const struct node *node, void *out)
+{
+	if (node->type == NODE_SEQUENCE && !node->count)
+		walk_error(walk, node, "is empty: a VirtualService to delegate to " NOT_IMPLEMENTED);
+	walk_list(walk, node, MAX_HOSTS, read_routed_host, out);
+}
+
+static void read_gateway(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	(void)out;
+	if (walk_text(walk, node, &text) && strcmp(text, "mesh"))
+		walk_error(walk, node, "%s: only \"mesh\" has a meaning here, gateways are not implemented yet",
+			   node_shown(walk, node));
+}
+
+static void read_gateways(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_HOSTS, read_gateway, out);
+}
+
+static uint64_t unit_nanoseconds(const char **text)
+{
+	static const struct {
+		const char *name;
+		uint64_t ns;
+	} units[] = {{"ns", 1}, {"us", 1000}, {"µs", 1000}, {"ms", 1000000}, {"s", 1000000000},
+		     {"m", 60000000000}, {"h", 3600000000000}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		size_t n = strlen(units[i].name);
+
+		if (!strncmp(*text, units[i].name, n)) {
+			*text += n;
+			return units[i].ns;
+		}
+	}
+	return 0;
+}
+
+/* "1.5" of "1.5s" as a number of thousand-millionths; NULL when there is none. */
+static const char *parse_decimal_part(const char *text, uint64_t *whole, uint64_t *billionths)
+{
+	size_t digits = strspn(text, "0123456789"), fraction = 0;
+	uint64_t scale = 100000000;
+
+	*whole = *billionths = 0;
+	if (digits > 8)
+		return NULL;
+	for (size_t i = 0; i < digits; i++)
+		*whole = *whole * 10 + (uint64_t)(text[i] - '0');
+	text += digits;
+	if (*text == '.') {
+		fraction = strspn(++text, "0123456789");
+		for (size_t i = 0; i < fraction; i++, scale /= 10)
+			*billionths += (uint64_t)(text[i] - '0') * scale;
+		text += fraction;
+	}
+	return digits || fraction ? text : NULL;
+}
+
+/* Go's notation, as protobuf durations in Istio: "5s", "1.5s", "1h2m". Milliseconds, or 0 when it is none. */
+static uint64_t parse_duration(const char *text)
+{
+	uint64_t total = 0;
+
+	while (*text) {
+		uint64_t whole, billionths, unit;
+
+		text = parse_decimal_part(text, &whole, &billionths);
+		unit = text ? unit_nanoseconds(&text) : 0;
+		if (!unit || whole > MAX_DURATION_MS * 1000000 / unit)
+			return 0;
+		total += whole * unit + (uint64_t)((__uint128_t)billionths * unit / 1000000000);
+		if (total > MAX_DURATION_MS * 1000000)
+			return 0;
+	}
+	return total % 1000000 ? 0 : total / 1000000;
+}
+
+static void read_duration(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+	uint64_t ms;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	ms = parse_duration(text);
+	if (!ms)
+		walk_error(walk, node, "%s is not a duration of whole milliseconds from 1ms to 24h, as in 5s or 1.5s",
+			   node_shown(walk, node));
+	else
+		*(uint64_t *)out = ms;
+}
+
+static void read_percent_value(struct walk *walk, const struct node *node, void *out)
+{
+	double value;
+
+	if (!walk_number(walk, node, &value))
+		return;
+	if (value != 0 && !(value >= 0.0001 && value <= 100))
+		walk_error(walk, node, "%s is not a percentage: 0, or 0.0001 to 100", node_shown(walk, node));
+	else
+		*(double *)out = value;
+}
+
+static void read_percentage(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"value", read_percent_value, 0, FIELD_OPTIONAL}};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_percent(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	if (walk_integer(walk, node, 0, 100, &value))
+		*(double *)out = (double)value;
+}
+
+struct delay_fields {
+	uint64_t fixed_ms;
+	double percentage;
+	double percent; /* the old field, used where there is no percentage */
+};
+
+static void warn_never(struct walk *walk, const struct node *node, double percent)
+{
+	if (percent == 0 && !node_field(node_field(node, "percentage"), "value") && !node_field(node, "percent"))
+		walk_warning(walk, node, "has no effect: without percentage Istio takes 0 %%; give percentage: {value: 100}");
+}
+
+static void read_delay(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"fixedDelay", read_duration, offsetof(struct delay_fields, fixed_ms), FIELD_REQUIRED},
+		{"percentage", read_percentage, offsetof(struct delay_fields, percentage), FIELD_OPTIONAL},
+		{"percent", read_percent, offsetof(struct delay_fields, percent), FIELD_OPTIONAL},
+		UNSUPPORTED("exponentialDelay"),
+	};
+	struct delay_fields read = {0};
+	struct fault_delay *delay = out;
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read))
+		return;
+	delay->present = true;
+	delay->fixed_ms = read.fixed_ms;
+	delay->percent = node_field(node, "percentage") ? read.percentage : read.percent;
+	delay->at = walk_position(walk, node);
+	warn_never(walk, node, delay->percent);
+}
+
+static void read_status(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	if (walk_integer(walk, node, 200, 600, &value))
+		*(uint16_t *)out = (uint16_t)value;
+}
+
+static void read_abort(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"httpStatus", read_status, offsetof(struct fault_abort, http_status), FIELD_OPTIONAL},
+		{"percentage", read_percentage, offsetof(struct fault_abort, percent), FIELD_OPTIONAL},
+		UNSUPPORTED("grpcStatus"), UNSUPPORTED("http2Error"),
+	};
+	struct fault_abort *abort = out;
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), abort))
+		return;
+	abort->present = abort->http_status != 0;
+	abort->at = walk_position(walk, node);
+	if (!node_field(node, "httpStatus") && !node_field(node, "grpcStatus") && !node_field(node, "http2Error"))
+		walk_warning(walk, node, "has no effect: give httpStatus");
+	else
+		warn_never(walk, node, abort->percent);
+}
+
+static void read_fault(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"delay", read_delay, offsetof(struct http_route, delay), FIELD_OPTIONAL},
+		{"abort", read_abort, offsetof(struct http_route, abort), FIELD_OPTIONAL},
+	};
+
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out) && !node_field(node, "delay") &&
+	    !node_field(node, "abort"))
+		walk_error(walk, node, "must have delay or abort");
+}
+
+static void read_destination_host(struct walk *walk, const struct node *node, void *out)
+{
+	read_host(walk, node, HOST_EXACT, out);
+}
+
+static void read_destination_port(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"number", read_port_number, 0, FIELD_REQUIRED}};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_destination(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"host", read_destination_host, offsetof(struct route_destination, host), FIELD_REQUIRED},
+		{"port", read_destination_port, offsetof(struct route_destination, port), FIELD_OPTIONAL},
+		UNSUPPORTED("subset"),
+	};
+
+	((struct route_destination *)out)->at = walk_position(walk, node);
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void check_weight(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	(void)out; /* of a single destination: any weight is all of it */
+	walk_integer(walk, node, 0, INT32_MAX, &value);
+}
+
+static void read_weighted_destination(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"destination", read_destination, 0, FIELD_REQUIRED},
+		{"weight", check_weight, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("headers"),
+	};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_route(struct walk *walk, const struct node *node, void *out)
+{
+	if (node->type == NODE_SEQUENCE && node->count > 1)
+		walk_error(walk, node, "has %zu destinations; more than one " NOT_IMPLEMENTED, node->count);
+	walk_list(walk, node, MAX_HOSTS, read_weighted_destination, out);
+}
+
+/* One of these decides what a route does; exactly one must be there. */
+static void check_action(struct walk *walk, const struct node *node)
+{
+	static const char *const others[] = {"redirect", "directResponse", "delegate"};
+	const struct node *route = node_field(node, "route");
+	bool has_route = route && (route->type != NODE_SEQUENCE || route->count);
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		if (!node_field(node, others[i]))
+			continue;
+		if (has_route)
+			walk_error(walk, node, "has both route and %s", others[i]);
+		return;
+	}
+	if (!has_route)
+		walk_error(walk, node, "must have a route with a destination");
+}
+
+static void read_http_route(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"name", read_string, offsetof(struct http_route, name), FIELD_OPTIONAL},
+		{"fault", read_fault, 0, FIELD_OPTIONAL},
+		{"route", read_route, offsetof(struct http_route, destination), FIELD_OPTIONAL},
+		UNSUPPORTED("match"), UNSUPPORTED("redirect"), UNSUPPORTED("directResponse"), UNSUPPORTED("delegate"),
+		UNSUPPORTED("rewrite"), UNSUPPORTED("timeout"), UNSUPPORTED("retries"), UNSUPPORTED("mirror"),
+		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
+		UNSUPPORTED("corsPolicy"), UNSUPPORTED("headers"),
+	};
+	struct virtual_service *service = out;
+	struct http_route route = {.at = walk_position(walk, node)};
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &route))
+		return;
+	check_action(walk, node);
+	if (service->http_count)
+		walk_warning(walk, node, "is never reached: http[0] has no match and takes every request");
+	*arena_append(walk->config->arena, service->http, service->http_count, service->http_capacity) = route;
+}
+
+static void read_http(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_ROUTES, read_http_route, out);
+}
+
+void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object)
+{
+	static const struct field fields[] = {
+		{"hosts", read_hosts, 0, FIELD_REQUIRED},
+		{"gateways", read_gateways, 0, FIELD_OPTIONAL},
+		{"http", read_http, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("tls"), UNSUPPORTED("tcp"), UNSUPPORTED("exportTo"),
+	};
+	struct config *config = walk->config;
+	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));
+	const struct node *http;
+
+	service->object = *object;
+	*arena_append(config->arena, config->virtual_services, config->virtual_service_count,
+		      config->virtual_service_capacity) = service;
+	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), service))
+		return;
+	http = node_field(spec, "http");
+	if ((!http || (http->type == NODE_SEQUENCE && !http->count)) && !node_field(spec, "tls") && !node_field(spec, "tcp"))
+		walk_error(walk, spec, "must have http routes");
+}
