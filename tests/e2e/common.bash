@@ -171,6 +171,11 @@ lab_last_error()
 	lab_sluice status -o json | sed -n 's/.*"last_error": *"\(.*\)".*/\1/p' | head -n 1
 }
 
+listens_on()
+{
+	[[ -n $(lab_in web ss -Hltn "sport = :$1") ]]
+}
+
 # ---- expecting ----
 
 fail()

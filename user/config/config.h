@@ -238,7 +238,7 @@ void config_validate(struct config *config, const char *root_namespace);
 void config_problem(struct config *config, enum severity severity, const struct position *at, const char *object,
 		    const char *field, const char *format, ...) __attribute__((format(printf, 6, 7)));
 
-/* "file:line:column: Kind/name: field: text" and a newline (parts that are empty are left out). */
+/* "file:line:column: [warning: ]Kind/name: field: text" and a newline (parts that are empty are left out). */
 void config_problem_print(FILE *out, const struct problem *problem);
 /* The same line without newline into `out`. */
 void config_problem_format(char *out, size_t room, const struct problem *problem);

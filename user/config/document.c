@@ -160,8 +160,7 @@ static const char *object_label(struct walk *walk, const struct kind *kind, cons
 static void read_object(struct walk *walk, const struct node *root)
 {
 	static const struct field fields[] = {
-		IGNORED("apiVersion"), IGNORED("kind"), IGNORED("status"),
-		{"metadata", NULL, 0, FIELD_IGNORED}, {"spec", NULL, 0, FIELD_IGNORED},
+		IGNORED("apiVersion"), IGNORED("kind"), IGNORED("metadata"), IGNORED("spec"), IGNORED("status"),
 	};
 	const struct config *config = walk->config;
 	struct object object = {.namespace_ = "default", .created = INT64_MAX, .at = walk_position(walk, root)};

@@ -1,0 +1,93 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# sluice detach, the break-glass: everything of ours goes, nothing else, and the daemon does not attach again.
+. "$(dirname "$0")/common.bash"
+
+attached()
+{
+	bpftool cgroup tree "$(lab_cgroup_root)" 2>/dev/null | grep -c 'connect\|sendmsg\|getpeername\|sock_ops\|getsockopt'
+}
+
+# A program and a map of somebody else, which must survive.
+make_foreign()
+{
+	printf '__attribute__((section("cgroup/connect4"), used)) int pass(void *ctx) { (void)ctx; return 1; }\n' |
+		clang -target bpf -O2 -x c -c - -o "$scratch/foreign.o"
+	bpftool prog load "$scratch/foreign.o" /sys/fs/bpf/foreign-program
+	bpftool map create /sys/fs/bpf/foreign-map type array key 4 value 4 entries 1 name foreign
+	bpftool cgroup attach "$(lab_cgroup_root)" connect4 pinned /sys/fs/bpf/foreign-program multi
+}
+
+remove_foreign()
+{
+	bpftool cgroup detach "$(lab_cgroup_root)" connect4 pinned /sys/fs/bpf/foreign-program
+	rm -f /sys/fs/bpf/foreign-program /sys/fs/bpf/foreign-map
+}
+
+test_detach_removes_all_of_ours_and_nothing_else()
+{
+	local before
+
+	lab_sluice_stop
+	make_foreign || fail "a foreign program can be attached"
+	trap 'remove_foreign; end_background' EXIT
+	before=$(attached)
+	lab_sluice_start || fail "it starts beside a foreign program"
+	policy "$(mode REGISTRY_ONLY)"
+	probe tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+	run node "$SLUICE" detach
+	expect_status 0
+	[[ ! -e $LAB_PIN ]] || fail "no pin is left: $(ls "$LAB_PIN")"
+	[[ $(attached) == "$before" ]] || fail "$before program attached as before, not $(attached)"
+	[[ -e /sys/fs/bpf/foreign-map ]] || fail "the foreign map is still pinned"
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+}
+
+test_the_daemon_does_not_attach_again()
+{
+	policy "$(mode REGISTRY_ONLY)"
+	run node "$SLUICE" detach
+	expect_status 0
+	mode ALLOW_ANY >"$LAB_POLICIES/test.yaml"
+	sleep 2
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+	run node "$SLUICE" status
+	expect_status 1
+	[[ $(attached) == 0 ]] || fail "nothing attached"
+	lab_sluice_stop
+}
+
+test_without_a_daemon_it_detaches_too()
+{
+	policy "$(mode REGISTRY_ONLY)"
+	kill -KILL "$(lab_sluice_pid)"
+	probe tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+	run node "$SLUICE" detach
+	expect_status 0
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+	[[ ! -e $LAB_PIN ]] || fail "no pin is left"
+}
+
+test_detaching_twice_is_no_error()
+{
+	run node "$SLUICE" detach
+	expect_status 0
+	run node "$SLUICE" detach
+	expect_status 0
+}
+
+test_a_start_after_a_detach_enforces_again()
+{
+	lab_sluice_stop
+	lab_sluice_start || fail "it starts"
+	policy "$(mode REGISTRY_ONLY)"
+	probe tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+}
+
+run_story

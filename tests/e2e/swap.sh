@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A new configuration is a swap: each connection is answered by the old one or by the new one.
+. "$(dirname "$0")/common.bash"
+
+FLIPS=500
+
+test_connections_during_500_flips_get_one_of_the_two_answers()
+{
+	local i registered before
+
+	registered=$(service www.aliyun.com 80/HTTP)
+	printf '%s\n' "$(mode ALLOW_ANY)" "$registered" >"$scratch/0"
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service tcp.example.com 9002/TCP)" >"$scratch/1"
+	policy "$(<"$scratch/1")"
+	policy "$(<"$scratch/0")"
+	background tcp web "$TOOLS/hammer" -n 4 -s 200 echo 203.0.113.12 9000
+	background http web "$TOOLS/hammer" -n 4 -s 200 http 203.0.113.11 80 www.unregistered.com
+	background registered web "$TOOLS/hammer" -n 2 -s 200 http 203.0.113.10 80 www.aliyun.com
+	before=$(lab_status_number generation)
+	for ((i = 1; i <= FLIPS; i++)); do
+		cp "$scratch/$((i % 2))" "$LAB/flip" && mv "$LAB/flip" "$LAB_POLICIES/test.yaml"
+		lab_wait 5 generation_is_beyond $((before + i - 1)) || fail "flip $i is applied"
+	done
+	end_background
+	command='hammer during 500 flips'
+	output=$(cat "$scratch/tcp" "$scratch/http" "$scratch/registered")
+	expect '^[0-9]+ ok$'
+	expect '^[0-9]+ ECONNREFUSED$'
+	expect '^[0-9]+ http-200$'
+	expect '^[0-9]+ http-502$'
+	expect '^[0-9]+ http-301$'
+	expect_count 5 '^[0-9]+ '
+	expect_count 3 '^max_ms=1?[0-9]{1,3}$'
+}
+
+generation_is_beyond()
+{
+	(($(lab_status_number generation) > $1))
+}
+
+run_story

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `sluice check`: would all of this be applied? */
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command/command.h"
+#include "policy/policy.h"
+
+static const char help[] =
+	"Usage: sluice check FILE|DIR... [-o json] [--root-namespace NS]\n"
+	"\n"
+	"Reports every problem of the given policy files as file:line:column. Needs no root.\n"
+	"Exit status: 0 if all of it would be applied, 1 if not, 2 for a wrong command line.\n"
+	"\n"
+	"  -o, --output json        one JSON object instead of lines\n"
+	"      --root-namespace NS  where the node's default policy is (" DEFAULT_ROOT_NAMESPACE ")\n"
+	"  -h, --help               this text\n";
+
+struct arguments {
+	const char *root_namespace;
+	bool json;
+};
+
+static const char *plural(size_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
+static void print_text(const struct config *config, size_t files)
+{
+	size_t warnings = 0;
+
+	for (size_t i = 0; i < config->problem_count; i++) {
+		config_problem_print(stdout, &config->problems[i]);
+		warnings += config->problems[i].severity == SEVERITY_WARNING;
+	}
+	printf("%zu file%s, %zu document%s: %zu error%s, %zu warning%s\n", files, plural(files), config->document_count,
+	       plural(config->document_count), config->error_count, plural(config->error_count), warnings,
+	       plural(warnings));
+}
+
+static struct json_object *problems_json(const struct config *config, enum severity severity)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < config->problem_count; i++) {
+		const struct problem *problem = &config->problems[i];
+		struct json_object *item;
+
+		if (problem->severity != severity)
+			continue;
+		item = json_object_new_object();
+		json_object_object_add(item, "file", json_object_new_string(problem->at.file));
+		json_object_object_add(item, "line", json_object_new_int64(problem->at.line));
+		json_object_object_add(item, "column", json_object_new_int64(problem->at.column));
+		json_object_object_add(item, "object", json_object_new_string(problem->object));
+		json_object_object_add(item, "field", json_object_new_string(problem->field));
+		json_object_object_add(item, "message", json_object_new_string(problem->text));
+		json_object_array_add(list, item);
+	}
+	return list;
+}
+
+static void print_json(const struct config *config, size_t files)
+{
+	struct json_object *out = json_object_new_object();
+
+	json_object_object_add(out, "files", json_object_new_int64((int64_t)files));
+	json_object_object_add(out, "documents", json_object_new_int64((int64_t)config->document_count));
+	json_object_object_add(out, "errors", problems_json(config, SEVERITY_ERROR));
+	json_object_object_add(out, "warnings", problems_json(config, SEVERITY_WARNING));
+	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(out);
+}
+
+/* The run-time keeps its last generation rather than apply nothing at all, so nothing is an error here too. */
+static void refuse_emptiness(struct config *config, const char *path)
+{
+	struct position at = {path, 0, 0};
+
+	if (!config->document_count && !config->error_count)
+		config_problem(config, SEVERITY_ERROR, &at, "", "",
+			       "holds no document; allowing everything needs an EgressPolicy that says so");
+}
+
+static int check(const struct arguments *arguments, const char *const *paths, size_t count)
+{
+	__attribute__((cleanup(config_source_free))) struct config_source source = {0};
+	struct policy_options options = {.root_namespace = arguments->root_namespace};
+	struct config *config = config_new();
+	size_t errors;
+
+	config_load(config, &source, paths, count, arguments->root_namespace);
+	refuse_emptiness(config, paths[0]);
+	if (!config->error_count)
+		policy_free(policy_compile(config, &options));
+	if (arguments->json)
+		print_json(config, source.count);
+	else
+		print_text(config, source.count);
+	errors = config->error_count;
+	config_free(config);
+	return errors ? 1 : 0;
+}
+
+int command_check(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"output", required_argument, NULL, 'o'},
+		{"root-namespace", required_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct arguments arguments = {.root_namespace = DEFAULT_ROOT_NAMESPACE};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(help, stdout);
+			return 0;
+		}
+		if (option == '?')
+			return 2;
+		if (option == 'r')
+			arguments.root_namespace = optarg;
+		if (option == 'o' && strcmp(optarg, "json")) {
+			fprintf(stderr, "sluice check: -o %s: only json is known\n", optarg);
+			return 2;
+		}
+		arguments.json |= option == 'o';
+	}
+	if (optind == argc) {
+		fputs(help, stderr);
+		return 2;
+	}
+	return check(&arguments, (const char *const *)argv + optind, (size_t)(argc - optind));
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What can only be seen with all documents at hand: duplicates, references, and settings that work against each other. */
+#include <string.h>
+
+#include "config/config.h"
+#include "config/walk.h"
+
+/* A registered host, sorted by name so that 10,000 entries are searched, not scanned. */
+struct registered {
+	const char *host;
+	const struct service_entry *entry;
+};
+
+struct registry {
+	struct registered *items;
+	size_t count, capacity;
+};
+
+static const char *label_of(struct config *config, const struct object *object)
+{
+	return arena_printf(config->arena, "%s/%s", object->kind, object->name ? object->name : "");
+}
+
+static int compare_objects(const void *a, const void *b)
+{
+	const struct object *x = *(const struct object *const *)a, *y = *(const struct object *const *)b;
+	int order = strcmp(x->kind, y->kind);
+
+	if (!order)
+		order = strcmp(x->namespace_, y->namespace_);
+	if (!order)
+		order = strcmp(x->name ? x->name : "", y->name ? y->name : "");
+	return order ? order : (x->order > y->order) - (x->order < y->order);
+}
+
+static bool same_identity(const struct object *a, const struct object *b)
+{
+	return a->name && b->name && !strcmp(a->kind, b->kind) && !strcmp(a->namespace_, b->namespace_) &&
+	       !strcmp(a->name, b->name);
+}
+
+static void check_duplicates(struct config *config)
+{
+	size_t total = config->service_entry_count + config->virtual_service_count + config->workload_count +
+		       config->egress_policy_count, n = 0;
+	const struct object **objects = arena_alloc(config->arena, total + 1, sizeof(*objects));
+
+	for (size_t i = 0; i < config->service_entry_count; i++)
+		objects[n++] = &config->service_entries[i]->object;
+	for (size_t i = 0; i < config->virtual_service_count; i++)
+		objects[n++] = &config->virtual_services[i]->object;
+	for (size_t i = 0; i < config->workload_count; i++)
+		objects[n++] = &config->workloads[i]->object;
+	for (size_t i = 0; i < config->egress_policy_count; i++)
+		objects[n++] = &config->egress_policies[i]->object;
+	qsort(objects, n, sizeof(*objects), compare_objects);
+	for (size_t i = 1; i < n; i++) {
+		const struct object *first = objects[i - 1], *second = objects[i];
+
+		if (same_identity(first, second))
+			config_problem(config, SEVERITY_ERROR, &second->at, label_of(config, second), "metadata.name",
+				       "\"%s\" in namespace \"%s\" is defined already at %s:%u:%u", second->name,
+				       second->namespace_, first->at.file, first->at.line, first->at.column);
+	}
+}
+
+static int compare_selectors(const struct label_list *a, const struct label_list *b)
+{
+	for (size_t i = 0; i < a->count && i < b->count; i++) {
+		int order = strcmp(a->items[i].key, b->items[i].key);
+
+		if (!order)
+			order = strcmp(a->items[i].value, b->items[i].value);
+		if (order)
+			return order;
+	}
+	return (a->count > b->count) - (a->count < b->count);
+}
+
+static int compare_scopes(const struct egress_policy *a, const struct egress_policy *b)
+{
+	int order = strcmp(a->object.namespace_, b->object.namespace_);
+
+	return order ? order : compare_selectors(&a->selector, &b->selector);
+}
+
+static int by_scope(const void *a, const void *b)
+{
+	const struct egress_policy *x = *(struct egress_policy *const *)a, *y = *(struct egress_policy *const *)b;
+	int order = compare_scopes(x, y);
+
+	return order ? order : (x->object.order > y->object.order) - (x->object.order < y->object.order);
+}
+
+/* Which of two policies for the same workloads holds cannot be told: neither may (DESIGN §3). */
+static void check_scopes(struct config *config)
+{
+	size_t n = config->egress_policy_count;
+	struct egress_policy **sorted = arena_alloc(config->arena, n + 1, sizeof(*sorted));
+
+	if (n)
+		memcpy(sorted, config->egress_policies, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), by_scope);
+	for (size_t i = 1; i < n; i++) {
+		const struct object *first = &sorted[i - 1]->object, *second = &sorted[i]->object;
+
+		if (compare_scopes(sorted[i - 1], sorted[i]))
+			continue;
+		config_problem(config, SEVERITY_ERROR, &second->at, label_of(config, second), "spec.workloadSelector",
+			       "is for the same workloads as EgressPolicy/%s at %s:%u (namespace \"%s\", %s); merge the two",
+			       first->name ? first->name : "", first->at.file, first->at.line, first->namespace_,
+			       sorted[i]->selector.count ? "same selector" : "no selector");
+	}
+}
+
+static int by_host(const void *a, const void *b)
+{
+	return strcmp(((const struct registered *)a)->host, ((const struct registered *)b)->host);
+}
+
+static void build_registry(struct registry *registry, struct config *config)
+{
+	for (size_t i = 0; i < config->service_entry_count; i++) {
+		const struct service_entry *entry = config->service_entries[i];
+
+		for (size_t h = 0; h < entry->host_count; h++)
+			*arena_append(config->arena, registry->items, registry->count, registry->capacity) =
+				(struct registered){entry->hosts[h].name, entry};
+	}
+	if (registry->count)
+		qsort(registry->items, registry->count, sizeof(*registry->items), by_host);
+}
+
+/* The entries of exactly this name: `*count` of them from the one returned on. */
+static const struct registered *find_exact(const struct registry *registry, const char *host, size_t *count)
+{
+	size_t low = 0, high = registry->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(registry->items[middle].host, host) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (*count = 0; low + *count < registry->count; (*count)++) {
+		if (strcmp(registry->items[low + *count].host, host))
+			break;
+	}
+	return *count ? &registry->items[low] : NULL;
+}
+
+/* The entries that serve `host`: its own, else those of the longest wildcard over it. */
+static const struct registered *find_host(struct config *config, const struct registry *registry, const char *host,
+					  size_t *count)
+{
+	const struct registered *found = find_exact(registry, host, count);
+
+	for (const char *dot = strchr(host, '.'); !found && dot; dot = strchr(dot + 1, '.'))
+		found = find_exact(registry, arena_printf(config->arena, "*%s", dot), count);
+	return found;
+}
+
+static bool is_http(enum port_protocol protocol)
+{
+	return protocol <= PROTOCOL_HTTP_PROXY;
+}
+
+static bool has_http_port(const struct service_entry *entry)
+{
+	for (size_t i = 0; i < entry->port_count; i++) {
+		if (is_http(entry->ports[i].protocol))
+			return true;
+	}
+	return !entry->port_count;
+}
+
+/* A wildcard host of a VirtualService routes every registered host below it. */
+static bool covers_any(const struct registry *registry, const char *wildcard)
+{
+	for (size_t i = 0; wildcard[0] == '*' && i < registry->count; i++) {
+		if (host_covers(wildcard, registry->items[i].host))
+			return true;
+	}
+	return false;
+}
+
+static void check_routed_host(struct config *config, const struct registry *registry, const struct object *object,
+			      const struct service_host *host, size_t index)
+{
+	const char *field = arena_printf(config->arena, "spec.hosts[%zu]", index);
+	const struct registered *found;
+	size_t count, http = 0;
+
+	found = find_host(config, registry, host->name, &count);
+	if (!found) {
+		if (!covers_any(registry, host->name))
+			config_problem(config, SEVERITY_WARNING, &host->at, label_of(config, object), field,
+				       "no ServiceEntry registers \"%s\": it is routed on port 80 only", host->name);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		http += has_http_port(found[i].entry);
+	if (!http)
+		config_problem(config, SEVERITY_WARNING, &host->at, label_of(config, object), field,
+			       "http routes have no effect on \"%s\": ServiceEntry/%s at %s:%u gives it no HTTP port",
+			       host->name, found->entry->object.name ? found->entry->object.name : "",
+			       found->entry->object.at.file, found->entry->object.at.line);
+}
+
+static bool has_number(const struct service_entry *entry, uint16_t number)
+{
+	for (size_t i = 0; i < entry->port_count; i++) {
+		if (entry->ports[i].number == number)
+			return true;
+	}
+	return false;
+}
+
+static void check_destination(struct config *config, const struct registry *registry, const struct object *object,
+			      const struct route_destination *destination, size_t index)
+{
+	const char *field = arena_printf(config->arena, "spec.http[%zu].route[0].destination", index);
+	const struct registered *found;
+	size_t count;
+
+	if (!destination->host)
+		return;
+	found = find_host(config, registry, destination->host, &count);
+	for (size_t i = 0; i < count; i++) {
+		if (!destination->port || has_number(found[i].entry, destination->port))
+			return;
+	}
+	if (!found)
+		config_problem(config, SEVERITY_WARNING, &destination->at, label_of(config, object), field,
+			       "no ServiceEntry registers \"%s\": requests are answered with 503", destination->host);
+	else
+		config_problem(config, SEVERITY_WARNING, &destination->at, label_of(config, object), field,
+			       "\"%s\" is not registered on port %u: requests are answered with 503", destination->host,
+			       destination->port);
+}
+
+static void check_virtual_services(struct config *config, const struct registry *registry)
+{
+	for (size_t i = 0; i < config->virtual_service_count; i++) {
+		const struct virtual_service *service = config->virtual_services[i];
+
+		for (size_t h = 0; h < service->host_count; h++)
+			check_routed_host(config, registry, &service->object, &service->hosts[h], h);
+		for (size_t r = 0; r < service->http_count; r++)
+			check_destination(config, registry, &service->object, &service->http[r].destination, r);
+	}
+}
+
+static const struct egress_policy *root_policy(const struct config *config, const char *root_namespace)
+{
+	for (size_t i = 0; i < config->egress_policy_count; i++) {
+		const struct egress_policy *policy = config->egress_policies[i];
+
+		if (!policy->selector.count && !strcmp(policy->object.namespace_, root_namespace))
+			return policy;
+	}
+	return NULL;
+}
+
+/* The mode of the workloads that `policy` is for, as far as it and the root policy tell. */
+static enum sluice_mode effective_mode(const struct egress_policy *policy, const struct egress_policy *root)
+{
+	if (policy && policy->has_mode)
+		return policy->mode;
+	return root && root->has_mode ? root->mode : MODE_ALLOW_ANY;
+}
+
+static const struct service_entry *first_looked_up(const struct config *config)
+{
+	for (size_t i = 0; i < config->service_entry_count; i++) {
+		enum resolution resolution = config->service_entries[i]->resolution;
+
+		if (resolution == RESOLUTION_DNS || resolution == RESOLUTION_DNS_ROUND_ROBIN)
+			return config->service_entries[i];
+	}
+	return NULL;
+}
+
+static void check_resolvers(struct config *config, const struct egress_policy *root)
+{
+	const struct service_entry *entry = first_looked_up(config);
+
+	for (size_t i = 0; entry && i < config->egress_policy_count; i++) {
+		const struct egress_policy *policy = config->egress_policies[i];
+
+		if (policy->has_dns_allow && policy->dns_allow == DNS_NONE &&
+		    effective_mode(policy, root) == MODE_REGISTRY_ONLY)
+			config_problem(config, SEVERITY_WARNING, &policy->object.at, label_of(config, &policy->object),
+				       "spec.dns.allow",
+				       "under REGISTRY_ONLY with \"none\" no resolver is reachable, so workloads cannot look up ServiceEntry/%s (%s:%u)",
+				       entry->object.name ? entry->object.name : "", entry->object.at.file,
+				       entry->object.at.line);
+	}
+}
+
+static bool any_workload_is_free(const struct config *config, const struct egress_policy *root)
+{
+	if (effective_mode(NULL, root) == MODE_ALLOW_ANY)
+		return true;
+	for (size_t i = 0; i < config->egress_policy_count; i++) {
+		if (effective_mode(config->egress_policies[i], root) == MODE_ALLOW_ANY)
+			return true;
+	}
+	return false;
+}
+
+/* DESIGN §3 step 3: under ALLOW_ANY a name matters on a port only when a service selected by it is routed. */
+static void check_routed_ports(struct config *config, const struct registry *registry, const struct egress_policy *root)
+{
+	if (!any_workload_is_free(config, root))
+		return;
+	for (size_t i = 0; i < config->virtual_service_count; i++) {
+		const struct virtual_service *service = config->virtual_services[i];
+		const struct service_host *host = service->host_count ? &service->hosts[0] : NULL;
+		size_t count;
+		const struct registered *found = host ? find_host(config, registry, host->name, &count) : NULL;
+
+		for (size_t p = 0; found && p < found->entry->port_count; p++) {
+			if (!is_http(found->entry->ports[p].protocol))
+				continue;
+			config_problem(config, SEVERITY_WARNING, &host->at, label_of(config, &service->object), "spec.hosts[0]",
+				       "under ALLOW_ANY these routes send every flow to port %u of an unregistered address through the redirector",
+				       found->entry->ports[p].number);
+			break;
+		}
+	}
+}
+
+void config_validate(struct config *config, const char *root_namespace)
+{
+	const struct egress_policy *root = root_policy(config, root_namespace);
+	struct registry registry = {0};
+
+	build_registry(&registry, config);
+	check_duplicates(config);
+	check_scopes(config);
+	check_virtual_services(config, &registry);
+	check_resolvers(config, root);
+	check_routed_ports(config, &registry, root);
+}
