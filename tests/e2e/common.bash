@@ -129,10 +129,10 @@ raw()
 	status=$?
 }
 
-# A ClientHello to the lab's address N, port 443: hello N NAME [OPTION OF hello...] [-- OPTION OF raw...]
+# A ClientHello to the lab's address N, port $port or 443: hello N NAME [OPTION OF hello...] [-- OPTION OF raw...]
 hello()
 {
-	local number=$1 name=$2 shape=()
+	local number=$1 name=$2 to=${port:-443} shape=()
 
 	shift 2
 	while (($#)) && [[ $1 != -- ]]; do
@@ -140,8 +140,8 @@ hello()
 		shift
 	done
 	"$TOOLS/hello" "${shape[@]}" -- "$name" >"$scratch/bytes"
-	command="hello ${shape[*]} $name | raw ${*:2} $(address "$number") 443"
-	output=$(lab_exec web "$TOOLS/raw" -c "${@:2}" "$(address "$number")" 443 <"$scratch/bytes" 2>&1)
+	command="hello ${shape[*]} $name | raw ${*:2} $(address "$number") $to"
+	output=$(lab_exec web "$TOOLS/raw" -c "${@:2}" "$(address "$number")" "$to" <"$scratch/bytes" 2>&1)
 	status=$?
 }
 

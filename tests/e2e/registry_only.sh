@@ -129,8 +129,7 @@ test_a_client_that_does_not_speak_http_on_port_80_is_reset()
 	policy "$(mode REGISTRY_ONLY)"
 	raw 10 80 'SSH-2.0-hello\r\n'
 	expect 'end=ECONNRESET .*received=0'
-	"$TOOLS/hello" www.aliyun.com >"$scratch/hello"
-	raw 10 80 "$(sed 's/\\/\\\\/g; s/%/%%/g' "$scratch/hello" | tr -d '\0')"
+	port=80 hello 10 www.aliyun.com
 	expect 'end=ECONNRESET .*received=0'
 }
 

@@ -113,18 +113,30 @@ static void add_extension(size_t type, size_t n)
 	extensions.n += n;
 }
 
-/* A ClientHello of TLS 1.2 with the extensions added so far. */
-static void make_hello(void)
+/* A ClientHello of TLS 1.2 with vectors of these sizes, the extensions added so far, and `after` bytes after them. */
+static void make_hello_of(size_t session, size_t suites, size_t after)
 {
-	static const uint8_t fixed[] = { 3, 3, [34] = 0, 0, 2, 0x13, 1, 1, 0 };
+	static const uint8_t zeros[64];
 
 	hello.n = 0;
 	add_number(&hello, 1, 1);
-	add_number(&hello, sizeof(fixed) + 2 + extensions.n, 3);
-	add(&hello, fixed, sizeof(fixed));
+	add_number(&hello, 2 + 32 + 1 + session + 2 + suites + 2 + 2 + extensions.n + after, 3);
+	add_number(&hello, 0x0303, 2);
+	add(&hello, zeros, 32);
+	add_number(&hello, session, 1);
+	add(&hello, zeros, session);
+	add_number(&hello, suites, 2);
+	add(&hello, zeros, suites);
+	add_number(&hello, 0x0100, 2); /* one compression method: none */
 	add_number(&hello, extensions.n, 2);
 	add(&hello, extensions.p, extensions.n);
+	add(&hello, zeros, after);
 	extensions.n = 0;
+}
+
+static void make_hello(void)
+{
+	make_hello_of(0, 2, 0);
 }
 
 static void add_record(size_t type, size_t version, const uint8_t *p, size_t n)
@@ -297,17 +309,25 @@ Test(client_hello, bodies_cut_short_are_refused)
 Test(client_hello, version_and_vectors_have_their_bounds)
 {
 	static const struct {
-		size_t at;
-		uint8_t value;
-	} rows[] = { { 4, 2 }, { 4, 4 }, { 38, 33 }, { 40, 0 }, { 40, 1 }, { 40, 3 }, { 43, 0 } };
+		size_t session, suites, after, version;
+		enum client_hello_result result;
+	} rows[] = {
+		{ 32, 2, 0, 3, CLIENT_HELLO_NO_NAME }, { 33, 2, 0, 3, CLIENT_HELLO_BAD }, { 0, 0, 0, 3, CLIENT_HELLO_BAD },
+		{ 0, 3, 0, 3, CLIENT_HELLO_BAD },      { 0, 64, 0, 3, CLIENT_HELLO_NO_NAME }, { 0, 2, 1, 3, CLIENT_HELLO_BAD },
+		{ 0, 2, 0, 2, CLIENT_HELLO_BAD },      { 0, 2, 0, 4, CLIENT_HELLO_BAD },
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		add_extension(21, 200);
-		make_hello();
-		hello.p[rows[i].at] = rows[i].value;
+		add_extension(21, 3);
+		make_hello_of(rows[i].session, rows[i].suites, rows[i].after);
+		hello.p[4] = (uint8_t)rows[i].version;
 		make_records(16384);
-		cr_expect_eq(parse(), CLIENT_HELLO_BAD, "row %zu", i);
+		cr_expect_eq(parse(), rows[i].result, "row %zu", i);
 	}
+	make_hello();
+	hello.p[43] = 0;
+	make_records(16384);
+	cr_expect_eq(parse(), CLIENT_HELLO_BAD, "no compression method");
 }
 
 Test(client_hello, the_name_is_found_among_other_extensions)
@@ -357,7 +377,7 @@ Test(client_hello, other_name_types_are_ignored)
 	cr_expect_str_eq(name, "a.example");
 }
 
-Test(client_hello, empty_names_and_lists)
+Test(client_hello, empty_names_and_lists_and_what_follows_them)
 {
 	cr_expect_eq(parse_host("", 0), CLIENT_HELLO_NO_NAME);
 	add_server_name();
@@ -368,6 +388,13 @@ Test(client_hello, empty_names_and_lists)
 	make_hello();
 	make_records(16384);
 	cr_expect_eq(parse(), CLIENT_HELLO_BAD, "an extension without a list");
+	add_name(0, "a.example", 9);
+	add_server_name();
+	extensions.p[3]++;
+	add_number(&extensions, 0, 1);
+	make_hello();
+	make_records(16384);
+	cr_expect_eq(parse(), CLIENT_HELLO_BAD, "a byte after the list");
 }
 
 Test(client_hello, what_is_no_host_name_is_refused)

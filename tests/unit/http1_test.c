@@ -101,31 +101,6 @@ Test(http1, methods_are_recognised)
 	}
 }
 
-Test(http1, the_four_forms_of_a_target)
-{
-	expect_ok(request, "OPTIONS * HTTP/1.1\r\n" HOST "\r\n");
-	expect_slice(head.path, "*");
-	expect_ok(request, "CONNECT b.example:443 HTTP/1.1\r\nHost: b.example:443\r\n\r\n");
-	expect_slice(head.authority, "b.example:443");
-	expect_slice(head.host, "b.example");
-	expect_slice(head.path, "");
-	cr_expect_eq(head.port, 443);
-	expect_ok(request, "GET HTTP://b.example:81/x?y HTTP/1.1\r\n" HOST "\r\n");
-	cr_expect(head.absolute_form);
-	expect_slice(head.path, "/x?y");
-	expect_slice(head.authority, "b.example:81");
-	expect_slice(head.host, "b.example");
-	cr_expect_eq(head.port, 81);
-	expect_ok(request, "GET https://b.example HTTP/1.1\r\nHost: c.example:9\r\n\r\n");
-	expect_slice(head.path, "/");
-	expect_slice(head.host, "b.example");
-	cr_expect_eq(head.port, 0, "the port of the overridden Host");
-	expect_ok(request, "OPTIONS http://b.example HTTP/1.1\r\n" HOST "\r\n");
-	expect_slice(head.path, "*");
-	expect_ok(request, "GET //a.example/b HTTP/1.1\r\n" HOST "\r\n");
-	expect_slice(head.path, "//a.example/b");
-}
-
 Test(http1, bad_request_lines_are_malformed)
 {
 	static const struct row rows[] = {
@@ -150,21 +125,6 @@ Test(http1, bad_request_lines_are_malformed)
 		{ "GET / HTTP/ 1.1\r\n" HOST "\r\n", "version" },
 		{ "get / HTTP/1.1\r\n" HOST "\r\n", "capitals" },
 		{ "Head / HTTP/1.1\r\n" HOST "\r\n", "capitals" },
-		{ "GET * HTTP/1.1\r\n" HOST "\r\n", "OPTIONS only" },
-		{ "GET a.example:80 HTTP/1.1\r\n" HOST "\r\n", "neither a path" },
-		{ "GET path HTTP/1.1\r\n" HOST "\r\n", "neither a path" },
-		{ "GET ftp://a.example/ HTTP/1.1\r\n" HOST "\r\n", "neither a path" },
-		{ "GET http:/a.example/ HTTP/1.1\r\n" HOST "\r\n", "neither a path" },
-		{ "GET http:///x HTTP/1.1\r\n" HOST "\r\n", "not a valid name" },
-		{ "GET http://u@a.example/x HTTP/1.1\r\n" HOST "\r\n", "not a valid name" },
-		{ "GET http://u:p@a.example/x HTTP/1.1\r\n" HOST "\r\n", "port" },
-		{ "GET http://a.example?q HTTP/1.1\r\n" HOST "\r\n", "query" },
-		{ "GET http://a.example:0/ HTTP/1.1\r\n" HOST "\r\n", "port" },
-		{ "GET http://a.example/ HTTP/1.1\r\nHost: a b\r\n\r\n", "not a valid name" },
-		{ "OPTIONS *x HTTP/1.1\r\n" HOST "\r\n", "neither a path" },
-		{ "CONNECT b.example HTTP/1.1\r\n" HOST "\r\n", "no port" },
-		{ "CONNECT / HTTP/1.1\r\n" HOST "\r\n", "not a valid name" },
-		{ "CONNECT http://b.example/ HTTP/1.1\r\n" HOST "\r\n", "port" },
 		{ "CONNECT b.example:443 HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n", "CONNECT with a body" },
 		{ "\r\n\r\n\r\n\r\n\r\n" GET "\r\n", "empty lines" },
 	};
@@ -248,94 +208,6 @@ Test(http1, what_two_readers_would_frame_differently_is_malformed)
 	};
 
 	expect_malformed(request, rows, ARRAY_SIZE(rows));
-}
-
-Test(http1, bad_hosts_are_malformed)
-{
-	static const struct row rows[] = {
-		{ GET_LINE "\r\n", "no Host" },
-		{ GET_LINE "Host: a\r\nHost: a\r\n\r\n", "more than one Host" },
-		{ GET_LINE "Host: a\r\nhOST: b\r\n\r\n", "more than one Host" },
-		{ GET_LINE "Host: u@a\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a b\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a,b\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a/b\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a%2eb\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a\\b\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: \xc3\xa4.example\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: .a\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a..b\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: .\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a..\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: :80\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: a:\r\n\r\n", "port" },
-		{ GET_LINE "Host: a:0\r\n\r\n", "port" },
-		{ GET_LINE "Host: a:080\r\n\r\n", "port" },
-		{ GET_LINE "Host: a:65536\r\n\r\n", "port" },
-		{ GET_LINE "Host: a:999999999999\r\n\r\n", "port" },
-		{ GET_LINE "Host: a:8x\r\n\r\n", "port" },
-		{ GET_LINE "Host: a:80:80\r\n\r\n", "port" },
-		{ GET_LINE "Host: [::1\r\n\r\n", "IPv6" },
-		{ GET_LINE "Host: []\r\n\r\n", "IPv6" },
-		{ GET_LINE "Host: [a.example]\r\n\r\n", "IPv6" },
-		{ GET_LINE "Host: [127.0.0.1]\r\n\r\n", "IPv6" },
-		{ GET_LINE "Host: [fe80::1%25eth0]\r\n\r\n", "IPv6" },
-		{ GET_LINE "Host: [v1.x]\r\n\r\n", "IPv6" },
-		{ GET_LINE "Host: [::1]x\r\n\r\n", "something else" },
-		{ GET_LINE "Host: [::1]:\r\n\r\n", "port" },
-		{ GET_LINE "Host: ::1\r\n\r\n", "not a valid name" },
-		{ GET_LINE "Host: [0000:0000:0000:0000:0000:0000:0000:0000:0000:0000]\r\n\r\n", "IPv6" },
-	};
-
-	expect_malformed(request, rows, ARRAY_SIZE(rows));
-}
-
-Test(http1, good_hosts_are_read)
-{
-	static const struct {
-		const char *value;
-		const char *host;
-		uint16_t port;
-	} rows[] = {
-		{ "a.example", "a.example", 0 },
-		{ "a.example.", "a.example.", 0 },
-		{ "A_b-c.Example:65535", "A_b-c.Example", 65535 },
-		{ "127.0.0.1:1", "127.0.0.1", 1 },
-		{ "[::1]", "::1", 0 },
-		{ "[2001:db8::1]:443", "2001:db8::1", 443 },
-		{ "[::ffff:10.0.0.1]", "::ffff:10.0.0.1", 0 },
-	};
-	char text[256];
-
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		snprintf(text, sizeof(text), GET_LINE "Host: %s\r\n\r\n", rows[i].value);
-		expect_ok(request, text);
-		expect_slice(head.authority, rows[i].value);
-		expect_slice(head.host, rows[i].host);
-		cr_expect_eq(head.port, rows[i].port);
-	}
-}
-
-Test(http1, long_hosts_end_at_the_limits_of_dns)
-{
-	char label[64], text[600];
-
-	memset(label, 'a', 63);
-	label[63] = '\0';
-	snprintf(text, sizeof(text), GET_LINE "Host: %s.%s.%s.%.61s\r\n\r\n", label, label, label, label);
-	expect_ok(request, text);
-	snprintf(text, sizeof(text), GET_LINE "Host: %s.%s.%s.%.62s\r\n\r\n", label, label, label, label);
-	cr_expect_eq(request(text), HTTP_ERROR_MALFORMED);
-	snprintf(text, sizeof(text), GET_LINE "Host: %sa.example\r\n\r\n", label);
-	cr_expect_eq(request(text), HTTP_ERROR_MALFORMED);
-}
-
-Test(http1, host_may_be_missing_in_1_0_and_empty)
-{
-	expect_ok(request, "GET / HTTP/1.0\r\n\r\n");
-	cr_expect(head.minor == 0 && head.authority.n == 0 && head.host.n == 0 && !head.keep_alive);
-	expect_ok(request, GET_LINE "Host:\r\n\r\n");
-	cr_expect(head.authority.n == 0 && head.host.n == 0);
 }
 
 Test(http1, what_is_not_http_is_told_at_its_first_wrong_byte)

@@ -227,13 +227,14 @@ void config_parse(struct config *config, const struct config_file *file)
 	struct walk walk = {.config = config, .file = arena_strdup(config->arena, file->name), .object = ""};
 	const struct node *root;
 	struct reader reader;
+	int error;
 
 	if (file->length > CONFIG_MAX_FILE) {
 		walk_problem(&walk, SEVERITY_ERROR, 0, 0, "is larger than 16 MiB; split it");
 		return;
 	}
-	reader_init(&reader, &walk, file->text, file->length);
-	while (reader_next(&reader, &root) > 0) {
+	error = reader_init(&reader, &walk, file->text, file->length);
+	while (!error && reader_next(&reader, &root) > 0) {
 		read_document(&walk, root);
 		walk.object = "";
 		walk_leave(&walk, 0);

@@ -29,7 +29,7 @@ static void read_mode(struct walk *walk, const struct node *node, void *out)
 	struct egress_policy *policy = out;
 	int value;
 
-	if (!walk_choice(walk, node, "mode", modes, ARRAY_SIZE(modes), &value))
+	if (!walk_choice(walk, node, "a mode", modes, ARRAY_SIZE(modes), &value))
 		return;
 	policy->has_mode = true;
 	policy->mode = value;
@@ -110,7 +110,7 @@ static void read_enforcement(struct walk *walk, const struct node *node, void *o
 	struct egress_policy *policy = out;
 	int value;
 
-	if (!walk_choice(walk, node, "enforcement", choices, ARRAY_SIZE(choices), &value))
+	if (!walk_choice(walk, node, "an enforcement", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_audit = true;
 	policy->audit = value;
@@ -125,7 +125,7 @@ static void read_host_check(struct walk *walk, const struct node *node, void *ou
 	int value;
 
 	word.plain = false;
-	if (!walk_choice(walk, &word, "host check", choices, ARRAY_SIZE(choices), &value))
+	if (!walk_choice(walk, &word, "a host check", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_host_check = true;
 	policy->host_check = value;
@@ -139,7 +139,7 @@ static void read_dns_allow(struct walk *walk, const struct node *node, void *out
 	struct egress_policy *policy = out;
 	int value;
 
-	if (!walk_choice(walk, node, "choice of resolvers", choices, ARRAY_SIZE(choices), &value))
+	if (!walk_choice(walk, node, "a choice of resolvers", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_dns_allow = true;
 	policy->dns_allow = value;

@@ -11,18 +11,6 @@ static void cleanup_event(yaml_event_t *event)
 
 #define _cleanup_event_ __attribute__((cleanup(cleanup_event)))
 
-void reader_init(struct reader *reader, struct walk *walk, const char *text, size_t length)
-{
-	memset(reader, 0, sizeof(*reader));
-	reader->walk = walk;
-	reader->arena = arena_new();
-	reader->text = text;
-	if (!yaml_parser_initialize(&reader->parser))
-		abort(); /* out of memory, as in base/memory.c */
-	yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&reader->parser, (const unsigned char *)text, length);
-}
-
 void reader_fini(struct reader *reader)
 {
 	yaml_parser_delete(&reader->parser);
@@ -51,6 +39,36 @@ static yaml_mark_t mark_of_offset(const char *text, size_t offset)
 	return at;
 }
 
+/* libyaml compares each %TAG with all before it: quadratic. Kubernetes has no use for them. */
+static const char *find_tag_directive(const char *text, size_t length)
+{
+	static const char breaks[] = "\n\r\x85\xa8\xa9"; /* or how U+0085, U+2028 and U+2029 end */
+	const char *end = text + length;
+
+	for (const char *p = text; (p = memmem(p, (size_t)(end - p), "%TAG", 4)); p++) {
+		if (p == text || strchr(breaks, p[-1]))
+			return p;
+	}
+	return NULL;
+}
+
+int reader_init(struct reader *reader, struct walk *walk, const char *text, size_t length)
+{
+	const char *directive = find_tag_directive(text, length);
+
+	memset(reader, 0, sizeof(*reader));
+	reader->walk = walk;
+	reader->arena = arena_new();
+	reader->text = text;
+	if (!yaml_parser_initialize(&reader->parser))
+		abort(); /* out of memory, as in base/memory.c */
+	yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
+	yaml_parser_set_input_string(&reader->parser, (const unsigned char *)text, length);
+	if (!directive)
+		return 0;
+	return fail(reader, mark_of_offset(text, (size_t)(directive - text)), "%TAG directives are not supported");
+}
+
 static int next_event(struct reader *reader, yaml_event_t *event)
 {
 	const yaml_parser_t *parser = &reader->parser;
@@ -63,7 +81,10 @@ static int next_event(struct reader *reader, yaml_event_t *event)
 	if (parser->error == YAML_READER_ERROR)
 		return fail(reader, mark_of_offset(reader->text, parser->problem_offset),
 			    arena_printf(reader->arena, "not YAML in UTF-8: %s", what));
-	return fail(reader, parser->problem_mark, arena_printf(reader->arena, "not YAML: %s", what));
+	return fail(reader, parser->problem_mark,
+		    arena_printf(reader->arena, "not YAML: %s%s", what,
+				 parser->context && strstr(parser->context, "an alias") ?
+				 "; quote a value that starts with \"*\"" : ""));
 }
 
 static int spend(struct reader *reader, yaml_mark_t at, size_t nodes)

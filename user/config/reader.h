@@ -41,7 +41,8 @@ struct reader {
 	size_t anchor_count, anchor_capacity;
 };
 
-void reader_init(struct reader *reader, struct walk *walk, const char *text, size_t length);
+/* 0, or -EINVAL as reader_next(); reader_fini() either way. */
+int reader_init(struct reader *reader, struct walk *walk, const char *text, size_t length);
 void reader_fini(struct reader *reader);
 
 /* The next document. 1, 0 at the end of the file, or -EINVAL: the problem was reported, the rest is unreadable. */

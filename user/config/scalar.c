@@ -142,7 +142,7 @@ bool walk_choice(struct walk *walk, const struct node *node, const char *what, c
 			separator = ", ";
 		}
 	}
-	walk_error(walk, node, "%s is not a %s (%s)", node_shown(walk, node), what, names);
+	walk_error(walk, node, "%s is not %s (%s)", node_shown(walk, node), what, names);
 	return false;
 }
 
@@ -331,6 +331,8 @@ static const char *host_fault(const char *text, enum host_form form)
 
 	if (form == HOST_EXACT || text[0] != '*')
 		return form == HOST_WILDCARD_OR_ADDRESS && !parse_address(address, text) ? NULL : domain_fault(text);
+	if (!text[1] && form == HOST_WILDCARD_OR_ADDRESS)
+		return "is for gateways, whose support " NOT_IMPLEMENTED "; name a domain, as in \"*.example.com\"";
 	if (!text[1])
 		return "would stand for every host; name a domain, as in \"*.example.com\"";
 	if (text[1] != '.')

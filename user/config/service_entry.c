@@ -50,7 +50,7 @@ static void read_protocol(struct walk *walk, const struct node *node, void *out)
 		if (!strcasecmp(protocols[i].name, node->text)) /* Istio ignores the case */
 			spelled.text = protocols[i].name;
 	}
-	if (walk_choice(walk, &spelled, "protocol", protocols, ARRAY_SIZE(protocols), &value))
+	if (walk_choice(walk, &spelled, "a protocol", protocols, ARRAY_SIZE(protocols), &value))
 		*(enum port_protocol *)out = value;
 }
 
@@ -94,7 +94,7 @@ static void read_location(struct walk *walk, const struct node *node, void *out)
 	static const struct choice locations[] = {{"MESH_EXTERNAL", 0}, {"MESH_INTERNAL", 1}};
 	int value;
 
-	if (walk_choice(walk, node, "location", locations, ARRAY_SIZE(locations), &value))
+	if (walk_choice(walk, node, "a location", locations, ARRAY_SIZE(locations), &value))
 		*(bool *)out = value;
 }
 
@@ -106,7 +106,7 @@ static void read_resolution(struct walk *walk, const struct node *node, void *ou
 	};
 	int value;
 
-	if (walk_choice(walk, node, "resolution", resolutions, ARRAY_SIZE(resolutions), &value))
+	if (walk_choice(walk, node, "a resolution", resolutions, ARRAY_SIZE(resolutions), &value))
 		*(enum resolution *)out = value;
 }
 

@@ -30,8 +30,6 @@ static void read_routed_host(struct walk *walk, const struct node *node, void *o
 
 static void read_hosts(struct walk *walk, const struct node *node, void *out)
 {
-	if (node->type == NODE_SEQUENCE && !node->count)
-		walk_error(walk, node, "is empty: a VirtualService to delegate to " NOT_IMPLEMENTED);
 	walk_list(walk, node, MAX_HOSTS, read_routed_host, out);
 }
 
@@ -272,12 +270,16 @@ static void read_route(struct walk *walk, const struct node *node, void *out)
 	walk_list(walk, node, MAX_HOSTS, read_weighted_destination, out);
 }
 
+static bool is_empty(const struct node *list)
+{
+	return !list || (list->type == NODE_SEQUENCE && !list->count);
+}
+
 /* One of these decides what a route does; exactly one must be there. */
 static void check_action(struct walk *walk, const struct node *node)
 {
 	static const char *const others[] = {"redirect", "directResponse", "delegate"};
-	const struct node *route = node_field(node, "route");
-	bool has_route = route && (route->type != NODE_SEQUENCE || route->count);
+	bool has_route = !is_empty(node_field(node, "route"));
 
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		if (!node_field(node, others[i]))
@@ -320,21 +322,21 @@ static void read_http(struct walk *walk, const struct node *node, void *out)
 void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
-		{"hosts", read_hosts, 0, FIELD_REQUIRED},
+		{"hosts", read_hosts, 0, FIELD_OPTIONAL},
 		{"gateways", read_gateways, 0, FIELD_OPTIONAL},
 		{"http", read_http, 0, FIELD_OPTIONAL},
 		UNSUPPORTED("tls"), UNSUPPORTED("tcp"), UNSUPPORTED("exportTo"),
 	};
 	struct config *config = walk->config;
 	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));
-	const struct node *http;
 
 	service->object = *object;
 	*arena_append(config->arena, config->virtual_services, config->virtual_service_count,
 		      config->virtual_service_capacity) = service;
 	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), service))
 		return;
-	http = node_field(spec, "http");
-	if ((!http || (http->type == NODE_SEQUENCE && !http->count)) && !node_field(spec, "tls") && !node_field(spec, "tcp"))
+	if (is_empty(node_field(spec, "hosts")))
+		walk_error(walk, spec, "must have hosts: a VirtualService without, to delegate to, " NOT_IMPLEMENTED);
+	if (is_empty(node_field(spec, "http")) && !node_field(spec, "tls") && !node_field(spec, "tcp"))
 		walk_error(walk, spec, "must have http routes");
 }

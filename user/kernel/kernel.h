@@ -68,6 +68,12 @@ void kernel_each_netns(struct kernel *kernel, void (*visit)(void *context, uint6
 /* Marks a socket, by descriptor. Thread-safe. 0 or -errno. */
 int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint32_t workload);
 
+/* Every counter, summed over CPUs. Any thread. */
+void kernel_each_counter(const struct kernel *kernel,
+			 void (*visit)(void *context, const struct counter_key *key, uint64_t count), void *context);
+int kernel_get_workload(const struct kernel *kernel, uint32_t id, struct workload_value *out); /* 0 or -ENOENT; any thread */
+void kernel_read_state(const struct kernel *kernel, struct state *out); /* any thread */
+
 /* Publishes facts in the `state` map. */
 void kernel_set_error(struct kernel *kernel, const char *text, bool counts); /* "" clears; counts: a refused config */
 void kernel_set_pids(struct kernel *kernel, uint32_t loader, uint32_t redirector);

@@ -132,6 +132,40 @@ int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint3
 	return bpf_map_update_elem(bpf_map__fd(kernel->bpf->maps.marks), &fd, &value, BPF_ANY) ? -errno : 0;
 }
 
+int kernel_get_workload(const struct kernel *kernel, uint32_t id, struct workload_value *out)
+{
+	return bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.workloads), &id, out) ? -ENOENT : 0;
+}
+
+void kernel_read_state(const struct kernel *kernel, struct state *out)
+{
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.state), &zero, out))
+		*out = (struct state){0};
+}
+
+void kernel_each_counter(const struct kernel *kernel,
+			 void (*visit)(void *context, const struct counter_key *key, uint64_t count), void *context)
+{
+	int fd = bpf_map__fd(kernel->bpf->maps.counters), cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ uint64_t *counts = cpus > 0 ? xcalloc((size_t)cpus, sizeof(*counts)) : NULL;
+	struct counter_key key, next;
+	int end = bpf_map_get_next_key(fd, NULL, &next);
+
+	while (counts && !end) {
+		uint64_t sum = 0;
+
+		key = next;
+		if (!bpf_map_lookup_elem(fd, &key, counts)) {
+			for (int i = 0; i < cpus; i++)
+				sum += counts[i];
+			visit(context, &key, sum);
+		}
+		end = bpf_map_get_next_key(fd, &key, &next);
+	}
+}
+
 static uint64_t boottime_ns(void)
 {
 	struct timespec now;

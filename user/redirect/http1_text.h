@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The characters and lists of HTTP/1 (RFC 9110 §5.6): shared by the readers of heads and of bodies. */
+/* What the files of HTTP/1 share: the characters of RFC 9110 §5.6, and the reader of targets. */
 #ifndef SLUICE_HTTP1_TEXT_H
 #define SLUICE_HTTP1_TEXT_H
 
@@ -29,11 +29,20 @@ static inline const char *http_span(const char *p, const char *end, int class)
 	return p;
 }
 
+static inline struct slice slice_between(const char *p, const char *end)
+{
+	return (struct slice){ p, (size_t)(end - p) };
+}
+
 static inline bool slice_is(struct slice s, const char *text, size_t n)
 {
 	return s.n == n && strncasecmp(s.p, text, n) == 0;
 }
 
 #define SLICE_IS(s, literal) slice_is((s), "" literal, sizeof(literal) - 1)
+
+/* Both return NULL, or what is wrong. They set path, authority, host and port. */
+const char *http_parse_authority(struct http_head *head, struct slice authority);
+const char *http_parse_target(struct http_head *head);
 
 #endif

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Finding a service by the name a client showed: exact, else the longest wildcard. No allocation, any thread. */
+#include <string.h>
+#include <strings.h>
+
+#include "policy/internal.h"
+
+static uint64_t hash_of(const char *host, size_t length, uint16_t port, bool http)
+{
+	uint64_t hash = 0xcbf29ce484222325ULL ^ port ^ ((uint64_t)http << 16); /* FNV-1a */
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ (unsigned char)host[i]) * 0x100000001b3ULL;
+	return hash ^ hash >> 29;
+}
+
+static const struct alias *slot_of(const struct policy *policy, const char *host, size_t length, uint16_t port, bool http)
+{
+	size_t mask = policy->alias_slots - 1;
+
+	for (size_t i = hash_of(host, length, port, http) & mask;; i = (i + 1) & mask) {
+		const struct alias *alias = &policy->aliases[i];
+
+		if (!alias->service || (alias->port == port && alias->http == http && !strncmp(alias->host, host, length) &&
+					!alias->host[length]))
+			return alias;
+	}
+}
+
+static void add_alias(struct policy *policy, const char *host, const struct service *service)
+{
+	bool http = policy_is_http(service->protocol);
+	struct alias *alias = (struct alias *)slot_of(policy, host, strlen(host), service->port, http);
+
+	if (!alias->service)
+		*alias = (struct alias){host, service->id, service->port, http};
+}
+
+/* The literals of single addresses are names too: `http://203.0.113.10/` has them as its Host (ISTIO.md §1.4). */
+static void add_literals(struct policy *policy, const struct service *service)
+{
+	for (size_t i = 0; i < service->address_count; i++) {
+		char text[SLUICE_PREFIX_TEXT];
+
+		if (service->addresses[i].bits == 128)
+			add_alias(policy, arena_strdup(policy->arena, format_address(text, service->addresses[i].addr)), service);
+	}
+}
+
+void policy_index(struct policy *policy)
+{
+	size_t wanted = 16;
+
+	for (size_t i = 0; i < policy->service_count; i++)
+		wanted += 2 * (1 + policy->services[i].address_count);
+	for (policy->alias_slots = 16; policy->alias_slots < wanted; policy->alias_slots *= 2)
+		;
+	policy->aliases = arena_alloc(policy->arena, policy->alias_slots, sizeof(*policy->aliases));
+	for (size_t i = 0; i < policy->service_count; i++) {
+		const struct service *service = &policy->services[i];
+
+		if (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol))
+			continue;
+		add_alias(policy, service->host, service);
+		if (policy_is_http(service->protocol))
+			add_literals(policy, service);
+	}
+}
+
+const struct service *policy_find(const struct policy *policy, uint32_t registry, const char *host, size_t length,
+				  uint16_t port, bool http)
+{
+	char name[SLUICE_HOST_MAX];
+	const struct alias *alias;
+
+	if (length && host[length - 1] == '.')
+		length--;
+	if (registry != REGISTRY || !length || length >= sizeof(name))
+		return NULL;
+	for (size_t i = 0; i < length; i++)
+		name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);
+	alias = slot_of(policy, name, length, port, http);
+	/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x. */
+	for (size_t dot = 1; !alias->service && dot < length; dot++) {
+		if (name[dot] != '.')
+			continue;
+		name[dot - 1] = '*';
+		alias = slot_of(policy, name + dot - 1, length - dot + 1, port, http);
+	}
+	return alias->service ? policy_service(policy, alias->service) : NULL;
+}

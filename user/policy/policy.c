@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <string.h>
+
+#include "policy/internal.h"
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Clients resolve a service's own host, whatever its endpoints are; sluice resolves the endpoints' names. */
+static void collect_names(struct policy *policy)
+{
+	struct string_list *names = &policy->names;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < policy->service_count; i++) {
+		const struct service *service = &policy->services[i];
+
+		if (service->resolution != RESOLUTION_DNS && service->resolution != RESOLUTION_DNS_ROUND_ROBIN)
+			continue;
+		if (!service->wildcard)
+			*arena_append(policy->arena, names->items, names->count, names->capacity) = service->host;
+		for (size_t k = 0; k < service->target_count; k++)
+			if (service->targets[k].host)
+				*arena_append(policy->arena, names->items, names->count, names->capacity) = service->targets[k].host;
+	}
+	if (names->count)
+		qsort(names->items, names->count, sizeof(*names->items), by_text);
+	for (size_t i = 0; i < names->count; i++)
+		if (!kept || strcmp(names->items[kept - 1], names->items[i]))
+			names->items[kept++] = names->items[i];
+	names->count = kept;
+}
+
+static int policies_by_age(const void *a, const void *b)
+{
+	const struct object *x = &(*(const struct egress_policy *const *)a)->object;
+	const struct object *y = &(*(const struct egress_policy *const *)b)->object;
+
+	if (x->created != y->created)
+		return x->created < y->created ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void sort_egress_policies(struct policy *policy, const struct config *config)
+{
+	policy->by_age = arena_alloc(policy->arena, config->egress_policy_count + 1, sizeof(*policy->by_age));
+	for (size_t i = 0; i < config->egress_policy_count; i++)
+		policy->by_age[i] = config->egress_policies[i];
+	qsort(policy->by_age, config->egress_policy_count, sizeof(*policy->by_age), policies_by_age);
+}
+
+static void copy_resolvers(struct policy *policy, const struct policy_options *options)
+{
+	struct cidr_list *own = &policy->own_resolvers;
+
+	for (size_t i = 0; i < options->resolver_count; i++) {
+		struct cidr *one = arena_append(policy->arena, own->items, own->count, own->capacity);
+
+		memset(one, 0, sizeof(*one));
+		memcpy(one->addr, options->resolvers[i], 16);
+		one->bits = 128;
+	}
+}
+
+struct policy *policy_compile(struct config *config, const struct policy_options *options)
+{
+	struct arena *arena = arena_new();
+	struct policy *policy = arena_alloc(arena, 1, sizeof(*policy));
+
+	policy->arena = arena;
+	policy->config = config;
+	policy->root_namespace = arena_strdup(arena, options->root_namespace);
+	copy_resolvers(policy, options);
+	sort_egress_policies(policy, config);
+	policy_add_services(policy, config);
+	collect_names(policy);
+	if (config->error_count) {
+		policy_free(policy);
+		return NULL;
+	}
+	return policy;
+}
+
+void policy_free(struct policy *policy)
+{
+	if (policy)
+		arena_free(policy->arena); /* the policy itself lives there */
+}
+
+size_t policy_service_count(const struct policy *policy)
+{
+	return policy->service_count;
+}
+
+const struct service *policy_service(const struct policy *policy, uint32_t id)
+{
+	return id && id <= policy->service_count ? &policy->services[id - 1] : NULL;
+}
+
+const struct string_list *policy_names(const struct policy *policy)
+{
+	return &policy->names;
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Rule sets: what the EgressPolicies say for one class of workloads. Equal ones are one. */
+#include <stdio.h>
+#include <string.h>
+
+#include "policy/internal.h"
+
+/* The EgressPolicies that concern a workload, merged field by field. */
+struct effective {
+	enum sluice_mode mode;
+	enum sluice_host_check host_check;
+	enum sluice_dns_allow dns_allow;
+	bool audit;
+	struct interception interception;
+	struct resolver_set resolvers;
+	const struct egress_policy *mode_from;
+};
+
+static void overlay(struct effective *out, const struct egress_policy *policy)
+{
+	if (policy->has_mode) {
+		out->mode = policy->mode;
+		out->mode_from = policy;
+	}
+	if (policy->has_include_cidrs) {
+		out->interception.include_all = policy->include_all;
+		out->interception.include = policy->include_cidrs;
+	}
+	if (policy->has_exclude_cidrs)
+		out->interception.exclude = policy->exclude_cidrs;
+	if (policy->has_include_ports)
+		out->interception.include_ports = policy->include_ports;
+	if (policy->has_exclude_ports)
+		out->interception.exclude_ports = policy->exclude_ports;
+	if (policy->has_audit)
+		out->audit = policy->audit;
+	if (policy->has_host_check)
+		out->host_check = policy->host_check;
+	if (policy->has_dns_allow)
+		out->dns_allow = policy->dns_allow;
+	if (policy->has_dns_servers)
+		out->resolvers.servers = policy->dns_servers;
+}
+
+static bool has_label(const struct workload_identity *who, const struct label *wanted)
+{
+	for (size_t i = 0; i < who->label_count; i++)
+		if (!strcmp(who->labels[i].key, wanted->key))
+			return !strcmp(who->labels[i].value, wanted->value);
+	return false;
+}
+
+static bool selects(const struct egress_policy *policy, const struct workload_identity *who)
+{
+	for (size_t i = 0; i < policy->selector.count; i++)
+		if (!has_label(who, &policy->selector.items[i]))
+			return false;
+	return true;
+}
+
+/* One scope, less specific first: fewer labels before more, younger before older, so that the last word is right. */
+static void overlay_scope(const struct policy *policy, struct effective *out, const struct workload_identity *who,
+			  const char *namespace_)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < policy->config->egress_policy_count; i++)
+		if (policy->by_age[i]->selector.count > most)
+			most = policy->by_age[i]->selector.count;
+	for (size_t labels = 0; labels <= most; labels++) {
+		for (size_t i = policy->config->egress_policy_count; i-- > 0;) {
+			const struct egress_policy *one = policy->by_age[i];
+
+			if (one->selector.count == labels && !strcmp(one->object.namespace_, namespace_) && selects(one, who))
+				overlay(out, one);
+		}
+	}
+}
+
+static bool same_cidrs(const struct cidr_list *a, const struct cidr_list *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (a->items[i].bits != b->items[i].bits || memcmp(a->items[i].addr, b->items[i].addr, 16))
+			return false;
+	return true;
+}
+
+static bool same_ports(const struct port_list *a, const struct port_list *b)
+{
+	return a->count == b->count && (!a->count || !memcmp(a->items, b->items, a->count * sizeof(*a->items)));
+}
+
+static uint32_t interception_id(struct policy *policy, const struct interception *wanted)
+{
+	for (size_t i = 0; i < policy->interception_count; i++) {
+		const struct interception *one = &policy->interceptions[i];
+
+		if (one->include_all == wanted->include_all && same_cidrs(&one->include, &wanted->include) &&
+		    same_cidrs(&one->exclude, &wanted->exclude) && same_ports(&one->include_ports, &wanted->include_ports) &&
+		    same_ports(&one->exclude_ports, &wanted->exclude_ports))
+			return (uint32_t)i + 1;
+	}
+	*arena_append(policy->arena, policy->interceptions, policy->interception_count, policy->interception_capacity) = *wanted;
+	return (uint32_t)policy->interception_count;
+}
+
+static uint32_t resolvers_id(struct policy *policy, const struct resolver_set *wanted)
+{
+	for (size_t i = 0; i < policy->resolver_count; i++)
+		if (same_cidrs(&policy->resolvers[i].servers, &wanted->servers))
+			return (uint32_t)i + 1;
+	*arena_append(policy->arena, policy->resolvers, policy->resolver_count, policy->resolver_capacity) = *wanted;
+	return (uint32_t)policy->resolver_count;
+}
+
+static void set_origin(struct rule_set *out, const struct egress_policy *from)
+{
+	if (from)
+		snprintf(out->origin, sizeof(out->origin), "%s:%u EgressPolicy/%s", from->mode_at.file, from->mode_at.line,
+			 from->object.name);
+	else
+		snprintf(out->origin, sizeof(out->origin), "default (ALLOW_ANY)");
+}
+
+uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *who, const struct rule_set **out)
+{
+	struct effective effective = {.mode = MODE_ALLOW_ANY, .interception = {.include_all = true}};
+	struct rule_set rules = {.registry = REGISTRY};
+	size_t found = 0;
+
+	overlay_scope(policy, &effective, who, policy->root_namespace);
+	if (strcmp(who->namespace_, policy->root_namespace))
+		overlay_scope(policy, &effective, who, who->namespace_);
+	rules.interception = interception_id(policy, &effective.interception);
+	rules.resolvers = resolvers_id(policy, &effective.resolvers);
+	rules.mode = (uint8_t)effective.mode;
+	rules.host_check = (uint8_t)effective.host_check;
+	rules.dns_allow = (uint8_t)effective.dns_allow;
+	rules.audit = effective.audit;
+	set_origin(&rules, effective.mode_from);
+	while (found < policy->rule_set_count && memcmp(&policy->rule_sets[found], &rules, sizeof(rules)))
+		found++;
+	if (found == policy->rule_set_count)
+		*arena_append(policy->arena, policy->rule_sets, policy->rule_set_count, policy->rule_set_capacity) = rules;
+	*out = &policy->rule_sets[found];
+	return (uint32_t)found + 1;
+}
+
+const struct rule_set *policy_rule_set_get(const struct policy *policy, uint32_t id)
+{
+	return id && id <= policy->rule_set_count ? &policy->rule_sets[id - 1] : NULL;
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+/* ServiceEntries and VirtualServices become services: one for each host and port. */
+#include <string.h>
+
+#include "policy/internal.h"
+
+/* What the redirector speaks. HTTP/2 and gRPC are governed by address until it does. */
+bool policy_is_http(enum port_protocol protocol)
+{
+	return protocol == PROTOCOL_HTTP || protocol == PROTOCOL_GRPC_WEB || protocol == PROTOCOL_HTTP_PROXY;
+}
+
+bool policy_is_tls(enum port_protocol protocol)
+{
+	return protocol == PROTOCOL_HTTPS || protocol == PROTOCOL_TLS;
+}
+
+static bool is_wildcard(const char *host)
+{
+	return host[0] == '*';
+}
+
+/* A wildcard "*.x" covers every host that ends in ".x", wildcards of longer suffix included. */
+static bool covers(const char *pattern, const char *host)
+{
+	size_t n = strlen(pattern), m = strlen(host);
+
+	if (!is_wildcard(pattern) || !strcmp(pattern, host))
+		return !strcmp(pattern, host);
+	return m > n - 1 && !strcmp(host + m - (n - 1), pattern + 1);
+}
+
+/* ---- targets ---- */
+
+static uint16_t port_of_endpoint(const struct endpoint *endpoint, const struct service_port *port)
+{
+	for (size_t i = 0; i < endpoint->port_count; i++)
+		if (!strcmp(endpoint->ports[i].name, port->name))
+			return endpoint->ports[i].number;
+	return port->target_port ? port->target_port : port->number;
+}
+
+static void set_targets(struct policy *policy, struct service *service, const struct service_entry *entry,
+			const struct service_port *port)
+{
+	struct upstream_target *targets;
+
+	service->target_port = port->target_port ? port->target_port : port->number;
+	if (entry->resolution == RESOLUTION_NONE)
+		return;
+	if (!entry->endpoint_count) {
+		if (entry->resolution == RESOLUTION_STATIC || service->wildcard)
+			return;
+		targets = arena_alloc(policy->arena, 1, sizeof(*targets));
+		targets[0] = (struct upstream_target){.host = service->host, .port = service->target_port, .weight = 1};
+		service->targets = targets;
+		service->target_count = 1;
+		return;
+	}
+	targets = arena_alloc(policy->arena, entry->endpoint_count, sizeof(*targets));
+	for (size_t i = 0; i < entry->endpoint_count; i++) {
+		const struct endpoint *endpoint = &entry->endpoints[i];
+
+		targets[i] = (struct upstream_target){.host = endpoint->is_ip ? NULL : endpoint->address,
+						      .port = port_of_endpoint(endpoint, port), .weight = endpoint->weight};
+		memcpy(targets[i].addr, endpoint->ip, 16);
+	}
+	service->targets = targets;
+	service->target_count = entry->endpoint_count;
+}
+
+/* Whether sluice dials another address or port than the client did. */
+static bool rewrites(const struct service *service, const struct service_entry *entry)
+{
+	if (entry->resolution == RESOLUTION_NONE)
+		return service->target_port != service->port;
+	if (service->address_count || (entry->endpoint_count && entry->resolution != RESOLUTION_STATIC))
+		return true;
+	for (size_t i = 0; i < service->target_count; i++)
+		if (service->targets[i].port != service->port)
+			return true;
+	return false;
+}
+
+static uint32_t flags_of(const struct service *service, const struct service_entry *entry)
+{
+	uint32_t flags = policy_is_http(service->protocol) ? SERVICE_HTTP
+			 : policy_is_tls(service->protocol) ? SERVICE_TLS
+							    : SERVICE_TCP;
+
+	if (service->wildcard)
+		flags |= SERVICE_WILDCARD;
+	if (entry->resolution == RESOLUTION_NONE)
+		flags |= SERVICE_NONE;
+	if (service->protocol != PROTOCOL_UDP && rewrites(service, entry))
+		flags |= SERVICE_REWRITES;
+	return flags;
+}
+
+/* ---- services ---- */
+
+static const char *origin_of(struct policy *policy, const struct object *object)
+{
+	return arena_printf(policy->arena, "%s:%u %s/%s", object->at.file, object->at.line, object->kind, object->name);
+}
+
+static struct service *append_service(struct policy *policy)
+{
+	struct service *service =
+		arena_append(policy->arena, policy->services, policy->service_count, policy->service_capacity);
+
+	*service = (struct service){.id = (uint32_t)policy->service_count};
+	return service;
+}
+
+static void add_service(struct policy *policy, const struct service_entry *entry, const struct service_host *host,
+			const struct service_port *port, const char *origin)
+{
+	struct service *service = append_service(policy);
+
+	service->host = host->name;
+	service->wildcard = is_wildcard(host->name);
+	service->port = port->number;
+	service->protocol = port->protocol;
+	service->resolution = entry->resolution;
+	service->addresses = entry->addresses.items;
+	service->address_count = entry->addresses.count;
+	service->origin = origin;
+	service->one_address = entry->resolution == RESOLUTION_DNS_ROUND_ROBIN;
+	set_targets(policy, service, entry, port);
+	service->flags = flags_of(service, entry);
+}
+
+static int by_age(const struct object *a, const struct object *b)
+{
+	if (a->created != b->created)
+		return a->created < b->created ? -1 : 1;
+	return a->order < b->order ? -1 : a->order > b->order;
+}
+
+static int entries_by_age(const void *a, const void *b)
+{
+	return by_age(&(*(struct service_entry *const *)a)->object, &(*(struct service_entry *const *)b)->object);
+}
+
+static int virtual_services_by_age(const void *a, const void *b)
+{
+	return by_age(&(*(struct virtual_service *const *)a)->object, &(*(struct virtual_service *const *)b)->object);
+}
+
+static void *sorted_copy(struct policy *policy, const void *items, size_t count, int (*compare)(const void *, const void *))
+{
+	void *copy = arena_alloc(policy->arena, count ? count : 1, sizeof(void *));
+
+	if (count)
+		memcpy(copy, items, count * sizeof(void *));
+	qsort(copy, count, sizeof(void *), compare);
+	return copy;
+}
+
+static int services_by_name(const void *a, const void *b)
+{
+	const struct service *x = *(struct service *const *)a, *y = *(struct service *const *)b;
+	int order = strcmp(x->host, y->host);
+
+	if (!order)
+		order = (x->port > y->port) - (x->port < y->port);
+	if (!order)
+		order = (x->protocol == PROTOCOL_UDP) - (y->protocol == PROTOCOL_UDP);
+	return order ? order : (x->id > y->id) - (x->id < y->id);
+}
+
+/* The same host and port twice: the older entry wins (ISTIO.md §1.2); the other one is gone, and that is said. */
+static void drop_younger_twins(struct policy *policy, struct config *config)
+{
+	struct service **sorted = arena_alloc(policy->arena, policy->service_count + 1, sizeof(*sorted));
+	size_t kept = 0;
+
+	for (size_t i = 0; i < policy->service_count; i++)
+		sorted[i] = &policy->services[i];
+	qsort(sorted, policy->service_count, sizeof(*sorted), services_by_name);
+	for (size_t i = 1; i < policy->service_count; i++) {
+		struct position at = {"", 0, 0};
+
+		if (strcmp(sorted[i]->host, sorted[i - 1]->host) || sorted[i]->port != sorted[i - 1]->port ||
+		    (sorted[i]->protocol == PROTOCOL_UDP) != (sorted[i - 1]->protocol == PROTOCOL_UDP))
+			continue;
+		config_problem(config, SEVERITY_WARNING, &at, "ServiceEntry", "spec.ports",
+			       "%s port %u of %s is already registered by %s, which is older: this one has no effect",
+			       sorted[i]->host, sorted[i]->port, sorted[i]->origin, sorted[i - 1]->origin);
+		sorted[i]->id = 0;
+		sorted[i] = sorted[i - 1];
+	}
+	for (size_t i = 0; i < policy->service_count; i++) {
+		if (!policy->services[i].id)
+			continue;
+		policy->services[kept] = policy->services[i];
+		policy->services[kept].id = (uint32_t)kept + 1;
+		kept++;
+	}
+	policy->service_count = kept;
+}
+
+/* ---- routes ---- */
+
+/* The most specific VirtualService host that covers `host`; the oldest where several are equal. */
+static const struct virtual_service *route_for(struct virtual_service *const *sorted, size_t count, const char *host)
+{
+	const struct virtual_service *best = NULL;
+	size_t best_length = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < sorted[i]->host_count; k++) {
+			const char *pattern = sorted[i]->hosts[k].name;
+			size_t length = is_wildcard(pattern) ? strlen(pattern) : SIZE_MAX;
+
+			if (covers(pattern, host) && length > best_length) {
+				best = sorted[i];
+				best_length = length;
+			}
+		}
+	}
+	return best;
+}
+
+static bool is_registered(const struct policy *policy, const char *host)
+{
+	for (size_t i = 0; i < policy->service_count; i++)
+		if (covers(policy->services[i].host, host) || covers(host, policy->services[i].host))
+			return true;
+	return false;
+}
+
+/* Istio routes a host that nobody registers on port 80 only, under REGISTRY_ONLY too (ISTIO.md §1.5). */
+static void add_unregistered_hosts(struct policy *policy, struct virtual_service *const *sorted, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < sorted[i]->host_count; k++) {
+			const char *host = sorted[i]->hosts[k].name;
+			struct service *service;
+
+			if (is_registered(policy, host))
+				continue;
+			service = append_service(policy);
+			service->host = host;
+			service->wildcard = is_wildcard(host);
+			service->port = service->target_port = 80;
+			service->protocol = PROTOCOL_HTTP;
+			service->resolution = RESOLUTION_STATIC;
+			service->flags = SERVICE_HTTP | SERVICE_ROUTED | (service->wildcard ? SERVICE_WILDCARD : 0);
+			service->origin = origin_of(policy, &sorted[i]->object);
+		}
+	}
+}
+
+/* Port: the one given, else the destination's only one, else the one the client dialled. */
+static uint32_t destination_of(const struct policy *policy, const struct route_destination *destination, uint16_t dialled)
+{
+	const struct service *found;
+	uint16_t port = destination->port, only = 0;
+	size_t ports = 0;
+
+	for (size_t i = 0; i < policy->service_count && !port; i++) {
+		if (strcmp(policy->services[i].host, destination->host))
+			continue;
+		only = policy->services[i].port;
+		ports++;
+	}
+	if (!port)
+		port = ports == 1 ? only : dialled;
+	found = policy_find(policy, REGISTRY, destination->host, strlen(destination->host), port, true);
+	return found ? found->id : 0;
+}
+
+static void attach_route(struct policy *policy, struct config *config, struct service *service,
+			 const struct virtual_service *virtual_service)
+{
+	const struct http_route *route;
+
+	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
+		return;
+	if (service->protocol == PROTOCOL_HTTP2 || service->protocol == PROTOCOL_GRPC) {
+		config_problem(config, SEVERITY_ERROR, &virtual_service->http[0].at,
+			       arena_printf(config->arena, "VirtualService/%s", virtual_service->object.name), "spec.http",
+			       "%s port %u is HTTP2 or GRPC (%s): http rules there are not implemented yet", service->host,
+			       service->port, service->origin);
+		return;
+	}
+	if (!policy_is_http(service->protocol))
+		return; /* no effect there, as in Istio; `check` warns */
+	route = &virtual_service->http[0];
+	service->virtual_service = virtual_service;
+	service->destination = destination_of(policy, &route->destination, service->port);
+	service->route = route;
+	if ((route->delay.present && route->delay.percent > 0) || (route->abort.present && route->abort.percent > 0) ||
+	    service->destination != service->id)
+		service->flags |= SERVICE_ROUTED;
+}
+
+void policy_add_services(struct policy *policy, struct config *config)
+{
+	struct service_entry **entries = sorted_copy(policy, config->service_entries, config->service_entry_count, entries_by_age);
+	struct virtual_service **routes =
+		sorted_copy(policy, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
+
+	for (size_t i = 0; i < config->service_entry_count; i++) {
+		const char *origin = origin_of(policy, &entries[i]->object);
+
+		for (size_t h = 0; h < entries[i]->host_count; h++)
+			for (size_t p = 0; p < entries[i]->port_count; p++)
+				add_service(policy, entries[i], &entries[i]->hosts[h], &entries[i]->ports[p], origin);
+	}
+	drop_younger_twins(policy, config);
+	add_unregistered_hosts(policy, routes, config->virtual_service_count);
+	policy_index(policy);
+	for (size_t i = 0; i < policy->service_count && config->virtual_service_count; i++)
+		attach_route(policy, config, &policy->services[i],
+			     route_for(routes, config->virtual_service_count, policy->services[i].host));
+}
