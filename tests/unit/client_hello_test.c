@@ -217,8 +217,8 @@ Test(client_hello, what_is_not_tls_is_told_at_its_first_wrong_byte)
 		const char *text;
 		size_t n;
 	} rows[] = {
-		{ "G", 1 }, { "\x80", 1 }, { "\x15", 1 }, { "\x17", 1 }, { "\0", 1 }, { "\x16\x02", 2 }, { "\x16\x03\x05", 3 },
-		{ "\x16\x16", 2 },
+		{ "G", 1 }, { "\x80", 1 }, { "\x15", 1 }, { "\x17", 1 }, { "\0", 1 }, { "\x16\x02", 2 },
+		{ "\x16\x16", 2 }, { "\x16\x03\x05", 3 },
 	};
 	static const uint8_t sslv2[] = { 0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10 };
 
@@ -233,9 +233,12 @@ Test(client_hello, what_is_not_tls_is_told_at_its_first_wrong_byte)
 
 Test(client_hello, bad_records_are_refused)
 {
-	cr_expect_eq(client_hello_parse(name, (const unsigned char *)"\x16\x03\x01\x00\x00", 5), CLIENT_HELLO_BAD, "empty");
-	cr_expect_eq(client_hello_parse(name, (const unsigned char *)"\x16\x03\x01\x40\x01", 5), CLIENT_HELLO_BAD, "2^14 + 1");
-	cr_expect_eq(client_hello_parse(name, (const unsigned char *)"\x16\x03\x01\x00\x04\x02", 6), CLIENT_HELLO_BAD, "type");
+	static const unsigned char empty[] = { 22, 3, 1, 0, 0 }, large[] = { 22, 3, 1, 0x40, 1 },
+				   server_hello[] = { 22, 3, 1, 0, 4, 2 };
+
+	cr_expect_eq(client_hello_parse(name, empty, sizeof(empty)), CLIENT_HELLO_BAD);
+	cr_expect_eq(client_hello_parse(name, large, sizeof(large)), CLIENT_HELLO_BAD);
+	cr_expect_eq(client_hello_parse(name, server_hello, sizeof(server_hello)), CLIENT_HELLO_BAD);
 	make_hello();
 	for (size_t type = 20; type <= 24; type++) {
 		wire.n = 0;
@@ -274,8 +277,10 @@ Test(client_hello, a_hello_is_bounded)
 
 Test(client_hello, every_length_that_lies_is_refused)
 {
-	/* offsets in the hello: its length, session id, cipher suites, compression, extensions, then those of the name */
-	static const size_t lengths[][2] = { { 1, 3 }, { 38, 1 }, { 39, 2 }, { 43, 1 }, { 45, 2 }, { 49, 2 }, { 51, 2 }, { 54, 2 } };
+	/* offset and width: of the hello, session id, cipher suites, compression, extensions, then those of the name */
+	static const size_t lengths[][2] = {
+		{ 1, 3 }, { 38, 1 }, { 39, 2 }, { 43, 1 }, { 45, 2 }, { 49, 2 }, { 51, 2 }, { 54, 2 },
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
 		for (int delta = -1; delta <= 1; delta++) {
@@ -312,8 +317,9 @@ Test(client_hello, version_and_vectors_have_their_bounds)
 		size_t session, suites, after, version;
 		enum client_hello_result result;
 	} rows[] = {
-		{ 32, 2, 0, 3, CLIENT_HELLO_NO_NAME }, { 33, 2, 0, 3, CLIENT_HELLO_BAD }, { 0, 0, 0, 3, CLIENT_HELLO_BAD },
-		{ 0, 3, 0, 3, CLIENT_HELLO_BAD },      { 0, 64, 0, 3, CLIENT_HELLO_NO_NAME }, { 0, 2, 1, 3, CLIENT_HELLO_BAD },
+		{ 32, 2, 0, 3, CLIENT_HELLO_NO_NAME }, { 33, 2, 0, 3, CLIENT_HELLO_BAD },
+		{ 0, 64, 0, 3, CLIENT_HELLO_NO_NAME }, { 0, 3, 0, 3, CLIENT_HELLO_BAD },
+		{ 0, 0, 0, 3, CLIENT_HELLO_BAD },      { 0, 2, 1, 3, CLIENT_HELLO_BAD },
 		{ 0, 2, 0, 2, CLIENT_HELLO_BAD },      { 0, 2, 0, 4, CLIENT_HELLO_BAD },
 	};
 
@@ -400,8 +406,8 @@ Test(client_hello, empty_names_and_lists_and_what_follows_them)
 Test(client_hello, what_is_no_host_name_is_refused)
 {
 	static const char *const names[] = {
-		".", "a..b", ".a", "a..", "a b", "a/b", "a:443", "*.a", "a@b", "\xc3\xa4.example", "a%2eb", "a\nb", "[::1]",
-		"::1", "127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "a.1",
+		".", "a..b", ".a", "a..", "a b", "a/b", "a:443", "*.a", "a@b", "\xc3\xa4.example", "a%2eb", "a\nb",
+		"[::1]", "::1", "127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "a.1",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)

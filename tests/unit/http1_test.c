@@ -89,8 +89,9 @@ Test(http1, methods_are_recognised)
 		enum http_method method;
 	} rows[] = {
 		{ "GET", HTTP_GET },	     { "HEAD", HTTP_HEAD },   { "POST", HTTP_POST },   { "PUT", HTTP_PUT },
-		{ "DELETE", HTTP_DELETE },   { "PATCH", HTTP_PATCH }, { "TRACE", HTTP_TRACE }, { "OPTIONS", HTTP_OPTIONS },
-		{ "PROPFIND", HTTP_OTHER },  { "X", HTTP_OTHER },     { "GETS", HTTP_OTHER },  { "!#$%&'*+-.^_`|~09", HTTP_OTHER },
+		{ "DELETE", HTTP_DELETE },   { "PATCH", HTTP_PATCH }, { "TRACE", HTTP_TRACE },
+		{ "OPTIONS", HTTP_OPTIONS }, { "X", HTTP_OTHER },     { "GETS", HTTP_OTHER },
+		{ "PROPFIND", HTTP_OTHER },  { "!#$%&'*+-.^_`|~09", HTTP_OTHER },
 	};
 	char text[128];
 
@@ -333,9 +334,10 @@ Test(http1, connection_specific_fields_are_marked)
 		{ "proxy-authorization", false },
 	};
 
-	expect_ok(request, GET "Connection: X-Mine,, x-other\t,host, content-length,trailer\r\nKeep-Alive: timeout=5\r\n"
-			       "Proxy-Connection: x\r\nUpgrade: x\r\nTE: gzip\r\nx-mine: 1\r\nX-Other: 2\r\nx-end: 3\r\n"
-			       "HTTP2-Settings: x\r\nContent-Length: 1\r\nTrailer: x\r\nProxy-Authorization: x\r\n\r\n");
+	expect_ok(request,
+		  GET "Connection: X-Mine,, x-other\t,host, content-length,trailer\r\nKeep-Alive: timeout=5\r\n"
+		      "Proxy-Connection: x\r\nUpgrade: x\r\nTE: gzip\r\nx-mine: 1\r\nX-Other: 2\r\nx-end: 3\r\n"
+		      "HTTP2-Settings: x\r\nContent-Length: 1\r\nTrailer: x\r\nProxy-Authorization: x\r\n\r\n");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		cr_expect_eq(http_field(&head, rows[i].name)->hop_by_hop, rows[i].hop_by_hop, "%s", rows[i].name);
 	cr_expect_eq(head.content_length, 1);
@@ -398,7 +400,8 @@ Test(http1, framing_of_a_response_depends_on_request_and_status)
 	} rows[] = {
 		{ HTTP_GET, "HTTP/1.1 200 OK\r\n\r\n", HTTP_BODY_CLOSE, false },
 		{ HTTP_GET, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", HTTP_BODY_CLOSE, false },
-		{ HTTP_GET, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n", HTTP_BODY_LENGTH, true },
+		{ HTTP_GET, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n", HTTP_BODY_LENGTH,
+		  true },
 		{ HTTP_GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_BODY_CHUNKED, true },
 		{ HTTP_HEAD, "HTTP/1.1 200 OK\r\n\r\n", HTTP_BODY_NONE, true },
 		{ HTTP_HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", HTTP_BODY_NONE, true },
@@ -409,7 +412,8 @@ Test(http1, framing_of_a_response_depends_on_request_and_status)
 		{ HTTP_GET, "HTTP/1.1 103 Early Hints\r\nContent-Length: 7\r\n\r\n", HTTP_BODY_NONE, true },
 		{ HTTP_CONNECT, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", HTTP_BODY_NONE, true },
 		{ HTTP_CONNECT, "HTTP/1.1 407 No\r\nContent-Length: 7\r\n\r\n", HTTP_BODY_LENGTH, true },
-		{ HTTP_GET, "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", HTTP_BODY_NONE, true },
+		{ HTTP_GET, "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", HTTP_BODY_NONE,
+		  true },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -468,7 +472,8 @@ Test(http1, every_prefix_of_a_request_is_incomplete)
 {
 	static const char *const good[] = {
 		GET "\r\n",
-		"\r\n\r\nPOST http://a.example:80/x?y=z HTTP/1.1\r\nHost: b\r\nContent-Length: 12\r\nConnection: a, b\r\nA: \r\n\r\n",
+		"\r\n\r\nPOST http://a.example:80/x?y=z HTTP/1.1\r\n"
+		"Host: b\r\nContent-Length: 12\r\nConnection: a, b\r\nA: \r\n\r\n",
 		"OPTIONS * HTTP/1.0\r\nHost:   [::1]:80  \r\nTE: trailers\r\n\r\n",
 	};
 	static const char *const wrong[] = {

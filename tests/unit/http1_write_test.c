@@ -42,7 +42,8 @@ static void expect_response(bool keep_alive, const char *extra, const char *want
 Test(http1_write, request_keeps_order_and_spelling_and_loses_hop_by_hop_fields)
 {
 	read_request("POST /x HTTP/1.1\r\nuser-AGENT: curl\r\nhost:  a.example:80 \r\nConnection: x-hop, keep-alive\r\n"
-		     "X-Hop: 1\r\nKeep-Alive: 5\r\ncontent-length: 007\r\nTE: trailers\r\nX-Empty:\r\nA: 1\r\na: 2\r\n\r\n");
+		     "X-Hop: 1\r\nKeep-Alive: 5\r\ncontent-length: 007\r\nTE: trailers\r\nX-Empty:\r\nA: 1\r\n"
+		     "a: 2\r\n\r\n");
 	expect_request(true, NULL,
 		       "POST /x HTTP/1.1\r\nuser-AGENT: curl\r\nHost: a.example:80\r\nTE: trailers\r\nX-Empty: \r\n"
 		       "A: 1\r\na: 2\r\nContent-Length: 7\r\nConnection: keep-alive\r\n\r\n");
@@ -63,10 +64,11 @@ Test(http1_write, absolute_form_becomes_origin_form_with_the_host_of_the_target)
 
 Test(http1_write, chunked_request_stays_chunked)
 {
-	read_request("PUT / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\nHost: a\r\nTrailer: x\r\nExpect: 100-continue\r\n\r\n");
+	read_request("PUT / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\nHost: a\r\nTrailer: x\r\n"
+		     "Expect: 100-continue\r\n\r\n");
 	expect_request(true, "",
-		       "PUT / HTTP/1.1\r\nHost: a\r\nTrailer: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n"
-		       "Connection: keep-alive\r\n\r\n");
+		       "PUT / HTTP/1.1\r\nHost: a\r\nTrailer: x\r\nExpect: 100-continue\r\n"
+		       "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n");
 }
 
 Test(http1_write, upgrade_is_forwarded_only_where_it_was_accepted)
@@ -79,7 +81,8 @@ Test(http1_write, upgrade_is_forwarded_only_where_it_was_accepted)
 	read_request("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
 		     "HTTP2-Settings: x\r\n\r\n");
 	expect_request(true, NULL, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
-	read_response(HTTP_GET, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+	read_response(HTTP_GET,
+		      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
 	expect_response(true, NULL,
 			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
 }
@@ -87,7 +90,8 @@ Test(http1_write, upgrade_is_forwarded_only_where_it_was_accepted)
 Test(http1_write, connect_and_asterisk_keep_their_targets)
 {
 	read_request("CONNECT b.example:443 HTTP/1.1\r\nHost: x\r\n\r\n");
-	expect_request(true, NULL, "CONNECT b.example:443 HTTP/1.1\r\nHost: b.example:443\r\nConnection: keep-alive\r\n\r\n");
+	expect_request(true, NULL,
+		       "CONNECT b.example:443 HTTP/1.1\r\nHost: b.example:443\r\nConnection: keep-alive\r\n\r\n");
 	read_request("OPTIONS http://b.example HTTP/1.1\r\nHost: x\r\n\r\n");
 	expect_request(true, NULL, "OPTIONS * HTTP/1.1\r\nHost: b.example\r\nConnection: keep-alive\r\n\r\n");
 }
@@ -96,8 +100,8 @@ Test(http1_write, response_framing_is_written_once)
 {
 	read_response(HTTP_GET, "HTTP/1.0 404 Nope nope\r\nServer: x\r\nContent-Length: 5\r\nhost: y\r\n\r\n");
 	expect_response(true, "x-envoy-upstream-service-time: 3\r\n",
-			"HTTP/1.1 404 Nope nope\r\nServer: x\r\nhost: y\r\nContent-Length: 5\r\nConnection: keep-alive\r\n"
-			"x-envoy-upstream-service-time: 3\r\n\r\n");
+			"HTTP/1.1 404 Nope nope\r\nServer: x\r\nhost: y\r\nContent-Length: 5\r\n"
+			"Connection: keep-alive\r\nx-envoy-upstream-service-time: 3\r\n\r\n");
 	read_response(HTTP_GET, "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
 	expect_response(true, NULL, "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n");
 }
@@ -122,7 +126,8 @@ Test(http1_write, content_length_for_information_stays_on_head_and_304_only)
 
 Test(http1_write, what_is_written_reads_back_the_same)
 {
-	static const char text[] = "PATCH http://b.example:81/p?q HTTP/1.1\r\nHost: a\r\nA: x, y\r\nContent-Length: 12\r\n\r\n";
+	static const char text[] = "PATCH http://b.example:81/p?q HTTP/1.1\r\nHost: a\r\nA: x, y\r\n"
+				   "Content-Length: 12\r\n\r\n";
 	struct http_head again;
 	const char *why;
 	size_t n;

@@ -381,7 +381,7 @@ int command_run(int argc, char **argv)
 	struct run_options options = {.config = DEFAULT_CONFIG, .pin = DEFAULT_PIN, .root_namespace = DEFAULT_ROOT_NAMESPACE,
 				      .log_level = "info", .redirector_port = DEFAULT_REDIRECTOR_PORT};
 	struct daemon daemon = {.options = &options, .control_fd = -1, .signal_fd = -1, .detach_fd = -1, .lock_fd = -1};
-	struct run_metrics metrics = {.pin = NULL};
+	struct run_metrics metrics = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct admin *admin = NULL;
 	int status = parse_options(argc, argv, &options), error;
 

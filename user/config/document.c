@@ -190,35 +190,33 @@ static void read_object(struct walk *walk, const struct node *root)
 	walk_leave(walk, state);
 }
 
-/* `kind: List`, as `kubectl get -o yaml` prints several objects. */
-static bool is_list(const struct node *root)
+/* The items of `kind: List`, as `kubectl get -o yaml` prints several objects, or NULL. */
+static const struct node *list_items(const struct node *root)
 {
 	const struct node *kind = node_field(root, "kind"), *items = node_field(root, "items");
 
-	return kind && items && kind->type == NODE_SCALAR && !strcmp(kind->text, "List") && items->type == NODE_SEQUENCE;
+	if (!kind || kind->type != NODE_SCALAR || strcmp(kind->text, "List"))
+		return NULL;
+	return items && items->type == NODE_SEQUENCE ? items : NULL;
 }
 
 static void read_document(struct walk *walk, const struct node *root)
 {
+	const struct node *items = list_items(root);
+
 	if (node_is_null(root))
 		return;
 	walk->config->document_count++;
-	if (root->type != NODE_MAPPING) {
+	if (root->type != NODE_MAPPING)
 		walk_error(walk, root, "is %s; an object with apiVersion and kind is wanted", node_shown(walk, root));
-		return;
-	}
-	if (!is_list(root)) {
+	else if (!items)
 		read_object(walk, root);
-		return;
-	}
-	for (size_t i = 0; i < node_field(root, "items")->count; i++) {
-		const struct node *item = node_field(root, "items")->items[i];
-
+	for (size_t i = 0; items && i < items->count; i++) {
 		walk->object = "";
-		if (item->type == NODE_MAPPING)
-			read_object(walk, item);
+		if (items->items[i]->type == NODE_MAPPING)
+			read_object(walk, items->items[i]);
 		else
-			walk_error(walk, item, "is %s; an object is wanted", node_shown(walk, item));
+			walk_error(walk, items->items[i], "is %s; an object is wanted", node_shown(walk, items->items[i]));
 	}
 }
 

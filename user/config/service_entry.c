@@ -54,6 +54,23 @@ static void read_protocol(struct walk *walk, const struct node *node, void *out)
 		*(enum port_protocol *)out = value;
 }
 
+static void check_port_unique(struct walk *walk, const struct node *node, const struct service_entry *entry,
+			      const struct service_port *port)
+{
+	for (size_t i = 0; i < entry->port_count; i++) {
+		const struct service_port *other = &entry->ports[i];
+
+		if (port->number && other->number == port->number) {
+			walk_error(walk, node, "number %u is taken by the port at line %u", port->number, other->at.line);
+			return;
+		}
+		if (port->name && other->name && !strcmp(other->name, port->name)) {
+			walk_error(walk, node, "name \"%s\" is taken by the port at line %u", port->name, other->at.line);
+			return;
+		}
+	}
+}
+
 static void read_port(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
@@ -73,14 +90,7 @@ static void read_port(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "is absent: detecting the protocol " NOT_IMPLEMENTED "; name it");
 		walk_leave(walk, state);
 	}
-	for (size_t i = 0; i < entry->port_count; i++) {
-		const struct service_port *other = &entry->ports[i];
-
-		if (port.number && other->number == port.number)
-			walk_error(walk, node, "number %u is taken by the port at line %u", port.number, other->at.line);
-		if (port.name && other->name && !strcmp(other->name, port.name))
-			walk_error(walk, node, "name \"%s\" is taken by the port at line %u", port.name, other->at.line);
-	}
+	check_port_unique(walk, node, entry, &port);
 	*arena_append(walk->config->arena, entry->ports, entry->port_count, entry->port_capacity) = port;
 }
 

@@ -21,8 +21,10 @@ static void read_routed_host(struct walk *walk, const struct node *node, void *o
 	for (size_t i = 0; i < service->host_count; i++) {
 		const char *other = service->hosts[i].name;
 
-		if (host_covers(name, other) || host_covers(other, name))
+		if (host_covers(name, other) || host_covers(other, name)) {
 			walk_error(walk, node, "\"%.64s\" overlaps \"%.64s\" of the same VirtualService", name, other);
+			return;
+		}
 	}
 	*arena_append(walk->config->arena, service->hosts, service->host_count, service->host_capacity) =
 		(struct service_host){name, walk_position(walk, node)};

@@ -86,7 +86,7 @@ static const char *protocol_name(uint8_t protocol)
 
 static void log_denial(const struct flow_event *event, const char *origin, uint64_t repeats)
 {
-	char address[SLUICE_PREFIX_TEXT], repeated[48] = "", process[40] = "";
+	char address[SLUICE_PREFIX_TEXT], repeated[64] = "", process[40] = "";
 
 	if (repeats)
 		snprintf(repeated, sizeof(repeated), " (%llu more since the last line)", (unsigned long long)repeats);
@@ -108,8 +108,8 @@ void denials_see(struct denials *denials, const struct flow_event *event, const 
 	if (event->verdict != VERDICT_DENY && !event->would_be)
 		return;
 	memcpy(key.addr, event->addr, 16);
-	strncpy(key.comm, event->comm, sizeof(key.comm) - 1);
-	strncpy(key.host, event->host, sizeof(key.host) - 1);
+	memcpy(key.comm, event->comm, strnlen(event->comm, sizeof(key.comm)));
+	memcpy(key.host, event->host, strnlen(event->host, sizeof(key.host)));
 	HASH_FIND(hh, denials->seen, &key, sizeof(key), denial);
 	if (denial && now - denial->logged_ms < REPEAT_MS) {
 		denial->repeats++;

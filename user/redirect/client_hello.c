@@ -52,7 +52,7 @@ static struct input take_vector(struct input *in, size_t width)
 	return take(in, take_number(in, width));
 }
 
-/* An address is no name (RFC 6066 §3): also in the short forms that resolvers take, where the last label is a number. */
+/* An address is no name (RFC 6066 §3), nor are its short forms that resolvers take: their last label is a number. */
 static bool is_address(const char *name, size_t n)
 {
 	size_t digits = 0;

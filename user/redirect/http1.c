@@ -459,7 +459,7 @@ static enum http_result settle_request(struct cursor *c, struct http_head *head,
 		return result;
 	if (!g->host && head->minor == 1)
 		return bad(c, "no Host in HTTP/1.1");
-	/* an empty Host is one of a target without authority (RFC 9110 §7.2); one that is overridden must be valid too */
+	/* an empty Host says that there is no authority (RFC 9110 §7.2); one that is overridden must be valid too */
 	if (g->host && g->host->value.n)
 		why = http_parse_authority(target_has_authority ? &of_host : head, g->host->value);
 	if (why)

@@ -41,8 +41,8 @@ struct http_head {
 	enum http_method method;
 	struct slice method_text;
 	struct slice target;      /* as sent */
-	struct slice path;        /* origin-form with query ("*" for OPTIONS *); for absolute-form its part after the authority, "/" if empty
-	                           * ("*" for OPTIONS); empty for CONNECT */
+	struct slice path;        /* origin-form with query ("*" for OPTIONS *); for absolute-form its part after the authority,
+	                           * "/" if empty ("*" for OPTIONS); empty for CONNECT */
 	struct slice authority;   /* absolute-form: the target's (it overrides Host, RFC 9112 §3.2.2); else the Host value; may be empty */
 	struct slice host;        /* authority without port and without the brackets of an IPv6 literal */
 	uint16_t port;            /* of the authority; 0: none given */
@@ -53,9 +53,10 @@ struct http_head {
 	struct slice reason;
 	/* both */
 	enum http_framing framing;
-	uint64_t content_length;  /* when HTTP_BODY_LENGTH; and for the information of HEAD and 304 responses */
+	uint64_t content_length;  /* when HTTP_BODY_LENGTH (0 too); and for the information of HEAD and 304 responses */
 	bool keep_alive;          /* after version and Connection */
-	bool upgrade;             /* Connection: upgrade with an Upgrade field (requests: HTTP/1.1 only; responses: 101) */
+	bool upgrade;             /* Connection: upgrade with an Upgrade field that names no HTTP (h2c would carry any
+	                           * request past the policy); requests: HTTP/1.1 only; responses: 101, which must have it */
 	size_t field_count;
 	struct http_field fields[HTTP_MAX_FIELDS];
 };
@@ -90,7 +91,7 @@ struct http_body {
 	uint64_t left;      /* bytes of the length-delimited body, or of the current chunk */
 	uint8_t state;      /* of the chunk reader */
 	uint8_t digits;
-	uint8_t forbidden;  /* the trailer names that are refused and that the current one may still become: a bit each */
+	uint8_t forbidden;  /* a bit for each refused trailer name that the current one may still become */
 	bool done;
 	uint32_t line_bytes; /* of the current chunk-size or trailer line, for the bound */
 	uint32_t trailer_bytes;

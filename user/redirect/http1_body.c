@@ -21,7 +21,7 @@ enum chunk_state {
 	TRAILER_END_LF,
 };
 
-/* Fields that frame or route a message: a reader that merges trailers into the head would obey them (RFC 9110 §6.5.1). */
+/* What frames or routes a message: a reader that merges trailers into the head would obey it (RFC 9110 §6.5.1). */
 static const struct slice forbidden_trailers[] = {
 	{ "content-length", 14 }, { "transfer-encoding", 17 }, { "host", 4 }, { "connection", 10 },
 	{ "upgrade", 7 },	  { "te", 2 },			{ "trailer", 7 },

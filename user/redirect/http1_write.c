@@ -56,7 +56,7 @@ static void put_host(struct writer *w, const struct http_head *head)
 	PUT(w, "\r\n");
 }
 
-/* Content-Length without a body to frame: of the content that a HEAD or 304 stands for. 1xx and 204 must not have it. */
+/* Content-Length that frames nothing: of what a HEAD or 304 stands for. 1xx and 204 must not have it (RFC 9110 §8.6). */
 static bool length_is_information(const struct http_head *head)
 {
 	return head->framing == HTTP_BODY_NONE && head->status >= 200 && head->status != 204;
@@ -92,7 +92,8 @@ static void put_framing(struct writer *w, const struct http_head *head)
 }
 
 /* All after the first line. */
-static size_t finish(struct writer *w, const char *out, const struct http_head *head, bool keep_alive, const char *extra)
+static size_t finish(struct writer *w, const char *out, const struct http_head *head, bool keep_alive,
+		     const char *extra)
 {
 	put_fields(w, head);
 	put_framing(w, head);

@@ -1,0 +1,728 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Configuration: what is read, and each class of error with its exact place. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "config/config.h"
+
+#define ENTRY "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec:\n"
+#define ROUTES "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n"
+#define POLICY "apiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: a}\nspec:\n"
+#define WORKLOAD "apiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: a, namespace: shop}\nspec:\n"
+#define HTTP_PORTS "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+#define ROUTE "    route: [{destination: {host: a.com}}]\n"
+
+static struct config *parse_bytes(const char *text, size_t length)
+{
+	struct config_file file = {"p.yaml", text, length};
+	struct config *config = config_new();
+
+	config_parse(config, &file);
+	return config;
+}
+
+static struct config *parse(const char *text)
+{
+	return parse_bytes(text, strlen(text));
+}
+
+static struct config *parse_whole(const char *text)
+{
+	struct config *config = parse(text);
+
+	config_validate(config, "istio-system");
+	return config;
+}
+
+static bool has_line(const struct config *config, const char *line)
+{
+	char found[4096];
+
+	for (size_t i = 0; i < config->problem_count; i++) {
+		config_problem_format(found, sizeof(found), &config->problems[i]);
+		if (!strcmp(found, line))
+			return true;
+	}
+	return false;
+}
+
+static void print_problems(const struct config *config)
+{
+	for (size_t i = 0; i < config->problem_count; i++)
+		config_problem_print(stderr, &config->problems[i]);
+}
+
+/* `text` has exactly one problem: `line`. */
+static void expect_only(const char *text, const char *line)
+{
+	struct config *config = parse_whole(text);
+
+	if (config->problem_count != 1 || !has_line(config, line))
+		print_problems(config);
+	cr_expect_eq(config->problem_count, 1, "%zu problems in\n%s", config->problem_count, text);
+	cr_expect(has_line(config, line), "expected: %s", line);
+	config_free(config);
+}
+
+static void expect_line(const char *text, const char *line)
+{
+	struct config *config = parse_whole(text);
+
+	if (!has_line(config, line))
+		print_problems(config);
+	cr_expect(has_line(config, line), "expected: %s\nof\n%s", line, text);
+	config_free(config);
+}
+
+/* Free of problems; the caller frees it. */
+static struct config *expect_clean(const char *text)
+{
+	struct config *config = parse_whole(text);
+
+	print_problems(config);
+	cr_assert_eq(config->problem_count, 0, "problems in\n%s", text);
+	return config;
+}
+
+/* ---- what is read ---- */
+
+static const char aliyun[] =
+	"apiVersion: networking.istio.io/v1alpha3\n"
+	"kind: ServiceEntry\n"
+	"metadata:\n"
+	"  name: aliyun-com-ext\n"
+	"spec:\n"
+	"  hosts:\n"
+	"  - 'WWW.aliyun.com.'\n"
+	"  ports:\n"
+	"  - number: 80\n"
+	"    name: http\n"
+	"    protocol: http\n"
+	"  - number: 443\n"
+	"    name: https\n"
+	"    protocol: HTTPS\n"
+	"    targetPort: 8443\n"
+	"  resolution: DNS\n"
+	"  location: MESH_INTERNAL\n";
+
+Test(config, service_entry_is_read_with_hosts_in_lower_case)
+{
+	struct config *config = expect_clean(aliyun);
+	const struct service_entry *entry = config->service_entries[0];
+
+	cr_assert_eq(config->service_entry_count, 1);
+	cr_expect_eq(config->document_count, 1);
+	cr_expect_str_eq(entry->object.name, "aliyun-com-ext");
+	cr_expect_str_eq(entry->object.namespace_, "default");
+	cr_expect_eq(entry->object.created, INT64_MAX);
+	cr_expect_eq(entry->object.at.line, 1);
+	cr_expect_str_eq(entry->hosts[0].name, "www.aliyun.com");
+	cr_expect_eq(entry->hosts[0].at.line, 7);
+	cr_expect_eq(entry->hosts[0].at.column, 5);
+	cr_assert_eq(entry->port_count, 2);
+	cr_expect_eq(entry->ports[0].protocol, PROTOCOL_HTTP);
+	cr_expect_eq(entry->ports[1].protocol, PROTOCOL_HTTPS);
+	cr_expect_eq(entry->ports[1].number, 443);
+	cr_expect_eq(entry->ports[1].target_port, 8443);
+	cr_expect_eq(entry->resolution, RESOLUTION_DNS);
+	cr_expect(entry->mesh_internal);
+	config_free(config);
+}
+
+Test(config, addresses_and_endpoints_are_read)
+{
+	struct config *config = expect_clean(ENTRY
+		"  hosts: ['*.Example.com']\n  addresses: [192.0.2.0/24, '2001:db8::1']\n"
+		"  ports: [{number: 5432, name: pg, protocol: tcp}]\n  resolution: STATIC\n"
+		"  endpoints:\n  - {address: 198.51.100.7, ports: {pg: 15432}, weight: 3, labels: {version: v1}}\n"
+		"  - address: '2001:db8::7'\n");
+	const struct service_entry *entry = config->service_entries[0];
+	char text[SLUICE_PREFIX_TEXT];
+
+	cr_expect_str_eq(entry->hosts[0].name, "*.example.com");
+	cr_assert_eq(entry->addresses.count, 2);
+	cr_expect_str_eq(format_cidr(text, entry->addresses.items[0].addr, entry->addresses.items[0].bits), "192.0.2.0/24");
+	cr_expect_eq(entry->addresses.items[1].bits, 128);
+	cr_assert_eq(entry->endpoint_count, 2);
+	cr_expect(entry->endpoints[0].is_ip);
+	cr_expect_eq(entry->endpoints[0].weight, 3);
+	cr_expect_str_eq(entry->endpoints[0].ports[0].name, "pg");
+	cr_expect_eq(entry->endpoints[0].ports[0].number, 15432);
+	cr_expect_eq(entry->endpoints[1].weight, 1);
+	cr_expect_str_eq(format_address(text, entry->endpoints[1].ip), "2001:db8::7");
+	config_free(config);
+}
+
+Test(config, metadata_of_kubectl_is_accepted)
+{
+	struct config *config = expect_clean(
+		"apiVersion: networking.istio.io/v1beta1\nkind: ServiceEntry\nmetadata:\n  name: a\n  namespace: shop\n"
+		"  creationTimestamp: \"2020-09-07T09:28:54Z\"\n  uid: 1f\n  resourceVersion: \"12\"\n  generation: 3\n"
+		"  labels: {app: web}\n  annotations: {x: y}\n  managedFields: [{manager: kubectl}]\n  finalizers: [a]\n"
+		"spec:\n  hosts: [a.com]\n" HTTP_PORTS "status: {conditions: []}\n");
+
+	cr_expect_eq(config->service_entries[0]->object.created, 1599470934);
+	cr_expect_str_eq(config->service_entries[0]->object.namespace_, "shop");
+	config_free(config);
+}
+
+Test(config, creation_times_have_offsets_and_fractions)
+{
+	struct config *config = expect_clean(
+		"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+		"metadata: {name: a, creationTimestamp: 2020-09-07T11:28:54.25+02:00}\nspec:\n  hosts: [a.com]\n" HTTP_PORTS);
+
+	cr_expect_eq(config->service_entries[0]->object.created, 1599470934);
+	config_free(config);
+	expect_only("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, creationTimestamp: yesterday}\n"
+		    "spec:\n  hosts: [a.com]\n" HTTP_PORTS,
+		    "p.yaml:3:40: ServiceEntry/a: metadata.creationTimestamp: \"yesterday\" is not a time, as in 2026-01-31T23:59:59Z");
+}
+
+Test(config, virtual_service_with_the_old_percent_is_read)
+{
+	struct config *config = parse(ROUTES
+		"  hosts: [www.aliyun.com]\n  gateways: [mesh]\n  http:\n  - name: slow\n    fault:\n"
+		"      delay: {percent: 100, fixedDelay: 1h2m1.5s}\n      abort: {httpStatus: 418, percentage: {value: 0.5}}\n"
+		"    route:\n    - destination: {host: www.aliyun.com, port: {number: 80}}\n      weight: 100\n");
+	const struct http_route *route = config->virtual_services[0]->http;
+
+	cr_assert_eq(config->problem_count, 0);
+	cr_expect_str_eq(route->name, "slow");
+	cr_expect(route->delay.present);
+	cr_expect_eq(route->delay.fixed_ms, 3721500);
+	cr_expect_float_eq(route->delay.percent, 100, 1e-9);
+	cr_expect(route->abort.present);
+	cr_expect_eq(route->abort.http_status, 418);
+	cr_expect_float_eq(route->abort.percent, 0.5, 1e-9);
+	cr_expect_str_eq(route->destination.host, "www.aliyun.com");
+	cr_expect_eq(route->destination.port, 80);
+	config_free(config);
+}
+
+Test(config, percentage_beats_percent)
+{
+	struct config *config = parse(ROUTES "  hosts: [a.com]\n  http:\n  - fault: {delay: {fixedDelay: 5s, percent: 7, percentage: {value: 0}}}\n" ROUTE);
+
+	cr_expect_eq(config->problem_count, 0);
+	cr_expect_float_eq(config->virtual_services[0]->http[0].delay.percent, 0, 1e-9);
+	config_free(config);
+}
+
+Test(config, workload_is_read)
+{
+	struct config *config = expect_clean(WORKLOAD "  cgroup: /system.slice/web-*.service\n  name: web\n  labels: {app: web, zone: \"1\"}\n");
+	const struct workload_document *workload = config->workloads[0];
+
+	cr_expect_str_eq(workload->cgroup, "/system.slice/web-*.service");
+	cr_expect_str_eq(workload->namespace_, "shop");
+	cr_expect_str_eq(workload->name, "web");
+	cr_assert_eq(workload->labels.count, 2);
+	cr_expect_str_eq(workload->labels.items[1].value, "1");
+	config_free(config);
+}
+
+Test(config, egress_policy_is_read)
+{
+	struct config *config = expect_clean(POLICY
+		"  workloadSelector: {labels: {b: c, app: web}}\n  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n"
+		"  interception: {includeCIDRs: ['*'], excludeCIDRs: [10.0.0.0/8], includePorts: [80], excludePorts: [22, 53]}\n"
+		"  enforcement: audit\n  hostCheck: off\n  dns: {allow: any, servers: [1.1.1.1]}\n");
+	const struct egress_policy *policy = config->egress_policies[0];
+
+	cr_expect_str_eq(policy->selector.items[0].key, "app");
+	cr_expect(policy->has_mode);
+	cr_expect_eq(policy->mode, MODE_REGISTRY_ONLY);
+	cr_expect_eq(policy->mode_at.line, 6);
+	cr_expect(policy->has_include_cidrs && policy->include_all);
+	cr_expect_eq(policy->exclude_cidrs.items[0].bits, 104);
+	cr_expect_eq(policy->include_ports.items[0], 80);
+	cr_expect_eq(policy->exclude_ports.count, 2);
+	cr_expect(policy->has_audit && policy->audit);
+	cr_expect(policy->has_host_check);
+	cr_expect_eq(policy->host_check, HOST_CHECK_OFF);
+	cr_expect_eq(policy->dns_allow, DNS_ANY);
+	cr_expect_eq(policy->dns_servers.items[0].bits, 128);
+	config_free(config);
+}
+
+Test(config, absent_fields_of_a_policy_are_absent)
+{
+	struct config *config = expect_clean(POLICY "  interception: {includeCIDRs: []}\n  dns: null\n");
+	const struct egress_policy *policy = config->egress_policies[0];
+
+	cr_expect(policy->has_include_cidrs && !policy->include_all);
+	cr_expect_eq(policy->include_cidrs.count, 0);
+	cr_expect(!policy->has_mode && !policy->has_audit && !policy->has_host_check && !policy->has_dns_allow &&
+		  !policy->has_exclude_cidrs && !policy->has_dns_servers);
+	config_free(config);
+}
+
+Test(config, short_ipv6_prefix_does_not_speak_for_ipv4)
+{
+	struct config *config = expect_clean(POLICY "  interception: {excludeCIDRs: ['::/0']}\n");
+	const struct cidr_list *list = &config->egress_policies[0]->exclude_cidrs;
+	char text[SLUICE_PREFIX_TEXT];
+
+	cr_assert_eq(list->count, 96);
+	cr_expect_str_eq(format_cidr(text, list->items[0].addr, list->items[0].bits), "8000::/1");
+	cr_expect_str_eq(format_cidr(text, list->items[95].addr, list->items[95].bits), "::fffe:0:0/96");
+	config_free(config);
+}
+
+Test(config, several_documents_and_lists_are_counted)
+{
+	struct config *config = expect_clean(
+		"---\n---\n# nothing\n---\n" ENTRY "  hosts: [a.com]\n" HTTP_PORTS "---\n"
+		"apiVersion: v1\nkind: List\nitems:\n"
+		"- {apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: b}, spec: {hosts: [b.com], ports: [{number: 80, name: x, protocol: HTTP}]}}\n");
+
+	cr_expect_eq(config->document_count, 2);
+	cr_assert_eq(config->service_entry_count, 2);
+	cr_expect_eq(config->service_entries[1]->object.order, 1);
+	config_free(config);
+}
+
+Test(config, aliases_stand_for_their_anchor)
+{
+	struct config *config = expect_clean(ENTRY "  hosts: [a.com]\n  ports:\n  - &p {number: 80, name: x, protocol: &h HTTP}\n"
+					     "  - {number: 81, name: y, protocol: *h}\n");
+
+	cr_expect_eq(config->service_entries[0]->ports[1].protocol, PROTOCOL_HTTP);
+	config_free(config);
+}
+
+/* ---- what is refused: YAML ---- */
+
+Test(config, syntax_error_has_its_place)
+{
+	expect_only("a: b\n c: d\n", "p.yaml:2:3: not YAML: mapping values are not allowed in this context");
+	expect_only("hosts:\n- *.example.com\n",
+		    "p.yaml:2:4: not YAML: did not find expected alphabetic or numeric character; quote a value that starts with \"*\"");
+}
+
+Test(config, documents_before_a_syntax_error_are_reported_too)
+{
+	struct config *config = parse(ENTRY "  hosts: [a.com]\n  bad: 1\n---\na: [\n");
+
+	cr_expect(has_line(config, "p.yaml:6:3: ServiceEntry/a: spec.bad: unknown field"));
+	cr_expect_eq(config->error_count, 2);
+	config_free(config);
+}
+
+Test(config, bytes_that_are_not_utf8_are_refused)
+{
+	expect_only("a: b\nb: x\xe9t\n", "p.yaml:2:5: not YAML in UTF-8: invalid trailing UTF-8 octet");
+	expect_only("a: \"x\\0y\"\n", "p.yaml:1:4: contains a NUL character");
+}
+
+Test(config, raw_nul_is_refused)
+{
+	struct config *config = parse_bytes("a: b\nc: \0d\n", 11);
+
+	cr_expect(has_line(config, "p.yaml:2:4: not YAML in UTF-8: control characters are not allowed"));
+	config_free(config);
+}
+
+Test(config, alias_bomb_is_refused)
+{
+	char text[8192];
+	size_t n = (size_t)snprintf(text, sizeof(text), "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+
+	for (int i = 1; i < 12; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n",
+				      i, i, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+	expect_only(text, "p.yaml:7:10: the file expands to more than 1000000 values; split it");
+}
+
+Test(config, alias_within_its_own_anchor_is_refused)
+{
+	expect_only("a: &x [*x]\n", "p.yaml:1:8: alias \"*x\" has no anchor before it");
+}
+
+Test(config, deep_nesting_is_refused)
+{
+	char text[2001];
+
+	memset(text, '[', 2000);
+	text[2000] = 0;
+	expect_only(text, "p.yaml:1:66: nested deeper than 64 levels");
+}
+
+Test(config, tag_directives_are_refused)
+{
+	expect_only("%TAG !a! x\n--- a\n", "p.yaml:1:1: %TAG directives are not supported");
+	expect_line("a: !!binary eA==\n", "p.yaml:1:4: tag \"tag:yaml.org,2002:binary\" is not supported; remove it");
+}
+
+Test(config, file_over_16_mib_is_refused_unread)
+{
+	struct config *config = parse_bytes("", (16U << 20) + 1);
+
+	cr_expect(has_line(config, "p.yaml: is larger than 16 MiB; split it"));
+	config_free(config);
+}
+
+Test(config, field_given_twice_is_refused)
+{
+	expect_only(ENTRY "  hosts: [a.com]\n  hosts: [b.com]\n" HTTP_PORTS, "p.yaml:6:3: \"hosts\" is given twice, first at line 5");
+}
+
+Test(config, control_characters_are_not_printed)
+{
+	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
+		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, EgressPolicy, Workload)");
+}
+
+/* ---- what is refused: documents ---- */
+
+Test(config, unknown_kinds_and_versions_are_refused)
+{
+	static const char *const cases[][2] = {
+		{"a\n", "p.yaml:1:1: is \"a\"; an object with apiVersion and kind is wanted"},
+		{"kind: Workload\n", "p.yaml:1:1: apiVersion: is required"},
+		{"apiVersion: networking.istio.io/v1\nkind: Sidecar\n", "p.yaml:2:7: kind: Sidecar of networking.istio.io is not implemented yet"},
+		{"apiVersion: networking.istio.io/v1\nkind: DestinationRule\n", "p.yaml:2:7: kind: DestinationRule of networking.istio.io is not implemented yet"},
+		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n",
+		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
+		{"apiVersion: networking.istio.io/v2\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"networking.istio.io/v2\" has no ServiceEntry; use \"networking.istio.io/v1\""},
+		{"apiVersion: sluice.dev/v1beta1\nkind: Workload\n", "p.yaml:1:13: apiVersion: \"sluice.dev/v1beta1\" has no Workload; use \"sluice.dev/v1\""},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		expect_only(cases[i][0], cases[i][1]);
+}
+
+Test(config, metadata_and_spec_are_required)
+{
+	expect_only("apiVersion: sluice.dev/v1\nkind: Workload\nspec: {cgroup: /a}\n", "p.yaml:1:1: Workload: metadata.name: is required");
+	expect_only("apiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: a}\n", "p.yaml:1:1: Workload/a: spec: is required");
+	expect_only("apiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: A_b}\nspec: {cgroup: /a}\n",
+		    "p.yaml:3:18: Workload/A_b: metadata.name: \"A_b\" is not an object's name: lower-case letters, digits, inner '-' and '.', at most 253");
+	expect_only("apiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: a}\nspce: {}\nspec: {cgroup: /a}\n",
+		    "p.yaml:4:1: Workload/a: spce: unknown field; did you mean \"spec\"?");
+}
+
+Test(config, unsupported_istio_fields_say_so)
+{
+	static const char *const of_entry[] = {"exportTo: [.]", "workloadSelector: {}", "subjectAltNames: []"};
+	static const char *const of_route[] = {
+		"match: []", "timeout: 5s", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "headers: {}", "corsPolicy: {}",
+		"mirrorPercentage: {}",
+	};
+	char text[1024], line[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(of_entry); i++) {
+		snprintf(text, sizeof(text), ENTRY "  hosts: [a.com]\n" HTTP_PORTS "  %s\n", of_entry[i]);
+		snprintf(line, sizeof(line), "p.yaml:7:3: ServiceEntry/a: spec.%.*s: is an Istio field that is not implemented yet",
+			 (int)strcspn(of_entry[i], ":"), of_entry[i]);
+		expect_only(text, line);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(of_route); i++) {
+		snprintf(text, sizeof(text), ROUTES "  hosts: [a.com]\n  http:\n  - %s\n" ROUTE, of_route[i]);
+		snprintf(line, sizeof(line), "p.yaml:7:5: VirtualService/a: spec.http[0].%.*s: is an Istio field that is not implemented yet",
+			 (int)strcspn(of_route[i], ":"), of_route[i]);
+		expect_line(text, line);
+	}
+}
+
+Test(config, scalars_are_typed_as_kubernetes_does)
+{
+	static const char *const cases[][2] = {
+		{"[{number: \"80\", name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: \"80\" is a string; a number is wanted: remove the quotes"},
+		{"[{number: eighty, name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: \"eighty\" is not a decimal number"},
+		{"[{number: 080, name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: \"080\" is not a decimal number"},
+		{"[{number: 65536, name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: 65536 is not within 1 to 65535"},
+		{"[{number: 0, name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: 0 is not within 1 to 65535"},
+		{"[{number: 99999999999999999999, name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: 99999999999999999999 is not within 1 to 65535"},
+		{"[{number: [1], name: x, protocol: TCP}]", "p.yaml:6:20: ServiceEntry/a: spec.ports[0].number: is a list; a number is wanted"},
+		{"[{number: 80, name: 80, protocol: TCP}]", "p.yaml:6:30: ServiceEntry/a: spec.ports[0].name: 80 is a number here; a string is wanted: \"80\" with quotes"},
+		{"[{number: 80, name: yes, protocol: TCP}]", "p.yaml:6:30: ServiceEntry/a: spec.ports[0].name: yes is a boolean here; a string is wanted: \"yes\" with quotes"},
+		{"[{name: x, protocol: TCP}]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0].number: is required"},
+		{"[{number: 80, name: null, protocol: TCP}]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0].name: is required"},
+		{"[null]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: must not be null"},
+		{"{number: 80}", "p.yaml:6:10: ServiceEntry/a: spec.ports: is a mapping; a list is wanted"},
+		{"[80]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: is \"80\"; a mapping is wanted"},
+	};
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), ENTRY "  hosts: [a.com]\n  ports: %s\n  addresses: [192.0.2.1]\n", cases[i][0]);
+		expect_only(text, cases[i][1]);
+	}
+}
+
+/* ---- what is refused: ServiceEntry ---- */
+
+Test(config, hosts_are_validated)
+{
+	static const char *const cases[][2] = {
+		{"'*'", "\"*\" would stand for every host; name a domain, as in \"*.example.com\""},
+		{"'*foo.com'", "\"*foo.com\" is a partial wildcard, which is not implemented yet; use \"*.example.com\""},
+		{"'*-foo.com'", "\"*-foo.com\" is a partial wildcard, which is not implemented yet; use \"*.example.com\""},
+		{"'a.*.com'", "\"a.*.com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{"a_b.com", "\"a_b.com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{"-a.com", "\"-a.com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{"a..com", "\"a..com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{"192.0.2.1", "\"192.0.2.1\" is not a domain name: its last label is a number"},
+		{"''", "\"\" must not be empty"},
+		{"a.com:80", "\"a.com:80\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+	};
+	char text[512], line[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), ENTRY "  hosts:\n  - %s\n" HTTP_PORTS, cases[i][0]);
+		snprintf(line, sizeof(line), "p.yaml:6:5: ServiceEntry/a: spec.hosts[0]: %s", cases[i][1]);
+		expect_only(text, line);
+	}
+	expect_only(ENTRY "  hosts: []\n" HTTP_PORTS, "p.yaml:5:10: ServiceEntry/a: spec.hosts: must name at least one host");
+	expect_only(ENTRY HTTP_PORTS, "p.yaml:5:3: ServiceEntry/a: spec.hosts: is required");
+}
+
+Test(config, service_entry_rules_of_istio_hold)
+{
+	static const char *const cases[][2] = {
+		{"  hosts: [a.com]\n  ports: [{number: 80, name: a, protocol: HTP}]\n",
+		 "p.yaml:6:43: ServiceEntry/a: spec.ports[0].protocol: \"HTP\" is not a protocol (HTTP, HTTPS, TLS, TCP, UDP, HTTP2, GRPC, GRPC-Web, HTTP_PROXY, Mongo, Redis, MySQL)"},
+		{"  hosts: [a.com]\n  ports: [{number: 80, name: a}]\n",
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0].protocol: is absent: detecting the protocol is not implemented yet; name it"},
+		{"  hosts: [a.com]\n  ports: [{number: 80, name: a, protocol: ''}]\n",
+		 "p.yaml:6:43: ServiceEntry/a: spec.ports[0].protocol: is empty: detecting the protocol is not implemented yet; name it"},
+		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 80, name: b, protocol: HTTP}\n",
+		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: number 80 is taken by the port at line 7"},
+		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 81, name: a, protocol: HTTP}\n",
+		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: name \"a\" is taken by the port at line 7"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n", "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"DYNAMIC_DNS\" is not implemented yet"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: dns\n",
+		 "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"dns\" is not a resolution (NONE, STATIC, DNS, DNS_ROUND_ROBIN)"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DNS\n",
+		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"*.a.com\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use NONE"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  addresses: [192.0.2.0/24]\n",
+		 "p.yaml:8:15: ServiceEntry/a: spec.addresses[0]: \"192.0.2.0/24\" is a CIDR; resolution DNS takes single addresses only"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  addresses: [192.0.2.256]\n",
+		 "p.yaml:7:15: ServiceEntry/a: spec.addresses[0]: \"192.0.2.256\" is not an address or CIDR, as in 192.0.2.0/24 or 2001:db8::/32"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  addresses: [192.0.2.7/24]\n",
+		 "p.yaml:7:15: warning: ServiceEntry/a: spec.addresses[0]: \"192.0.2.7/24\" has bits set beyond its prefix; taken as 192.0.2.0/24"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  endpoints: [{address: 192.0.2.1}]\n",
+		 "p.yaml:7:14: ServiceEntry/a: spec.endpoints: resolution NONE dials the original address and takes no endpoints"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: STATIC\n  endpoints: [{address: b.com}]\n",
+		 "p.yaml:8:25: ServiceEntry/a: spec.endpoints[0].address: \"b.com\" is not an IP address, as resolution STATIC wants"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: STATIC\n  endpoints: [{address: 'unix:///x'}]\n",
+		 "p.yaml:8:25: ServiceEntry/a: spec.endpoints[0].address: \"unix:///x\": a Unix socket is not implemented yet"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS_ROUND_ROBIN\n  endpoints: [{address: b.com}, {address: c.com}]\n",
+		 "p.yaml:8:14: ServiceEntry/a: spec.endpoints: resolution DNS_ROUND_ROBIN takes one endpoint, not 2"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, ports: {https: 1}}]\n",
+		 "p.yaml:8:39: ServiceEntry/a: spec.endpoints[0].ports: \"https\" is not the name of one of spec.ports"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, locality: eu}]\n",
+		 "p.yaml:8:32: ServiceEntry/a: spec.endpoints[0].locality: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com, b.com]\n  ports: [{number: 22, name: a, protocol: TCP}]\n  resolution: DNS\n",
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: a port that is neither HTTP nor TLS cannot tell 2 hosts apart; give one host"},
+		{"  hosts: [a.com]\n  ports: [{number: 22, name: a, protocol: TCP}]\n",
+		 "p.yaml:6:11: warning: ServiceEntry/a: spec.ports[0]: matches nothing: resolution NONE without addresses; give spec.addresses"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  location: OUTSIDE\n",
+		 "p.yaml:7:13: ServiceEntry/a: spec.location: \"OUTSIDE\" is not a location (MESH_EXTERNAL, MESH_INTERNAL)"},
+	};
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), ENTRY "%s", cases[i][0]);
+		expect_only(text, cases[i][1]);
+	}
+}
+
+/* ---- what is refused: VirtualService ---- */
+
+Test(config, virtual_service_rules_of_istio_hold)
+{
+	static const char *const cases[][2] = {
+		{"  hosts: [a.com]\n", "p.yaml:5:3: VirtualService/a: spec: must have http routes"},
+		{"  http:\n  - route: [{destination: {host: a.com}}]\n",
+		 "p.yaml:5:3: VirtualService/a: spec: must have hosts: a VirtualService without, to delegate to, is not implemented yet"},
+		{"  hosts: ['*']\n  http:\n  -\n" ROUTE,
+		 "p.yaml:5:11: VirtualService/a: spec.hosts[0]: \"*\" is for gateways, whose support is not implemented yet; name a domain, as in \"*.example.com\""},
+		{"  hosts: ['*.b.com', '*.com']\n  http:\n  -\n" ROUTE,
+		 "p.yaml:5:22: VirtualService/a: spec.hosts[1]: \"*.com\" overlaps \"*.b.com\" of the same VirtualService"},
+		{"  hosts: [a.com]\n  gateways: [gw]\n  http:\n  -\n" ROUTE,
+		 "p.yaml:6:14: VirtualService/a: spec.gateways[0]: \"gw\": only \"mesh\" has a meaning here, gateways are not implemented yet"},
+		{"  hosts: [a.com]\n  http:\n  - {}\n", "p.yaml:7:5: VirtualService/a: spec.http[0]: must have a route with a destination"},
+		{"  hosts: [a.com]\n  http:\n  - route: [{weight: 1}]\n", "p.yaml:7:13: VirtualService/a: spec.http[0].route[0].destination: is required"},
+		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {}}]\n", "p.yaml:7:27: VirtualService/a: spec.http[0].route[0].destination.host: is required"},
+		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}}, {destination: {host: a.com}}]\n",
+		 "p.yaml:7:12: VirtualService/a: spec.http[0].route: has 2 destinations; more than one is not implemented yet"},
+		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com, subset: v1}}]\n",
+		 "p.yaml:7:41: VirtualService/a: spec.http[0].route[0].destination.subset: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}, weight: -1}]\n",
+		 "p.yaml:7:50: VirtualService/a: spec.http[0].route[0].weight: -1 is not within 0 to 2147483647"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {}\n" ROUTE, "p.yaml:7:12: VirtualService/a: spec.http[0].fault: must have delay or abort"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {delay: {percent: 1}}\n" ROUTE, "p.yaml:7:20: VirtualService/a: spec.http[0].fault.delay.fixedDelay: is required"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {delay: {fixedDelay: 5s}}\n" ROUTE,
+		 "p.yaml:7:20: warning: VirtualService/a: spec.http[0].fault.delay: has no effect: without percentage Istio takes 0 %; give percentage: {value: 100}"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {delay: {fixedDelay: 5s, percent: 101}}\n" ROUTE,
+		 "p.yaml:7:46: VirtualService/a: spec.http[0].fault.delay.percent: 101 is not within 0 to 100"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {delay: {fixedDelay: 5s, percentage: {value: 0.00001}}}\n" ROUTE,
+		 "p.yaml:7:57: VirtualService/a: spec.http[0].fault.delay.percentage.value: \"0.00001\" is not a percentage: 0, or 0.0001 to 100"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {abort: {httpStatus: 601, percentage: {value: 1}}}\n" ROUTE,
+		 "p.yaml:7:33: VirtualService/a: spec.http[0].fault.abort.httpStatus: 601 is not within 200 to 600"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {abort: {grpcStatus: ABORTED, percentage: {value: 1}}}\n" ROUTE,
+		 "p.yaml:7:21: VirtualService/a: spec.http[0].fault.abort.grpcStatus: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com]\n  http:\n  - fault: {abort: {httpStatus: 500, percent: 1, percentage: {value: 1}}}\n" ROUTE,
+		 "p.yaml:7:38: VirtualService/a: spec.http[0].fault.abort.percent: unknown field; did you mean \"percentage\"?"},
+		{"  hosts: [a.com]\n  tcp: []\n  http:\n  -\n" ROUTE, "p.yaml:6:3: VirtualService/a: spec.tcp: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com]\n  http:\n  - redirect: {uri: /}\n", "p.yaml:7:5: VirtualService/a: spec.http[0].redirect: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com]\n  http:\n  -\n" ROUTE "  - route: [{destination: {host: a.com}}]\n",
+		 "p.yaml:9:5: warning: VirtualService/a: spec.http[1]: is never reached: http[0] has no match and takes every request"},
+	};
+	char text[1024];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config *config;
+
+		snprintf(text, sizeof(text), ROUTES "%s", cases[i][0]);
+		config = parse(text);
+		if (config->problem_count != 1 || !has_line(config, cases[i][1]))
+			print_problems(config);
+		cr_expect(config->problem_count == 1 && has_line(config, cases[i][1]), "expected only: %s", cases[i][1]);
+		config_free(config);
+	}
+}
+
+Test(config, durations_are_whole_milliseconds)
+{
+	static const struct {
+		const char *text;
+		uint64_t ms; /* 0: refused */
+	} cases[] = {
+		{"5s", 5000}, {"1.5s", 1500}, {"100ms", 100}, {"1h2m", 3720000}, {".5s", 500}, {"24h", 86400000}, {"1000us", 1},
+		{"0s", 0}, {"5", 0}, {"s", 0}, {"-5s", 0}, {"500us", 0}, {"1.5ms", 0}, {"5 s", 0}, {"25h", 0}, {"5d", 0},
+		{"99999999999999999999s", 0}, {"1s1", 0}, {"''", 0},
+	};
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config *config;
+
+		snprintf(text, sizeof(text), ROUTES "  hosts: [a.com]\n  http:\n  - fault: {delay: {percent: 1, fixedDelay: %s}}\n" ROUTE, cases[i].text);
+		config = parse(text);
+		cr_expect_eq(config->virtual_services[0]->http[0].delay.fixed_ms, cases[i].ms, "%s", cases[i].text);
+		cr_expect_eq(config->error_count, cases[i].ms == 0, "%s", cases[i].text);
+		config_free(config);
+	}
+}
+
+/* ---- what is refused: our own kinds ---- */
+
+Test(config, egress_policy_is_validated)
+{
+	static const char *const cases[][2] = {
+		{"  outboundTrafficPolicy: {mode: ALLOW_ALL}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ALL\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		{"  outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ANY_DYNAMIC_DNS\" is not implemented yet"},
+		{"  outboundTrafficPolicy: {}\n", "p.yaml:5:26: EgressPolicy/a: spec.outboundTrafficPolicy.mode: is required"},
+		{"  hostCheck: kernel\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"kernel\" is not implemented yet"},
+		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
+		{"  dns: {allow: some}\n", "p.yaml:5:16: EgressPolicy/a: spec.dns.allow: \"some\" is not a choice of resolvers (resolvers, any, none)"},
+		{"  dns: {servers: [192.0.2.0/24]}\n", "p.yaml:5:19: EgressPolicy/a: spec.dns.servers[0]: \"192.0.2.0/24\" is not an IP address"},
+		{"  interception: {includeCIDRs: ['*', 10.0.0.0/8]}\n",
+		 "p.yaml:5:33: EgressPolicy/a: spec.interception.includeCIDRs[0]: \"*\" stands for everything: only alone, and only in includeCIDRs"},
+		{"  interception: {excludeCIDRs: ['*']}\n",
+		 "p.yaml:5:33: EgressPolicy/a: spec.interception.excludeCIDRs[0]: \"*\" stands for everything: only alone, and only in includeCIDRs"},
+		{"  interception: {excludePorts: [0]}\n", "p.yaml:5:33: EgressPolicy/a: spec.interception.excludePorts[0]: 0 is not within 1 to 65535"},
+		{"  interception: {excludeCidrs: []}\n", "p.yaml:5:18: EgressPolicy/a: spec.interception.excludeCidrs: unknown field; did you mean \"excludeCIDRs\"?"},
+		{"  workloadSelector: {labels: {app: 'w*'}}\n", "p.yaml:5:36: EgressPolicy/a: spec.workloadSelector.labels.app: \"w*\" is not a label's value"},
+		{"  workloadSelector: {labels: {}}\n", "p.yaml:5:21: warning: EgressPolicy/a: spec.workloadSelector: selects no label: the policy is for the whole namespace"},
+	};
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), POLICY "%s", cases[i][0]);
+		expect_only(text, cases[i][1]);
+	}
+}
+
+Test(config, workload_cgroup_must_be_a_path_below_the_mount)
+{
+	static const char *const wrong[] = {"web.service", "/", "''"};
+	char text[512], line[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		const char *shown = wrong[i][0] == '\'' ? "" : wrong[i];
+
+		snprintf(text, sizeof(text), WORKLOAD "  cgroup: %s\n", wrong[i]);
+		snprintf(line, sizeof(line), "p.yaml:5:11: Workload/a: spec.cgroup: \"%s\" is not a path below the cgroup v2 mount, as in /system.slice/web.service", shown);
+		expect_only(text, line);
+	}
+	expect_only(WORKLOAD "  cgroup: /a/../b\n", "p.yaml:5:11: Workload/a: spec.cgroup: \"/a/../b\" must not contain \"..\"");
+	expect_only(WORKLOAD "  name: x\n", "p.yaml:5:3: Workload/a: spec.cgroup: is required");
+	config_free(expect_clean(WORKLOAD "  cgroup: /a..b/c\n"));
+}
+
+/* ---- what only the whole shows ---- */
+
+Test(config, duplicates_name_both_places)
+{
+	expect_only(ENTRY "  hosts: [a.com]\n" HTTP_PORTS "---\n" ENTRY "  hosts: [b.com]\n" HTTP_PORTS,
+		    "p.yaml:8:1: ServiceEntry/a: metadata.name: \"a\" in namespace \"default\" is defined already at p.yaml:1:1");
+}
+
+Test(config, two_policies_of_one_scope_name_both_places)
+{
+	expect_only(POLICY "  enforcement: audit\n---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: b}\nspec: {}\n",
+		    "p.yaml:7:1: EgressPolicy/b: spec.workloadSelector: is for the same workloads as EgressPolicy/a at p.yaml:1 (namespace \"default\", no selector); merge the two");
+	expect_only(POLICY "  workloadSelector: {labels: {a: b, c: d}}\n---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: b}\nspec: {workloadSelector: {labels: {c: d, a: b}}}\n",
+		    "p.yaml:7:1: EgressPolicy/b: spec.workloadSelector: is for the same workloads as EgressPolicy/a at p.yaml:1 (namespace \"default\", same selector); merge the two");
+	config_free(expect_clean(POLICY "  workloadSelector: {labels: {a: b}}\n---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: b}\nspec: {}\n"));
+}
+
+#define ROOT "apiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: root, namespace: istio-system}\nspec:\n"
+
+Test(config, references_that_lead_nowhere_are_warned_of)
+{
+	static const char root[] = ROOT "  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n---\n";
+	char text[1024];
+
+	snprintf(text, sizeof(text), "%s" ROUTES "  hosts: [a.com]\n  http:\n  -\n" ROUTE, root);
+	expect_line(text, "p.yaml:11:11: warning: VirtualService/a: spec.hosts[0]: no ServiceEntry registers \"a.com\": it is routed on port 80 only");
+	expect_line(text, "p.yaml:14:27: warning: VirtualService/a: spec.http[0].route[0].destination: no ServiceEntry registers \"a.com\": requests are answered with 503");
+	snprintf(text, sizeof(text), "%s" ENTRY "  hosts: [a.com]\n  ports: [{number: 443, name: x, protocol: TLS}]\n---\n" ROUTES "  hosts: [a.com]\n  http:\n  -\n" ROUTE, root);
+	expect_only(text, "p.yaml:18:11: warning: VirtualService/a: spec.hosts[0]: http routes have no effect on \"a.com\": ServiceEntry/a at p.yaml:7 gives it no HTTP port");
+	snprintf(text, sizeof(text), "%s" ENTRY "  hosts: ['*.a.com']\n" HTTP_PORTS "---\n" ROUTES
+		 "  hosts: [x.y.a.com]\n  http:\n  - route: [{destination: {host: x.a.com, port: {number: 81}}}]\n", root);
+	expect_only(text, "p.yaml:20:27: warning: VirtualService/a: spec.http[0].route[0].destination: \"x.a.com\" is not registered on port 81: requests are answered with 503");
+}
+
+Test(config, routes_under_allow_any_are_warned_of)
+{
+	expect_only(ENTRY "  hosts: [a.com]\n" HTTP_PORTS "---\n" ROUTES "  hosts: [a.com]\n  http:\n  -\n" ROUTE,
+		    "p.yaml:12:11: warning: VirtualService/a: spec.hosts[0]: under ALLOW_ANY these routes send every flow to port 80 of an unregistered address through the redirector");
+}
+
+Test(config, unreachable_resolvers_are_warned_of)
+{
+	expect_only(ROOT "  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n  dns: {allow: none}\n---\n" ENTRY "  hosts: [a.com]\n  resolution: DNS\n" HTTP_PORTS,
+		    "p.yaml:1:1: warning: EgressPolicy/root: spec.dns.allow: under REGISTRY_ONLY with \"none\" no resolver is reachable, so workloads cannot look up ServiceEntry/a (p.yaml:8)");
+	config_free(expect_clean(ROOT "  dns: {allow: none}\n---\n" ENTRY "  hosts: [a.com]\n  resolution: DNS\n" HTTP_PORTS));
+}
+
+Test(config, every_problem_is_reported_in_one_run)
+{
+	struct config *config = parse(ENTRY "  hosts: ['*', a_b.com]\n  ports: [{number: 0}]\n  x: 1\n---\n" POLICY "  y: 1\n");
+
+	cr_expect_eq(config->error_count, 7); /* 2 hosts, number, name, protocol, x, y */
+	config_free(config);
+}
+
+Test(config, ten_thousand_entries_load)
+{
+	char *text = NULL;
+	size_t length = 0;
+	FILE *out = open_memstream(&text, &length);
+	struct config *config;
+
+	for (int i = 0; i < 10000; i++)
+		fprintf(out, "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e-%d}\nspec:\n  hosts: [h-%d.com]\n  resolution: DNS\n" HTTP_PORTS "---\n", i, i);
+	fclose(out);
+	config = expect_clean(text);
+	cr_expect_eq(config->service_entry_count, 10000);
+	config_free(config);
+	free(text);
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/run_metrics.h"
+
+#include <string.h>
+
+#include "policy/tables.h"
+
+struct counter_printer {
+	const struct daemon *daemon;
+	FILE *out;
+};
+
+static void print_counter(void *context, const struct counter_key *key, uint64_t count)
+{
+	const struct counter_printer *printer = context;
+	struct workload_value who = {.name = "(default)"};
+
+	if (key->workload && kernel_get_workload(printer->daemon->kernel, key->workload, &who))
+		snprintf(who.name, sizeof(who.name), "(gone)/%u", key->workload);
+	metrics_sample(printer->out, "sluice_verdicts_total", (double)count, "verdict", verdict_name(key->verdict), "reason",
+		       verdict_reason_name(key->reason), "workload", who.name, "by", key->by_redirector ? "redirector" : "kernel",
+		       NULL);
+}
+
+static void print_redirector(FILE *out, const struct supervisor *supervisor)
+{
+	struct redirector_statistics now;
+	const struct {
+		const char *name;
+		const char *type;
+		const char *help;
+		const uint64_t *value;
+	} families[] = {
+		{"sluice_redirector_connections", "gauge", "Open redirected connections.", (uint64_t *)&now.connections_open},
+		{"sluice_redirector_connections_total", "counter", "Redirected connections accepted.", (uint64_t *)&now.connections_total},
+		{"sluice_redirector_refused_total", "counter", "Connections closed without a record or at the bound.",
+		 (uint64_t *)&now.connections_refused},
+		{"sluice_redirector_requests_total", "counter", "HTTP requests.", (uint64_t *)&now.requests_total},
+		{"sluice_redirector_tls_relayed_total", "counter", "TLS connections relayed.", (uint64_t *)&now.tls_relayed},
+		{"sluice_redirector_tls_refused_total", "counter", "TLS connections reset.", (uint64_t *)&now.tls_refused},
+		{"sluice_redirector_delays", "gauge", "Requests held by an injected delay now.", (uint64_t *)&now.delays_active},
+		{"sluice_redirector_delays_total", "counter", "Requests delayed.", (uint64_t *)&now.delays_total},
+		{"sluice_redirector_aborts_total", "counter", "Requests aborted.", (uint64_t *)&now.aborts_total},
+		{"sluice_redirector_upstream_failures_total", "counter", "Failed upstream connects.",
+		 (uint64_t *)&now.upstream_connect_failures},
+		{"sluice_redirector_upstream_bytes_total", "counter", "Bytes sent upstream.", (uint64_t *)&now.bytes_to_upstream},
+		{"sluice_redirector_client_bytes_total", "counter", "Bytes sent to clients.", (uint64_t *)&now.bytes_to_client},
+		{"sluice_redirector_decisions_lost_total", "counter", "Decisions not reported for want of room.",
+		 (uint64_t *)&now.decisions_lost},
+	};
+
+	supervisor_statistics(supervisor, &now);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		metrics_family(out, families[i].name, families[i].type, families[i].help);
+		metrics_sample(out, families[i].name, (double)*families[i].value, NULL);
+	}
+	metrics_family(out, "sluice_redirector_local_responses_total", "counter", "Responses made by the redirector itself.");
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_4xx, "status", "4xx", NULL);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_502, "status", "502", NULL);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_503, "status", "503", NULL);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_504, "status", "504", NULL);
+}
+
+static void print_metrics(void *context, FILE *out)
+{
+	struct run_metrics *metrics = context;
+	const struct daemon *daemon;
+	struct state now;
+
+	pthread_mutex_lock(&metrics->lock);
+	daemon = metrics->daemon;
+	if (daemon) {
+		struct counter_printer printer = {daemon, out};
+
+		kernel_read_state(daemon->kernel, &now);
+		metrics_family(out, "sluice_generation", "gauge", "The generation in force.");
+		metrics_sample(out, "sluice_generation", (double)now.generation, NULL);
+		metrics_family(out, "sluice_config_errors_total", "counter", "Configurations refused.");
+		metrics_sample(out, "sluice_config_errors_total", (double)now.config_errors, NULL);
+		metrics_family(out, "sluice_config_refused", "gauge", "1 while the configuration in the folder is not in force.");
+		metrics_sample(out, "sluice_config_refused", now.last_error[0] != 0, NULL);
+		metrics_family(out, "sluice_hooks_attached", "gauge", "Hooks that are attached.");
+		metrics_sample(out, "sluice_hooks_attached", kernel_attached(daemon->kernel), NULL);
+		metrics_family(out, "sluice_hooks_expected", "gauge", "Hooks that should be attached.");
+		metrics_sample(out, "sluice_hooks_expected", KERNEL_PROGRAM_COUNT, NULL);
+		metrics_family(out, "sluice_redirector_up", "gauge", "1 while a redirector runs.");
+		metrics_sample(out, "sluice_redirector_up", now.redirector_pid != 0, NULL);
+		metrics_family(out, "sluice_verdicts_total", "counter", "Verdicts on flows, and on requests by the redirector.");
+		kernel_each_counter(daemon->kernel, print_counter, &printer);
+		print_redirector(out, daemon->supervisor);
+	}
+	pthread_mutex_unlock(&metrics->lock);
+}
+
+static bool is_ready(void *context, char *why, size_t room)
+{
+	struct run_metrics *metrics = context;
+	unsigned int attached;
+	struct state now;
+	bool ready = false;
+
+	pthread_mutex_lock(&metrics->lock);
+	if (!metrics->daemon) {
+		snprintf(why, room, metrics->detached ? "detached by an operator: restart the daemon to enforce again" : "stopping");
+	} else {
+		kernel_read_state(metrics->daemon->kernel, &now);
+		attached = kernel_attached(metrics->daemon->kernel);
+		ready = now.generation && attached == KERNEL_PROGRAM_COUNT;
+		snprintf(why, room, "%s: generation %llu, %u of %u hooks attached%s%s", ready ? "enforcing" : "not enforcing",
+			 (unsigned long long)now.generation, attached, KERNEL_PROGRAM_COUNT, now.last_error[0] ? "; " : "",
+			 now.last_error);
+	}
+	pthread_mutex_unlock(&metrics->lock);
+	return ready;
+}
+
+int run_metrics_start(struct admin **out, struct run_metrics *metrics, const struct daemon *daemon)
+{
+	struct admin_callbacks callbacks = {print_metrics, is_ready, metrics};
+
+	metrics->daemon = daemon;
+	return admin_start(out, daemon->options->admin, &callbacks);
+}
+
+void run_metrics_stop(struct run_metrics *metrics, bool detached)
+{
+	pthread_mutex_lock(&metrics->lock);
+	metrics->daemon = NULL;
+	metrics->detached = detached;
+	pthread_mutex_unlock(&metrics->lock);
+}
