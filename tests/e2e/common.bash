@@ -155,8 +155,9 @@ background_pids=()
 
 end_background()
 {
-	((${#background_pids[@]} == 0)) || kill "${background_pids[@]}" 2>/dev/null
-	wait
+	((${#background_pids[@]})) || return 0
+	kill "${background_pids[@]}" 2>/dev/null
+	wait "${background_pids[@]}" 2>/dev/null
 	background_pids=()
 }
 
@@ -264,10 +265,10 @@ end_story()
 
 run_one()
 {
-	local name=$1 label=$1 text started=${EPOCHREALTIME/./}
+	local name=$1 label=${1#*_} text started=${EPOCHREALTIME/./}
 
 	family=${2:-v4}
-	[[ -z ${2:-} ]] || label="$1 ($2)"
+	[[ -z ${2:-} ]] || label+=" ($2)"
 	[[ "$story/$label" == *"${FILTER:-}"* ]] || return 0
 	if [[ ${NO_START:-} != 1 ]] && lab_gone "$(lab_sluice_pid)"; then
 		printf '# sluice is gone; starting it again\n'

@@ -24,70 +24,85 @@ remove_foreign()
 	rm -f /sys/fs/bpf/foreign-program /sys/fs/bpf/foreign-map
 }
 
+# Each test here starts afresh: a daemon that was told to detach stays idle.
+NO_START=1
+
+started()
+{
+	lab_sluice_stop
+	fresh_policies
+	lab_sluice_start || fail "it starts"
+	policy "$(mode REGISTRY_ONLY)"
+	refused
+}
+
+refused()
+{
+	probe tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+}
+
+allowed()
+{
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+}
+
+detach()
+{
+	run node "$SLUICE" detach
+	expect_status 0
+}
+
 test_detach_removes_all_of_ours_and_nothing_else()
 {
 	local before
 
-	lab_sluice_stop
 	make_foreign || fail "a foreign program can be attached"
 	trap 'remove_foreign; end_background' EXIT
 	before=$(attached)
-	lab_sluice_start || fail "it starts beside a foreign program"
-	policy "$(mode REGISTRY_ONLY)"
-	probe tcp 203.0.113.12 9000
-	expect 'result=ECONNREFUSED'
-	run node "$SLUICE" detach
-	expect_status 0
+	started
+	detach
 	[[ ! -e $LAB_PIN ]] || fail "no pin is left: $(ls "$LAB_PIN")"
-	[[ $(attached) == "$before" ]] || fail "$before program attached as before, not $(attached)"
+	[[ $(attached) == "$before" ]] || fail "$before programs attached as before, not $(attached)"
 	[[ -e /sys/fs/bpf/foreign-map ]] || fail "the foreign map is still pinned"
-	probe -d hello tcp 203.0.113.12 9000
-	expect 'result=ok'
+	allowed
 }
 
 test_the_daemon_does_not_attach_again()
 {
-	policy "$(mode REGISTRY_ONLY)"
-	run node "$SLUICE" detach
-	expect_status 0
+	started
+	detach
 	mode ALLOW_ANY >"$LAB_POLICIES/test.yaml"
 	sleep 2
-	probe -d hello tcp 203.0.113.12 9000
-	expect 'result=ok'
+	allowed
 	run node "$SLUICE" status
 	expect_status 1
 	[[ $(attached) == 0 ]] || fail "nothing attached"
-	lab_sluice_stop
 }
 
 test_without_a_daemon_it_detaches_too()
 {
-	policy "$(mode REGISTRY_ONLY)"
+	started
 	kill -KILL "$(lab_sluice_pid)"
-	probe tcp 203.0.113.12 9000
-	expect 'result=ECONNREFUSED'
-	run node "$SLUICE" detach
-	expect_status 0
-	probe -d hello tcp 203.0.113.12 9000
-	expect 'result=ok'
+	refused
+	detach
+	allowed
 	[[ ! -e $LAB_PIN ]] || fail "no pin is left"
 }
 
 test_detaching_twice_is_no_error()
 {
-	run node "$SLUICE" detach
-	expect_status 0
-	run node "$SLUICE" detach
-	expect_status 0
+	started
+	detach
+	detach
 }
 
 test_a_start_after_a_detach_enforces_again()
 {
-	lab_sluice_stop
-	lab_sluice_start || fail "it starts"
-	policy "$(mode REGISTRY_ONLY)"
-	probe tcp 203.0.113.12 9000
-	expect 'result=ECONNREFUSED'
+	started
+	detach
+	started
 }
 
 run_story

@@ -98,8 +98,7 @@ test_many_at_once()
 
 	policy "$(mode REGISTRY_ONLY)"
 	for i in {1..12}; do background "many$i" node "$SLUICE" exec -- "$TOOLS/probe" tcp 203.0.113.12 9000; done
-	wait
-	background_pids=()
+	wait "${background_pids[@]}"
 	command='12 times sluice exec'
 	output=$(cat "$scratch"/many*)
 	expect_count 12 'result=ECONNREFUSED'

@@ -92,7 +92,7 @@ test_a_blocked_host_gets_502_in_place_of_100()
 test_the_body_of_a_blocked_request_is_not_taken_for_a_request()
 {
 	allowed
-	raw 13 80 "POST / HTTP/1.1\r\nHost: evil.com\r\nContent-Length: 49\r\n\r\nGET /status/201 HTTP/1.1\r\nHost: httpbin.example.c\r\n"
+	raw 13 80 "POST / HTTP/1.1\r\nHost: evil.com\r\nContent-Length: 51\r\n\r\nGET /status/201 HTTP/1.1\r\nHost: httpbin.example.c\r\n"
 	expect '^HTTP/1.1 502'
 	refuse '^HTTP/1.1 (201|400)'
 }

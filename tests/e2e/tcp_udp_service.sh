@@ -41,7 +41,9 @@ family_a_range_of_addresses_is_a_service()
 		'addresses: [203.0.113.12/31, "2001:db8:113::12/127"]')"
 	probe -d hello tcp "$(address 12)" 9000
 	expect 'result=ok'
-	probe tcp "$(address 14)" 9000
+	probe -d hello tcp "$(address 13)" 9000
+	expect 'result=ok'
+	probe tcp "$(address 12)" 9002
 	expect 'result=ECONNREFUSED'
 }
 

@@ -135,7 +135,7 @@ Test(config_source, file_that_changes_while_it_is_read_is_read_again)
 	writer = fork();
 	if (writer == 0)
 		rewrite_forever(text, length);
-	for (int i = 0; i < 200 && again == 0; i++) {
+	for (int i = 0; i < 100 && again == 0; i++) {
 		struct config_source source = {0};
 		struct config *config = config_new();
 		int error = read_folder(&source, config);
@@ -150,6 +150,42 @@ Test(config_source, file_that_changes_while_it_is_read_is_read_again)
 	waitpid(writer, NULL, 0);
 	cr_expect_gt(again, 0);
 	free(text);
+}
+
+static void truncate_and_write(int times)
+{
+	for (int i = 0; i < times; i++) {
+		int fd = open(within("p.yaml"), O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+		usleep(10000);
+		if (write(fd, "whole", 5) != 5)
+			_exit(1);
+		close(fd);
+		usleep(60000);
+	}
+	_exit(0);
+}
+
+Test(config_source, file_between_truncate_and_write_is_never_taken_for_empty)
+{
+	size_t whole = 0;
+	pid_t writer;
+
+	write_text("p.yaml", "whole");
+	writer = fork();
+	if (writer == 0)
+		truncate_and_write(8);
+	while (waitpid(writer, NULL, WNOHANG) == 0) {
+		__attribute__((cleanup(config_source_free))) struct config_source source = {0};
+		struct config *config = config_new();
+
+		if (read_folder(&source, config) == 0) {
+			cr_expect_str_eq(source.files[0].text, "whole");
+			whole++;
+		}
+		config_free(config);
+	}
+	cr_expect_gt(whole, 0);
 }
 
 Test(config_source, load_reads_parses_and_validates_all_paths)

@@ -287,7 +287,7 @@ Test(config, several_documents_and_lists_are_counted)
 Test(config, aliases_stand_for_their_anchor)
 {
 	struct config *config = expect_clean(ENTRY "  hosts: [a.com]\n  ports:\n  - &p {number: 80, name: x, protocol: &h HTTP}\n"
-					     "  - {number: 81, name: y, protocol: *h}\n");
+					     "  - {number: 81, name: z, protocol: *h}\n");
 
 	cr_expect_eq(config->service_entries[0]->ports[1].protocol, PROTOCOL_HTTP);
 	config_free(config);
@@ -313,7 +313,7 @@ Test(config, documents_before_a_syntax_error_are_reported_too)
 
 Test(config, bytes_that_are_not_utf8_are_refused)
 {
-	expect_only("a: b\nb: x\xe9t\n", "p.yaml:2:5: not YAML in UTF-8: invalid trailing UTF-8 octet");
+	expect_only("a: b\nb: x\xe9t\n", "p.yaml:2:6: not YAML in UTF-8: invalid trailing UTF-8 octet");
 	expect_only("a: \"x\\0y\"\n", "p.yaml:1:4: contains a NUL character");
 }
 

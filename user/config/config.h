@@ -255,7 +255,8 @@ struct config_source {
  * Reads `path`: a file, or a folder's *.yaml and *.yml (not recursive into folders; names starting with '.'
  * such as a ConfigMap's ..data are skipped; symlinks followed). `shown` names are path-joined as given.
  * 0 or -errno with a problem added to `config`: a folder that is missing or unreadable, a file over the size
- * limit, or one that changed while it was read (-EAGAIN: read again).
+ * limit, or one that changed while it was read (-EAGAIN: read again). Sleeps up to 50 ms for a file written
+ * to just now (or empty), so that a write in progress is seen as a change and not taken for the whole.
  */
 int config_source_read(struct config_source *out, const char *path, struct config *config);
 void config_source_free(struct config_source *source);

@@ -15,9 +15,9 @@ static void read_selector(struct walk *walk, const struct node *node, void *out)
 	static const struct field fields[] = {
 		{"labels", walk_labels, offsetof(struct egress_policy, selector), FIELD_OPTIONAL},
 	};
-	struct egress_policy *policy = out;
+	const struct node *labels = node_field(node, "labels");
 
-	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), policy) && !policy->selector.count)
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out) && (!labels || !labels->count))
 		walk_warning(walk, node, "selects no label: the policy is for the whole namespace");
 }
 

@@ -263,11 +263,13 @@ static void check_hosts(struct walk *walk, const struct service_entry *entry)
 
 	for (size_t i = 0; resolves(entry) && !entry->endpoint_count && i < entry->host_count; i++) {
 		const struct service_host *host = &entry->hosts[i];
+		size_t item = walk_enter_item(walk, i);
 
 		if (host->name[0] == '*')
 			walk_problem(walk, SEVERITY_ERROR, host->at.line, host->at.column,
 				     "\"%s\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use NONE",
 				     host->name);
+		walk_leave(walk, item);
 	}
 	walk_leave(walk, state);
 }

@@ -6,9 +6,17 @@
 #include <linux/limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "config/config.h"
 #include "config/walk.h"
+
+/*
+ * How long a file must have been left alone before it counts as written. The kernel stamps a file when a write
+ * begins, in steps of a few ms: size and times alone show neither a file between truncate and write nor a
+ * write that is still copying.
+ */
+#define QUIET_NS 50000000LL
 
 static void add_file(struct config_source *source, const char *name, char *text, size_t length)
 {
@@ -51,6 +59,21 @@ static bool same_state(const struct stat *a, const struct stat *b)
 	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
+/* ext4 shows a truncated file's size before its new times: an empty one is always looked at twice. */
+static void wait_until_quiet(const struct stat *file)
+{
+	struct timespec now, rest = {.tv_nsec = QUIET_NS};
+	long long age;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	age = (now.tv_sec - file->st_mtim.tv_sec) * 1000000000LL + now.tv_nsec - file->st_mtim.tv_nsec;
+	if (file->st_size && (age < 0 || age >= QUIET_NS))
+		return;
+	if (file->st_size)
+		rest.tv_nsec = QUIET_NS - age;
+	nanosleep(&rest, NULL);
+}
+
 static int read_all(int fd, char *text, size_t length)
 {
 	size_t done = 0;
@@ -83,6 +106,7 @@ static int read_file(struct config_source *source, int directory, const char *pa
 		return 1;
 	if (before.st_size > CONFIG_MAX_FILE)
 		return -EFBIG;
+	wait_until_quiet(&before);
 	text = xcalloc((size_t)before.st_size + 1, 1);
 	error = read_all(fd, text, (size_t)before.st_size);
 	if (error)

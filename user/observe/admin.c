@@ -3,13 +3,15 @@
 
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "addr.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "config/config.h"
 
 #define MAX_CONNECTIONS 16
 #define TIMEOUT_SECONDS 10
@@ -81,44 +83,51 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 	return answer_text(connection, MHD_HTTP_NOT_FOUND, "not found: /metrics, /healthz and /readyz are here\n");
 }
 
-/* "HOST:PORT" or "[HOST]:PORT", numeric. */
-static int parse_listen(const char *text, struct addrinfo **out)
+/* "127.0.0.1:15020" or "[::1]:15020". */
+static int parse_listen(const char *text, uint8_t address[16], uint16_t *port)
 {
-	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM};
 	_cleanup_free_ char *copy = xstrdup(text);
 	char *colon = strrchr(copy, ':'), *host = copy;
 
-	if (!colon || !colon[1])
+	if (!colon)
 		return -EINVAL;
 	*colon = 0;
-	if (host[0] == '[' && colon > copy + 1 && colon[-1] == ']') {
+	if (strchr(host, ':') || host[0] == '[') {
+		if (host[0] != '[' || colon[-1] != ']' || !strchr(host, ':'))
+			return -EINVAL;
 		host++;
 		colon[-1] = 0;
 	}
-	return *host && getaddrinfo(host, colon + 1, &hints, out) == 0 ? 0 : -EINVAL;
+	return parse_address(address, host) ?: parse_port(port, colon + 1);
 }
 
-static int listen_at(const struct addrinfo *address)
+static int listen_at(const uint8_t address[16], uint16_t port)
 {
-	_cleanup_close_ int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	bool is_v4 = addr_is_v4(address);
+	const struct sockaddr *where = is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+	_cleanup_close_ int fd = socket(where->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int on = 1;
 
+	memcpy(&v4.sin_addr, address + 12, 4);
+	memcpy(&v6.sin6_addr, address, 16);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, MAX_CONNECTIONS) < 0)
+	    bind(fd, where, is_v4 ? sizeof(v4) : sizeof(v6)) < 0 || listen(fd, MAX_CONNECTIONS) < 0)
 		return -errno;
 	return TAKE_FD(fd);
 }
 
 int admin_start(struct admin **out, const char *address, const struct admin_callbacks *callbacks)
 {
-	struct addrinfo *where;
 	struct admin *admin;
+	uint8_t where[16];
+	uint16_t port;
 	int fd;
 
-	if (parse_listen(address, &where))
+	if (parse_listen(address, where, &port))
 		return log_errno(-EINVAL, "--admin \"%s\": must be ADDRESS:PORT, such as 127.0.0.1:15020; not started", address);
-	fd = listen_at(where);
-	freeaddrinfo(where);
+	fd = listen_at(where, port);
 	if (fd < 0)
 		return log_errno(fd, "--admin %s: %s; not started", address, strerror(-fd));
 	admin = xcalloc(1, sizeof(*admin));
@@ -148,6 +157,7 @@ void metrics_family(FILE *out, const char *name, const char *type, const char *h
 	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+/* Prometheus rejects the whole page for one byte that is not UTF-8, and a cgroup may have any name. */
 static void print_label_value(FILE *out, const char *value)
 {
 	for (; *value; value++) {
@@ -156,7 +166,7 @@ static void print_label_value(FILE *out, const char *value)
 		else if (*value == '"' || *value == '\\')
 			fprintf(out, "\\%c", *value);
 		else
-			fputc(*value, out);
+			fputc((unsigned char)*value < 0x80 ? *value : '?', out);
 	}
 }
 

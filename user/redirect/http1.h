@@ -31,7 +31,18 @@ enum http_framing {
 	HTTP_BODY_CLOSE,   /* responses only: until the connection ends */
 };
 
-enum http_method { HTTP_OTHER, HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_OPTIONS, HTTP_PATCH, HTTP_TRACE, HTTP_CONNECT };
+enum http_method {
+	HTTP_OTHER,
+	HTTP_GET,
+	HTTP_HEAD,
+	HTTP_POST,
+	HTTP_PUT,
+	HTTP_DELETE,
+	HTTP_OPTIONS,
+	HTTP_PATCH,
+	HTTP_TRACE,
+	HTTP_CONNECT,
+};
 
 /* What the first line and the fields of one message say. */
 struct http_head {
@@ -41,9 +52,10 @@ struct http_head {
 	enum http_method method;
 	struct slice method_text;
 	struct slice target;      /* as sent */
-	struct slice path;        /* origin-form with query ("*" for OPTIONS *); for absolute-form its part after the authority,
-	                           * "/" if empty ("*" for OPTIONS); empty for CONNECT */
-	struct slice authority;   /* absolute-form: the target's (it overrides Host, RFC 9112 §3.2.2); else the Host value; may be empty */
+	struct slice path;        /* origin-form with query ("*" for OPTIONS *); of absolute-form what follows the
+	                           * authority, "/" if empty ("*" for OPTIONS); empty for CONNECT */
+	struct slice authority;   /* absolute-form and CONNECT: the target's (it overrides Host, RFC 9112 §3.2.2);
+	                           * else the Host value; may be empty */
 	struct slice host;        /* authority without port and without the brackets of an IPv6 literal */
 	uint16_t port;            /* of the authority; 0: none given */
 	bool expect_continue;
@@ -55,8 +67,8 @@ struct http_head {
 	enum http_framing framing;
 	uint64_t content_length;  /* when HTTP_BODY_LENGTH (0 too); and for the information of HEAD and 304 responses */
 	bool keep_alive;          /* after version and Connection */
-	bool upgrade;             /* Connection: upgrade with an Upgrade field that names no HTTP (h2c would carry any
-	                           * request past the policy); requests: HTTP/1.1 only; responses: 101, which must have it */
+	bool upgrade;             /* Connection: upgrade with an Upgrade field that names no HTTP (h2c would carry
+	                           * all requests past policy). HTTP/1.1 only; of responses only 101, which has it */
 	size_t field_count;
 	struct http_field fields[HTTP_MAX_FIELDS];
 };

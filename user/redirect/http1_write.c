@@ -56,7 +56,7 @@ static void put_host(struct writer *w, const struct http_head *head)
 	PUT(w, "\r\n");
 }
 
-/* Content-Length that frames nothing: of what a HEAD or 304 stands for. 1xx and 204 must not have it (RFC 9110 §8.6). */
+/* Content-Length that frames nothing: of what a HEAD or 304 stands for. Not for 1xx and 204 (RFC 9110 §8.6). */
 static bool length_is_information(const struct http_head *head)
 {
 	return head->framing == HTTP_BODY_NONE && head->status >= 200 && head->status != 204;

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A redirected connection: accepted, its record read, and what the client speaks found out. */
+#include <errno.h>
+#include <stdio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "redirect/client_hello.h"
+#include "redirect/internal.h"
+
+#define ACCEPT_BATCH 32
+
+/* ---- life ---- */
+
+static struct conn *conn_new(struct worker *worker, int fd)
+{
+	struct conn *conn = worker->free_conns;
+
+	if (conn)
+		worker->free_conns = conn->next;
+	else
+		conn = xcalloc(1, sizeof(*conn));
+	memset(conn, 0, sizeof(*conn));
+	conn->worker = worker;
+	conn->client = (struct end){.watch = {WATCH_CLIENT, conn}, .fd = fd, .readable = true, .writable = true};
+	conn->upstream = (struct end){.watch = {WATCH_UPSTREAM, conn}, .fd = -1};
+	conn->state = CONN_SNIFF;
+	conn->next = worker->conns;
+	if (worker->conns)
+		worker->conns->previous = conn;
+	worker->conns = conn;
+	worker->conn_count++;
+	worker->statistics.connections_open++;
+	worker->statistics.connections_total++;
+	return conn;
+}
+
+static void unlink_conn(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	if (conn->previous)
+		conn->previous->next = conn->next;
+	else
+		worker->conns = conn->next;
+	if (conn->next)
+		conn->next->previous = conn->previous;
+	worker->conn_count--;
+	worker->statistics.connections_open--;
+}
+
+void conn_close(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (conn->is_delayed)
+		worker->statistics.delays_active--;
+	upstream_forget_waiting(conn);
+	upstream_drop(conn);
+	relay_end(conn);
+	close(conn->client.fd);
+	conn->state = CONN_CLOSED;
+	worker_timer(conn, 0);
+	buffer_put(worker, &conn->from_client);
+	buffer_put(worker, &conn->from_upstream);
+	buffer_put(worker, &conn->to_upstream);
+	buffer_put(worker, &conn->to_client);
+	table_release(conn->table);
+	place_release(conn->place);
+	unlink_conn(conn);
+	conn->next = worker->closed;
+	worker->closed = conn;
+}
+
+void conn_reset(struct conn *conn)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	setsockopt(conn->client.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	conn_close(conn);
+}
+
+const char *conn_describe(const struct conn *conn, char *out, size_t room)
+{
+	char address[SLUICE_PREFIX_TEXT];
+
+	format_address(address, conn->record.addr);
+	snprintf(out, room, addr_is_v4(conn->record.addr) ? "%s:%u" : "[%s]:%u", address, conn->record.port);
+	return out;
+}
+
+int end_read(struct worker *worker, struct end *end, struct buffer **buffer)
+{
+	ssize_t n;
+	uint32_t room;
+
+	if (!end->readable || end->eof) {
+		errno = 0;
+		return end->eof ? -1 : 0;
+	}
+	if (!buffer_make_room(worker, buffer))
+		return 0;
+	room = (*buffer)->size - (*buffer)->end;
+	n = recv(end->fd, (*buffer)->bytes + (*buffer)->end, room, 0);
+	if (n > 0) {
+		(*buffer)->end += (uint32_t)n;
+		if ((uint32_t)n < room)
+			end->readable = false; /* edge-triggered: a short read says there is no more */
+		return 1;
+	}
+	end->readable = false;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n == 0)
+		errno = 0;
+	end->eof = true;
+	return -1;
+}
+
+/* ---- deciding ---- */
+
+static void take_table(struct conn *conn, struct table *table, const struct rule_set *rules)
+{
+	if (conn->table != table) {
+		table_release(conn->table);
+		conn->table = table_hold(table);
+		conn->kept = false; /* it was made for a service of the old one */
+	}
+	conn->rules = rules;
+}
+
+/* The first decision by the generation that redirected the flow, the later ones by the newest (DESIGN §4). */
+bool conn_decide(struct conn *conn)
+{
+	const struct view *view = conn->worker->view;
+	const struct roster_entry *who;
+
+	if (!view->table)
+		return false;
+	who = roster_find(view, conn->record.workload);
+	if (!conn->decided && view->previous && who->previous && conn->record.generation == view->previous->generation)
+		take_table(conn, view->previous, who->previous);
+	else
+		take_table(conn, view->table, who->now);
+	conn->decided = true;
+	return conn->rules != NULL;
+}
+
+/* ---- telling what the client speaks ---- */
+
+static void refuse_connection(struct conn *conn, struct decision decision)
+{
+	worker_report(conn, decision, conn->shown);
+	if (conn->is_tls)
+		conn->worker->statistics.tls_refused++;
+	conn_reset(conn);
+}
+
+static void relay_to(struct conn *conn, const struct service *service)
+{
+	conn->purpose = FOR_RELAY;
+	upstream_begin(conn, service);
+}
+
+/* By the name in conn->shown, if any: relayed to its service or to where the client dialled, or reset. */
+static void judge_name(struct conn *conn, enum shown_name shown, const char *name)
+{
+	const struct service *service = NULL;
+	struct decision decision;
+
+	if (shown == SHOWN_SNI)
+		service = policy_find(conn->table->policy, conn->rules->registry, name, strlen(name), conn->record.port, false);
+	decision = verdict_named(conn->rules, shown, service ? service->id : 0, conn->record.service_flags);
+	snprintf(conn->shown, sizeof(conn->shown), "%s", name);
+	if (decision.verdict == VERDICT_DENY) {
+		refuse_connection(conn, decision);
+		return;
+	}
+	worker_report(conn, decision, conn->shown);
+	relay_to(conn, decision.verdict == VERDICT_ALLOW ? service : NULL);
+}
+
+/* Neither HTTP nor TLS, or not a word. */
+static void judge_nameless(struct conn *conn)
+{
+	judge_name(conn, SHOWN_NOTHING, "");
+}
+
+static enum step sniff_hello(struct conn *conn)
+{
+	char name[256];
+
+	conn->is_tls = true;
+	switch (client_hello_parse(name, (const unsigned char *)buffer_bytes(conn->from_client), buffer_length(conn->from_client))) {
+	case CLIENT_HELLO_MORE:
+		worker_timer(conn, conn->worker->now_ms + HELLO_TIMEOUT_MS);
+		return STEP_BLOCKED;
+	case CLIENT_HELLO_OK:
+		judge_name(conn, SHOWN_SNI, name);
+		return STEP_ADVANCED;
+	case CLIENT_HELLO_NO_NAME:
+	case CLIENT_HELLO_NOT_TLS:
+		judge_nameless(conn);
+		return STEP_ADVANCED;
+	default:
+		refuse_connection(conn, decide(VERDICT_DENY, REASON_MALFORMED, 0));
+		return STEP_BLOCKED;
+	}
+}
+
+/* A TCP service that is dialled elsewhere: no name to look for, and servers that speak first must not wait. */
+static bool is_plain_tcp(const struct conn *conn)
+{
+	return (conn->record.service_flags & (SERVICE_TCP | SERVICE_HTTP | SERVICE_TLS)) == SERVICE_TCP;
+}
+
+static enum step sniff_step(struct conn *conn)
+{
+	const char *why;
+	int got;
+
+	if (!conn->table) {
+		if (!conn_decide(conn)) {
+			conn_reset(conn);
+			return STEP_BLOCKED;
+		}
+		if (is_plain_tcp(conn)) {
+			const struct service *service = policy_service(conn->table->policy, conn->record.service);
+
+			if (service && service->flags & SERVICE_TCP) {
+				relay_to(conn, service);
+				return STEP_ADVANCED;
+			}
+		}
+		worker_timer(conn, conn->worker->now_ms + SILENCE_MS);
+	}
+	got = end_read(conn->worker, &conn->client, &conn->from_client);
+	if (got < 0) {
+		conn_close(conn);
+		return STEP_BLOCKED;
+	}
+	if (got == 0 && !conn->client.readable)
+		return STEP_BLOCKED;
+	if (*buffer_bytes(conn->from_client) == 0x16)
+		return sniff_hello(conn);
+	if (http_parse_request(&conn->worker->head, buffer_bytes(conn->from_client), buffer_length(conn->from_client), &why) !=
+	    HTTP_NOT_HTTP) {
+		http_begin(conn);
+		return STEP_ADVANCED;
+	}
+	judge_nameless(conn);
+	return STEP_ADVANCED;
+}
+
+/* Our answer is out. Closing with unread bytes would send a RST that could overtake it. */
+static enum step linger_step(struct conn *conn)
+{
+	char waste[4096];
+	ssize_t n = 1;
+
+	while (conn->client.readable && n > 0)
+		n = recv(conn->client.fd, waste, sizeof(waste), 0);
+	conn->client.readable = false;
+	if (n == 0 || (n < 0 && errno != EAGAIN))
+		conn_close(conn);
+	return STEP_BLOCKED;
+}
+
+void conn_run(struct conn *conn)
+{
+	enum step step = STEP_ADVANCED;
+
+	for (int rounds = 0; step == STEP_ADVANCED && conn->state != CONN_CLOSED; rounds++) {
+		if (rounds == 64) { /* a client that pipelines without end must not starve the others */
+			worker_ready(conn);
+			return;
+		}
+		switch (conn->state) {
+		case CONN_SNIFF:
+			step = sniff_step(conn);
+			break;
+		case CONN_REQUEST:
+		case CONN_EXCHANGE:
+			step = http_step(conn);
+			break;
+		case CONN_NAME:
+		case CONN_SOCKET:
+		case CONN_CONNECT:
+			step = upstream_step(conn);
+			break;
+		case CONN_RELAY:
+			step = relay_step(conn);
+			break;
+		case CONN_LINGER:
+			step = linger_step(conn);
+			break;
+		default:
+			step = STEP_BLOCKED;
+		}
+	}
+}
+
+void conn_event(struct conn *conn, bool upstream, uint32_t events)
+{
+	struct end *end = upstream ? &conn->upstream : &conn->client;
+
+	if (conn->state == CONN_CLOSED || end->fd < 0)
+		return;
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+		end->readable = true;
+	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+		end->writable = true;
+	/* A client that is gone for good, not one that only has no more to say, ends even a request that waits. */
+	if (!upstream && events & (EPOLLERR | EPOLLHUP) &&
+	    (conn->state == CONN_DELAYED || conn->state == CONN_NAME || conn->state == CONN_SOCKET || conn->state == CONN_CONNECT)) {
+		conn_close(conn);
+		return;
+	}
+	conn_run(conn);
+}
+
+void conn_timeout(struct conn *conn)
+{
+	switch (conn->state) {
+	case CONN_SNIFF:
+		if (conn->is_tls)
+			refuse_connection(conn, decide(VERDICT_DENY, REASON_MALFORMED, 0));
+		else
+			judge_nameless(conn);
+		break;
+	case CONN_REQUEST:
+	case CONN_DELAYED:
+	case CONN_EXCHANGE:
+		http_timeout(conn);
+		break;
+	case CONN_NAME:
+	case CONN_SOCKET:
+	case CONN_CONNECT:
+		upstream_timeout(conn);
+		break;
+	default:
+		conn_close(conn);
+	}
+	conn_run(conn);
+}
+
+/* ---- accepting ---- */
+
+static void adopt(struct worker *worker, int fd, struct place *place)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
+	struct flow_record record;
+	socklen_t size = sizeof(record);
+	struct conn *conn;
+	int on = 1;
+
+	/* Nobody was redirected here: somebody dialled the redirector himself. */
+	if (getsockopt(fd, SLUICE_SOL, SLUICE_SO_RECORD, &record, &size) < 0 || size != sizeof(record)) {
+		worker->statistics.connections_refused++;
+		close(fd);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	conn = conn_new(worker, fd);
+	conn->record = record;
+	conn->place = place_hold(place);
+	event.data.ptr = &conn->client.watch;
+	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+		conn_close(conn);
+		return;
+	}
+	conn_run(conn);
+}
+
+void conn_accept(struct worker *worker, const struct listener *listener)
+{
+	for (int i = 0; i < ACCEPT_BATCH && worker->conn_count < worker->conn_limit; i++) {
+		int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0)
+			return;
+		adopt(worker, fd, listener->place);
+	}
+}
+
+/* ---- a new generation, or a pod that is gone ---- */
+
+/* Whether an open relay would be admitted today. */
+static struct decision judge_again(struct conn *conn)
+{
+	const struct service *service = NULL;
+
+	if (conn->shown[0])
+		service = policy_find(conn->table->policy, conn->rules->registry, conn->shown, strlen(conn->shown),
+				      conn->record.port, !conn->is_tls);
+	else if (is_plain_tcp(conn) && conn->record.service)
+		return decide(VERDICT_ALLOW, REASON_SERVICE, conn->record.service); /* its upstream socket is the kernel's to judge */
+	return verdict_named(conn->rules, conn->shown[0] ? SHOWN_SNI : SHOWN_NOTHING, service ? service->id : 0,
+			     conn->record.service_flags);
+}
+
+void conn_view_changed(struct conn *conn)
+{
+	struct decision decision;
+
+	if (atomic_load(&conn->place->gone)) {
+		conn_reset(conn);
+		return;
+	}
+	if (conn->state == CONN_NAME)
+		worker_ready(conn); /* perhaps it was a name that changed */
+	if (conn->state != CONN_RELAY || conn->table == conn->worker->view->table || !conn_decide(conn))
+		return;
+	decision = judge_again(conn);
+	if (decision.verdict != VERDICT_DENY)
+		return;
+	decision.reason = REASON_ROUTE_REVOKED;
+	refuse_connection(conn, decision);
+}

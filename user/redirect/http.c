@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+/* HTTP/1: the request is read, judged and routed; http_exchange.c carries it. Each request is judged on its own. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "config/config.h"
+#include "redirect/http_internal.h"
+
+static const char *workload_name(const struct conn *conn)
+{
+	const char *name = roster_find(conn->worker->view, conn->record.workload)->name;
+
+	return name[0] ? name : "(default)";
+}
+
+/* ---- our own answers ---- */
+
+static void count_answer(struct redirector_statistics *statistics, uint16_t status)
+{
+	statistics->responses_local_4xx += status >= 400 && status < 500;
+	statistics->responses_local_502 += status == 502;
+	statistics->responses_local_503 += status == 503;
+	statistics->responses_local_504 += status == 504;
+}
+
+void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
+{
+	struct worker *worker = conn->worker;
+	char body[1024];
+	va_list args;
+	int n;
+
+	if (conn->response_head_done) { /* too late: the client has another answer half way */
+		conn_reset(conn);
+		return;
+	}
+	va_start(args, format);
+	n = vsnprintf(body, sizeof(body), format, args);
+	va_end(args);
+	if (n >= (int)sizeof(body))
+		n = sizeof(body) - 1;
+	count_answer(&worker->statistics, status);
+	/* What is left of the request would be taken for the next one. */
+	if (!conn->request_body.done)
+		conn->keep_client = false;
+	buffer_put(worker, &conn->to_client);
+	conn->to_client = buffer_get(worker, false);
+	conn->to_client->end = (uint32_t)snprintf(
+		conn->to_client->bytes, conn->to_client->size,
+		"HTTP/1.1 %u %s\r\ncontent-length: %d\r\ncontent-type: text/plain\r\ndate: %s\r\nserver: sluice\r\n%s\r\n%s", status,
+		http_status_phrase(status), n, worker_date(worker), conn->keep_client ? "" : "connection: close\r\n",
+		conn->method == HTTP_HEAD ? "" : body);
+	buffer_put(worker, &conn->to_upstream);
+	conn->is_local = true;
+	conn->request_done = conn->response_head_done = conn->response_done = true;
+	conn->request_ready = conn->response_ready = 0;
+	conn->state = CONN_EXCHANGE;
+	worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
+}
+
+static void answer_malformed(struct conn *conn, uint16_t status, const char *why)
+{
+	conn->keep_client = false;
+	conn->method = HTTP_OTHER;
+	http_answer(conn, status, "sluice: %s\n", why);
+}
+
+/* A request that cannot be read is refused whoever it is for: two readers could disagree about it. */
+static void refuse_malformed(struct conn *conn, enum http_result result, const char *why)
+{
+	worker_report(conn, decide(VERDICT_DENY, REASON_MALFORMED, 0), conn->shown);
+	switch (result) {
+	case HTTP_ERROR_TOO_LARGE:
+		answer_malformed(conn, 431, "the request head is too large");
+		break;
+	case HTTP_ERROR_VERSION:
+		answer_malformed(conn, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+		break;
+	case HTTP_NOT_HTTP:
+		answer_malformed(conn, 400, "not an HTTP/1 request");
+		break;
+	default:
+		answer_malformed(conn, 400, why);
+	}
+}
+
+static void refuse_blocked(struct conn *conn, struct decision decision)
+{
+	char destination[SLUICE_PREFIX_TEXT + 16];
+
+	worker_report(conn, decision, conn->shown);
+	http_answer(conn, 502, "sluice: blocked %s%sport %u (%s) for %s: not registered, mode %s set by %s\n", conn->shown,
+		    conn->shown[0] ? " " : "", conn->record.port, conn_describe(conn, destination, sizeof(destination)),
+		    workload_name(conn), conn->rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY", conn->rules->origin);
+}
+
+/* ---- routing ---- */
+
+static bool draw(struct worker *worker, double percent)
+{
+	return percent > 0 && (double)(worker_random(worker) >> 11) * 0x1p-53 * 100 < percent;
+}
+
+/* After a delay, or at once: abort, or go where the route leads. */
+static void follow_route(struct conn *conn)
+{
+	const struct http_route *route = conn->route;
+	const struct service *to = conn->service;
+
+	if (route && route->abort.present && draw(conn->worker, route->abort.percent)) {
+		conn->worker->statistics.aborts_total++;
+		http_answer(conn, route->abort.http_status, "fault filter abort");
+		return;
+	}
+	if (route) {
+		to = policy_service(conn->table->policy, conn->service->destination);
+		if (!to) {
+			http_answer(conn, 503, "sluice: %s routes to %s, which is not registered\n", conn->service->origin,
+				    route->destination.host);
+			return;
+		}
+	}
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to) {
+		conn->service = to;
+		conn->reused = true;
+		http_connected(conn);
+		return;
+	}
+	upstream_drop(conn);
+	conn->reused = false;
+	conn->purpose = FOR_HTTP;
+	upstream_begin(conn, to);
+}
+
+static void begin_delay(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	conn->is_delayed = true;
+	conn->state = CONN_DELAYED;
+	worker->statistics.delays_active++;
+	worker->statistics.delays_total++;
+	buffer_drop_if_empty(worker, &conn->from_client);
+	worker_timer(conn, worker->now_ms + conn->route->delay.fixed_ms);
+}
+
+static void end_delay(struct conn *conn)
+{
+	conn->is_delayed = false;
+	conn->worker->statistics.delays_active--;
+	follow_route(conn);
+}
+
+/* The head as it is forwarded; the scratch head is gone after this request's first step. */
+static bool build_request(struct conn *conn, const struct http_head *head)
+{
+	struct worker *worker = conn->worker;
+
+	for (int large = head->bytes > SMALL_BUFFER / 2; large < 2; large++) {
+		size_t n;
+
+		buffer_put(worker, &conn->to_upstream);
+		conn->to_upstream = buffer_get(worker, large);
+		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true, "");
+		if (n) {
+			conn->to_upstream->end = (uint32_t)n;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void judge_request(struct conn *conn, const struct http_head *head)
+{
+	const struct service *service;
+	struct decision decision;
+
+	if (!conn_decide(conn)) {
+		http_answer(conn, 503, "sluice: no configuration\n");
+		return;
+	}
+	service = policy_find(conn->table->policy, conn->rules->registry, head->host.p, head->host.n, conn->record.port, true);
+	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
+	if (decision.verdict == VERDICT_DENY) {
+		refuse_blocked(conn, decision);
+		return;
+	}
+	worker_report(conn, decision, conn->shown);
+	if (head->method == HTTP_CONNECT) {
+		http_answer(conn, 405, "sluice: CONNECT is not served here\n");
+		return;
+	}
+	if (!build_request(conn, head)) {
+		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
+		return;
+	}
+	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
+	conn->service = conn->is_passthrough ? NULL : service;
+	conn->route = conn->service ? conn->service->route : NULL;
+	if (conn->route && conn->route->delay.present && draw(conn->worker, conn->route->delay.percent))
+		begin_delay(conn);
+	else
+		follow_route(conn);
+}
+
+static void begin_request(struct conn *conn)
+{
+	const struct http_head *head = &conn->worker->head;
+
+	conn->worker->statistics.requests_total++;
+	conn->head_pending = false;
+	conn->method = head->method;
+	conn->client_minor = head->minor;
+	conn->keep_client = head->keep_alive;
+	conn->upgrade_asked = head->upgrade;
+	http_body_start(&conn->request_body, head);
+	conn->from_client->start += (uint32_t)head->bytes;
+	snprintf(conn->shown, sizeof(conn->shown), "%.*s", (int)head->host.n, head->host.p);
+	judge_request(conn, head);
+	if (conn->state != CONN_CLOSED)
+		buffer_drop_if_empty(conn->worker, &conn->from_client);
+}
+
+/* ---- reading requests ---- */
+
+static void reset_exchange(struct conn *conn)
+{
+	conn->request_ready = conn->response_ready = 0;
+	conn->request_done = conn->response_head_done = conn->response_done = false;
+	conn->is_local = conn->dechunk = conn->upgraded = false;
+	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
+	conn->state = CONN_REQUEST;
+}
+
+void http_begin(struct conn *conn)
+{
+	reset_exchange(conn);
+	conn->purpose = FOR_HTTP;
+	conn->head_pending = true;
+	worker_timer(conn, conn->worker->now_ms + HELLO_TIMEOUT_MS);
+}
+
+void http_next_request(struct conn *conn)
+{
+	reset_exchange(conn);
+	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
+}
+
+/* An upstream that closes while nothing is asked of it: so do we, as it would be without us. */
+static bool upstream_went_away(struct conn *conn)
+{
+	if (conn->upstream.fd < 0 || !conn->upstream.readable)
+		return false;
+	if (end_read(conn->worker, &conn->upstream, &conn->from_upstream) == 0)
+		return false;
+	upstream_drop(conn);
+	return !buffer_length(conn->from_client) && !conn->client.readable;
+}
+
+static enum step request_step(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+	const char *why = "";
+
+	if (upstream_went_away(conn)) {
+		conn_close(conn);
+		return STEP_BLOCKED;
+	}
+	for (;;) {
+		enum http_result result = HTTP_MORE;
+		int got;
+
+		if (buffer_length(conn->from_client))
+			result = http_parse_request(&worker->head, buffer_bytes(conn->from_client), buffer_length(conn->from_client),
+						    &why);
+		if (result == HTTP_OK) {
+			begin_request(conn);
+			return STEP_ADVANCED;
+		}
+		if (result == HTTP_MORE && buffer_length(conn->from_client) >= LARGE_BUFFER)
+			result = HTTP_ERROR_TOO_LARGE;
+		if (result != HTTP_MORE) {
+			refuse_malformed(conn, result, why);
+			return STEP_ADVANCED;
+		}
+		if (buffer_length(conn->from_client) && !conn->head_pending) {
+			conn->head_pending = true;
+			worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
+		}
+		got = end_read(worker, &conn->client, &conn->from_client);
+		if (got < 0) {
+			conn_close(conn);
+			return STEP_BLOCKED;
+		}
+		if (got == 0) {
+			buffer_drop_if_empty(worker, &conn->from_client);
+			return STEP_BLOCKED;
+		}
+	}
+}
+
+enum step http_step(struct conn *conn)
+{
+	return conn->state == CONN_REQUEST ? request_step(conn) : http_exchange_step(conn);
+}
+
+void http_timeout(struct conn *conn)
+{
+	if (conn->state == CONN_DELAYED)
+		end_delay(conn);
+	else if (conn->state == CONN_REQUEST && conn->head_pending)
+		answer_malformed(conn, 408, "the request head did not arrive within 10 s");
+	else
+		conn_close(conn);
+}

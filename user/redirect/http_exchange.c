@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One request and its response under way: bytes move as far as both sides let them, and no further. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "base/memory.h"
+#include "redirect/http_internal.h"
+
+enum moved { MOVE_BLOCKED, MOVE_SOME, MOVE_DONE, MOVE_BROKEN };
+
+/* ---- sending: a rebuilt head, then checked body bytes, in one call ---- */
+
+static enum moved send_parts(struct end *end, struct buffer *head, struct buffer *body, uint32_t *ready, __u64 *bytes)
+{
+	struct iovec parts[2];
+	struct msghdr message = {.msg_iov = parts};
+	ssize_t n;
+
+	if (!end->writable)
+		return MOVE_BLOCKED;
+	if (buffer_length(head))
+		parts[message.msg_iovlen++] = (struct iovec){buffer_bytes(head), buffer_length(head)};
+	if (*ready)
+		parts[message.msg_iovlen++] = (struct iovec){buffer_bytes(body), *ready};
+	n = sendmsg(end->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0) {
+		if (errno == EINTR)
+			return MOVE_SOME;
+		if (errno != EAGAIN)
+			return MOVE_BROKEN;
+		end->writable = false;
+		return MOVE_BLOCKED;
+	}
+	*bytes += (__u64)n;
+	if (buffer_length(head)) {
+		uint32_t part = (uint64_t)n < buffer_length(head) ? (uint32_t)n : buffer_length(head);
+
+		head->start += part;
+		n -= part;
+	}
+	if (n) {
+		body->start += (uint32_t)n;
+		*ready -= (uint32_t)n;
+	}
+	return MOVE_SOME;
+}
+
+/* ---- the request's body ---- */
+
+static enum moved feed_request(struct conn *conn)
+{
+	uint32_t fresh = buffer_length(conn->from_client);
+	const char *why;
+	int64_t n;
+	int got;
+
+	if (!fresh) {
+		got = end_read(conn->worker, &conn->client, &conn->from_client);
+		if (got < 0) { /* half a request is none */
+			conn_close(conn);
+			return MOVE_BROKEN;
+		}
+		return got ? MOVE_SOME : MOVE_BLOCKED;
+	}
+	n = http_body_feed(&conn->request_body, buffer_bytes(conn->from_client), fresh, &why);
+	if (n < 0) {
+		upstream_drop(conn);
+		conn->keep_client = false;
+		http_answer(conn, 400, "sluice: %s\n", why);
+		return MOVE_BROKEN;
+	}
+	conn->request_ready = (uint32_t)n;
+	return MOVE_SOME;
+}
+
+static enum moved push_request(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	while (!conn->request_done) {
+		enum moved flow;
+
+		if (buffer_length(conn->to_upstream) || conn->request_ready) {
+			flow = send_parts(&conn->upstream, conn->to_upstream, conn->from_client, &conn->request_ready,
+					  &worker->statistics.bytes_to_upstream);
+			if (flow == MOVE_BROKEN) {
+				/* It may have answered before it closed: that answer counts, this connection does not. */
+				conn->request_done = true;
+				conn->keep_client = conn->keep_client && conn->request_body.done;
+				conn->keep_upstream = false;
+				return MOVE_DONE;
+			}
+		} else if (conn->request_body.done) {
+			conn->request_done = true;
+			conn->sent_us = worker->now_us;
+			buffer_drop_if_empty(worker, &conn->from_client);
+			return MOVE_DONE;
+		} else {
+			flow = feed_request(conn);
+		}
+		if (flow != MOVE_SOME)
+			return flow;
+	}
+	return MOVE_DONE;
+}
+
+/* ---- the response ---- */
+
+static bool is_idempotent(enum http_method method)
+{
+	return method == HTTP_GET || method == HTTP_HEAD || method == HTTP_OPTIONS || method == HTTP_PUT || method == HTTP_DELETE ||
+	       method == HTTP_TRACE;
+}
+
+/* The connection had served before and the server let go of it just now: one fresh try, if that can do no harm. */
+static bool retry_fresh(struct conn *conn)
+{
+	bool bodiless = conn->request_body.framing == HTTP_BODY_NONE;
+
+	if (!conn->reused || buffer_length(conn->from_upstream) || !bodiless || !is_idempotent(conn->method) || !conn->to_upstream)
+		return false;
+	upstream_drop(conn);
+	conn->to_upstream->start = 0;
+	conn->request_done = false;
+	conn->reused = false;
+	upstream_begin(conn, conn->service);
+	return true;
+}
+
+static enum moved upstream_ended(struct conn *conn)
+{
+	int error = errno;
+	char address[SLUICE_PREFIX_TEXT];
+
+	if (conn->response_head_done && conn->response_body.framing == HTTP_BODY_CLOSE && !error) {
+		conn->response_body.done = true;
+		return MOVE_SOME;
+	}
+	if (conn->response_head_done) { /* the client must not take half an answer for a whole one */
+		conn_reset(conn);
+		return MOVE_BROKEN;
+	}
+	if (retry_fresh(conn))
+		return MOVE_BROKEN;
+	format_address(address, conn->addr);
+	upstream_drop(conn);
+	http_answer(conn, 503, "sluice: upstream %s port %u (%s) closed before it answered%s%s\n", address, conn->port,
+		    conn->service ? conn->service->host : conn->shown, error ? ": " : "", error ? strerror(error) : "");
+	return MOVE_BROKEN;
+}
+
+static void answer_protocol_error(struct conn *conn, const char *why)
+{
+	char address[SLUICE_PREFIX_TEXT];
+
+	format_address(address, conn->addr);
+	upstream_drop(conn);
+	http_answer(conn, 502, "sluice: upstream %s port %u sent no valid HTTP response: %s\n", address, conn->port, why);
+}
+
+/* Appends the rebuilt head to what goes to the client. False: it does not fit anywhere. */
+static bool build_response(struct conn *conn, const struct http_head *head, bool keep, const char *extra)
+{
+	struct worker *worker = conn->worker;
+	struct buffer *out = conn->to_client;
+
+	if (!out)
+		out = conn->to_client = buffer_get(worker, head->bytes > SMALL_BUFFER / 2);
+	for (;;) {
+		size_t n = http_write_response(out->bytes + out->end, out->size - out->end, head, keep, extra);
+		struct buffer *larger;
+
+		if (n) {
+			out->end += (uint32_t)n;
+			return true;
+		}
+		if (out->size == LARGE_BUFFER)
+			return false;
+		larger = buffer_get(worker, true);
+		larger->end = buffer_length(out);
+		memcpy(larger->bytes, buffer_bytes(out), larger->end);
+		buffer_put(worker, &conn->to_client);
+		out = conn->to_client = larger;
+	}
+}
+
+static bool final_response(struct conn *conn, struct http_head *head)
+{
+	char extra[64] = "";
+	bool by_close = head->framing == HTTP_BODY_CLOSE;
+
+	http_body_start(&conn->response_body, head);
+	conn->keep_upstream = head->keep_alive && !by_close && conn->request_done;
+	conn->dechunk = conn->client_minor == 0 && head->framing == HTTP_BODY_CHUNKED;
+	if (conn->dechunk)
+		head->framing = HTTP_BODY_CLOSE;
+	/* A response that overtakes its request is forwarded, but what is left of the request ends the connection. */
+	conn->keep_client = conn->keep_client && !by_close && !conn->dechunk && conn->request_done;
+	if (!conn->is_passthrough)
+		snprintf(extra, sizeof(extra), "x-envoy-upstream-service-time: %llu\r\n",
+			 (unsigned long long)(conn->request_done ? (conn->worker->now_us - conn->sent_us) / 1000 : 0));
+	if (!build_response(conn, head, conn->keep_client, extra))
+		return false;
+	conn->response_head_done = true;
+	buffer_put(conn->worker, &conn->to_upstream);
+	return true;
+}
+
+static bool switch_protocols(struct conn *conn, const struct http_head *head)
+{
+	if (!conn->upgrade_asked || !build_response(conn, head, true, ""))
+		return false;
+	conn->response_head_done = true;
+	conn->upgraded = true;
+	conn->response_body = (struct http_body){.done = true};
+	return true;
+}
+
+static enum moved read_response_head(struct conn *conn)
+{
+	struct http_head *head = &conn->worker->head;
+	const char *why = "the head is too large";
+	enum http_result result = HTTP_MORE;
+	bool good = true;
+	int got;
+
+	if (buffer_length(conn->from_upstream))
+		result = http_parse_response(head, buffer_bytes(conn->from_upstream), buffer_length(conn->from_upstream), conn->method,
+					     &why);
+	if (result == HTTP_MORE) {
+		if (buffer_length(conn->from_upstream) >= LARGE_BUFFER) {
+			answer_protocol_error(conn, why);
+			return MOVE_BROKEN;
+		}
+		got = end_read(conn->worker, &conn->upstream, &conn->from_upstream);
+		return got < 0 ? upstream_ended(conn) : got ? MOVE_SOME : MOVE_BLOCKED;
+	}
+	if (result != HTTP_OK) {
+		answer_protocol_error(conn, why);
+		return MOVE_BROKEN;
+	}
+	if (head->status == 101)
+		good = switch_protocols(conn, head);
+	else if (head->status >= 200)
+		good = final_response(conn, head);
+	else if (conn->client_minor) /* 100, 102, 103: HTTP/1.0 knows none of them */
+		good = build_response(conn, head, true, "");
+	if (!good) {
+		answer_protocol_error(conn, head->status == 101 ? "101 that nobody asked for" : why);
+		return MOVE_BROKEN;
+	}
+	conn->from_upstream->start += (uint32_t)head->bytes;
+	return MOVE_SOME;
+}
+
+static enum moved feed_response(struct conn *conn)
+{
+	uint32_t fresh = buffer_length(conn->from_upstream);
+	struct slice content;
+	const char *why;
+	int64_t n;
+	int got;
+
+	if (!fresh) {
+		got = end_read(conn->worker, &conn->upstream, &conn->from_upstream);
+		return got < 0 ? upstream_ended(conn) : got ? MOVE_SOME : MOVE_BLOCKED;
+	}
+	if (!conn->dechunk) {
+		n = http_body_feed(&conn->response_body, buffer_bytes(conn->from_upstream), fresh, &why);
+		conn->response_ready = n > 0 ? (uint32_t)n : 0;
+	} else {
+		n = http_body_content(&conn->response_body, buffer_bytes(conn->from_upstream), fresh, &content, &why);
+		if (n >= 0) {
+			conn->from_upstream->start += (uint32_t)(n - (int64_t)content.n);
+			conn->response_ready = (uint32_t)content.n;
+		}
+	}
+	if (n < 0) {
+		conn_reset(conn);
+		return MOVE_BROKEN;
+	}
+	return MOVE_SOME;
+}
+
+static enum moved pull_response(struct conn *conn)
+{
+	while (!conn->response_done || buffer_length(conn->to_client) || conn->response_ready) {
+		enum moved flow;
+
+		if ((buffer_length(conn->to_client) && (conn->response_head_done || !conn->upstream.readable)) || conn->response_ready) {
+			flow = send_parts(&conn->client, conn->to_client, conn->from_upstream, &conn->response_ready,
+					  &conn->worker->statistics.bytes_to_client);
+			if (flow == MOVE_BROKEN) {
+				conn_close(conn);
+				return MOVE_BROKEN;
+			}
+		} else if (!conn->response_head_done) {
+			flow = read_response_head(conn);
+		} else if (conn->response_body.done) {
+			conn->response_done = true;
+			flow = MOVE_SOME;
+		} else {
+			flow = feed_response(conn);
+		}
+		if (flow != MOVE_SOME)
+			return flow;
+	}
+	return MOVE_DONE;
+}
+
+/* ---- the end of an exchange ---- */
+
+static enum step finish(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	buffer_put(worker, &conn->to_client);
+	buffer_put(worker, &conn->to_upstream);
+	if (conn->upgraded) {
+		relay_begin(conn);
+		return STEP_ADVANCED;
+	}
+	if (!conn->is_local && conn->keep_upstream && conn->request_done && !buffer_length(conn->from_upstream)) {
+		conn->kept = true;
+		buffer_drop_if_empty(worker, &conn->from_upstream);
+	} else if (!conn->is_local || !conn->keep_client) {
+		upstream_drop(conn);
+	}
+	if (conn->keep_client) {
+		http_next_request(conn);
+		return STEP_ADVANCED;
+	}
+	shutdown(conn->client.fd, SHUT_WR);
+	buffer_put(worker, &conn->from_client);
+	conn->state = CONN_LINGER;
+	conn->client.readable = true;
+	worker_timer(conn, worker->now_ms + LINGER_TIMEOUT_MS);
+	return STEP_ADVANCED;
+}
+
+enum step http_exchange_step(struct conn *conn)
+{
+	enum moved up = MOVE_DONE, down;
+
+	if (!conn->is_local) {
+		up = push_request(conn);
+		if (up == MOVE_BROKEN)
+			return STEP_ADVANCED;
+	}
+	down = pull_response(conn);
+	if (down == MOVE_BROKEN)
+		return STEP_ADVANCED;
+	if (down == MOVE_DONE)
+		return finish(conn);
+	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
+	return STEP_BLOCKED;
+}
+
+void http_connected(struct conn *conn)
+{
+	conn->state = CONN_EXCHANGE;
+	conn->sent_us = conn->worker->now_us;
+	conn->keep_upstream = false;
+}

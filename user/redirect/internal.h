@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of redirect/ share. The main thread (server.c) talks to the loader and publishes immutable views;
+ * each worker thread owns its connections, buffers, pipes and upstream sockets, and takes no lock.
+ */
+#ifndef SLUICE_REDIRECT_INTERNAL_H
+#define SLUICE_REDIRECT_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "policy/tables.h"
+#include "policy/policy.h"
+#include "redirect/http1.h"
+#include "redirect/protocol.h"
+
+#define MAX_WORKERS 8
+#define SMALL_BUFFER 4096
+#define LARGE_BUFFER 65536
+
+/* ---- what is published (view.c) ---- */
+
+/* The addresses of one name; replaced as a whole. */
+struct addresses {
+	size_t count;
+	bool known; /* the resolver answered, or failed */
+	uint8_t items[][16];
+};
+
+/* A name lives as long as the process: configurations come and go, answers stay useful. */
+struct name_entry {
+	UT_hash_handle hh; /* main thread only */
+	char *host;
+	_Atomic(struct addresses *) addresses;
+};
+
+/* One generation, compiled. Counted: connections hold the table their decision was made by. */
+struct table {
+	atomic_uint references;
+	uint64_t generation;
+	struct config *config;
+	struct policy *policy;
+	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
+};
+
+struct roster_entry {
+	uint32_t workload;
+	char name[SLUICE_NAME_TEXT];      /* "namespace/name" */
+	const struct rule_set *now;       /* by view->table */
+	const struct rule_set *previous;  /* by view->previous, NULL without one */
+};
+
+/* A network namespace in which we listen. Counted: its connections hold it. */
+struct place {
+	atomic_uint references;
+	uint64_t cookie;
+	atomic_bool gone;
+};
+
+struct listener {
+	int kind; /* WATCH_LISTENER: first, as in struct watch */
+	int fd;
+	bool v6;
+	struct place *place;
+};
+
+struct view {
+	struct table *table;    /* NULL: none yet; then there are no listeners */
+	struct table *previous; /* NULL: none */
+	struct roster_entry *roster; /* sorted by workload; the first is 0, the node's default */
+	size_t roster_count;
+	struct listener **listeners;
+	size_t listener_count;
+};
+
+extern _Atomic(struct view *) current_view;
+extern atomic_ulong current_epoch; /* grows with each publication, after the view was stored */
+
+struct table *table_hold(struct table *table);
+void table_release(struct table *table); /* accepts NULL */
+struct place *place_hold(struct place *place);
+void place_release(struct place *place);
+const struct roster_entry *roster_find(const struct view *view, uint32_t workload); /* never NULL: the default's */
+
+/* ---- workers ---- */
+
+enum watch_kind { WATCH_LISTENER = 1, WATCH_CLIENT, WATCH_UPSTREAM, WATCH_SUPPLY, WATCH_WAKE };
+
+struct watch {
+	int kind;
+	struct conn *conn; /* of WATCH_CLIENT and WATCH_UPSTREAM */
+};
+
+struct buffer {
+	struct buffer *next; /* while free */
+	uint32_t size;
+	uint32_t start, end;
+	char bytes[];
+};
+
+struct pipe_pair {
+	struct pipe_pair *next;
+	int fds[2];
+	size_t held;
+};
+
+/* Idle upstream sockets of one workload in one namespace, and who waits for one. */
+struct pool_key {
+	uint64_t netns;
+	uint32_t workload;
+	uint32_t pad;
+};
+
+#define POOL_LOW 8
+#define POOL_BATCH 24
+#define POOL_MAX 64
+
+struct pool {
+	UT_hash_handle hh;
+	struct pool_key key;
+	int fds[POOL_MAX + MESSAGE_MAX_FDS];
+	bool v4_only[POOL_MAX + MESSAGE_MAX_FDS];
+	size_t count;
+	bool asked;
+	uint64_t asked_ms;
+	struct conn *waiting_first, *waiting_last;
+};
+
+enum conn_state {
+	CONN_SNIFF,    /* nothing, or not enough, was read to tell what the client speaks */
+	CONN_REQUEST,  /* HTTP: a request head is being read */
+	CONN_DELAYED,  /* an injected delay holds the request */
+	CONN_NAME,     /* waits for the first answer about a name */
+	CONN_SOCKET,   /* waits for an upstream socket */
+	CONN_CONNECT,  /* the upstream connection is being made */
+	CONN_EXCHANGE, /* request and response are under way */
+	CONN_RELAY,    /* bytes both ways */
+	CONN_LINGER,   /* our answer is out; the client's bytes are drained so that it can read it */
+	CONN_CLOSED,
+};
+
+enum conn_purpose { FOR_HTTP, FOR_RELAY };
+
+struct end {
+	struct watch watch; /* first */
+	int fd;
+	bool readable, writable, eof;
+};
+
+struct conn {
+	struct worker *worker;
+	struct conn *next, *previous;   /* of the worker's */
+	struct conn *next_waiting;      /* of the pool's */
+	struct conn *next_ready;
+	bool is_ready;                  /* on the worker's ready list */
+	struct end client, upstream;
+	enum conn_state state;
+	enum conn_purpose purpose;
+	struct flow_record record;
+	struct place *place;
+	struct table *table;            /* the decision's; NULL before the first */
+	const struct rule_set *rules;   /* of `table` */
+	bool decided;                   /* the first decision was made: later ones use the newest table */
+
+	uint64_t deadline_ms;           /* 0: none */
+	size_t timer_slot;              /* in the heap, from 1; 0: not in it */
+	uint64_t timer_ms;              /* the heap's key: at most the deadline */
+
+	struct buffer *from_client;     /* received, not yet forwarded */
+	struct buffer *from_upstream;
+	struct buffer *to_upstream;     /* the rebuilt request head */
+	struct buffer *to_client;       /* the rebuilt response head, or our own answer */
+
+	/* where to */
+	const struct service *service;  /* of `table`; NULL: the original destination */
+	uint8_t addr[16];
+	uint16_t port;
+	unsigned int tries;
+	bool reused;                    /* the request went out on a connection that had served before */
+	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
+	const struct service *kept_for; /* of `table`; NULL: the original destination */
+	uint64_t connect_ms;            /* when the search for a connection began */
+	struct pool *waiting_in;
+
+	/* the exchange */
+	struct http_body request_body, response_body;
+	uint32_t request_ready, response_ready; /* body bytes at the start of from_*, checked, to be sent */
+	enum http_method method;
+	uint8_t client_minor;
+	bool keep_client, keep_upstream, upgrade_asked, upgraded, is_passthrough, is_local, dechunk;
+	bool head_pending;              /* part of a request head was read: the clock runs */
+	bool request_done, response_head_done, response_done;
+	bool is_delayed;
+	const struct http_route *route; /* of `table`, or NULL */
+	uint64_t sent_us;               /* when the request's head had gone out */
+
+	/* the relay */
+	struct pipe_pair *up, *down;
+	bool up_shut, down_shut;
+	bool is_tls;
+	char shown[SLUICE_HOST_TEXT];   /* Host or SNI of the last decision */
+};
+
+struct timer_heap {
+	struct conn **items; /* from 1 */
+	size_t count, capacity;
+};
+
+#define DECISION_SLOTS 256
+
+struct worker {
+	unsigned int index;
+	pthread_t thread;
+	int epoll_fd, wake_fd;
+	struct watch wake, supply_watch;
+	int supply;                 /* -1: no loader */
+	_Atomic int new_supply;     /* handed over by the main thread; -1: none */
+	atomic_ulong seen;          /* epoch */
+	struct view *view;
+	uint64_t now_ms, now_us;
+	struct timer_heap timers;
+	struct conn *conns, *closed, *free_conns, *ready;
+	size_t conn_count, conn_limit;
+	bool paused;                /* at the limit: not accepting */
+	struct buffer *free_small, *free_large;
+	size_t free_large_count;
+	struct pipe_pair *free_pipes;
+	size_t free_pipe_count;
+	struct pool *pools;
+	struct http_head head;      /* scratch: 6 KB that no connection needs to keep */
+	uint64_t random;
+	time_t date_second;
+	char date[32];
+	struct redirector_statistics statistics; /* written here, read racily by the main thread */
+	struct flow_event decisions[DECISION_SLOTS];
+	atomic_uint decision_head, decision_tail;
+	uint64_t allowed_second;
+	unsigned int allowed_reported;
+};
+
+extern struct worker workers[MAX_WORKERS];
+extern unsigned int worker_count;
+extern int main_wake_fd;
+
+int worker_start(struct worker *worker, unsigned int index, size_t conn_limit);
+void worker_wake(struct worker *worker);
+void worker_ready(struct conn *conn); /* step it again in this round */
+void worker_timer(struct conn *conn, uint64_t deadline_ms); /* 0: none */
+uint64_t worker_random(struct worker *worker);
+void worker_report(struct conn *conn, struct decision decision, const char *shown);
+const char *worker_date(struct worker *worker);
+
+/* Buffers: NULL is an empty one. */
+struct buffer *buffer_get(struct worker *worker, bool large);
+void buffer_put(struct worker *worker, struct buffer **buffer);
+void buffer_drop_if_empty(struct worker *worker, struct buffer **buffer);
+/* Room for more at the end: moves the content down, or into a large buffer. False: it is full for good. */
+bool buffer_make_room(struct worker *worker, struct buffer **buffer);
+static inline uint32_t buffer_length(const struct buffer *buffer)
+{
+	return buffer ? buffer->end - buffer->start : 0;
+}
+static inline char *buffer_bytes(struct buffer *buffer)
+{
+	return buffer->bytes + buffer->start;
+}
+
+/* ---- connections ---- */
+
+enum step { STEP_BLOCKED, STEP_ADVANCED };
+
+void conn_accept(struct worker *worker, const struct listener *listener);
+void conn_event(struct conn *conn, bool upstream, uint32_t events);
+void conn_run(struct conn *conn); /* until it is blocked or closed */
+void conn_timeout(struct conn *conn);
+void conn_close(struct conn *conn);
+void conn_reset(struct conn *conn); /* RST to the client */
+void conn_view_changed(struct conn *conn);
+/* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
+int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
+bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
+const char *conn_describe(const struct conn *conn, char *out, size_t room);
+
+/* upstream.c: an upstream connection, from the choice of an address to CONN_EXCHANGE or CONN_RELAY. */
+void upstream_begin(struct conn *conn, const struct service *service);
+enum step upstream_step(struct conn *conn);
+void upstream_timeout(struct conn *conn);
+void upstream_drop(struct conn *conn);
+void upstream_forget_waiting(struct conn *conn);
+void upstream_supplied(struct worker *worker);
+void upstream_supply_lost(struct worker *worker);
+void upstream_places_gone(struct worker *worker);
+
+/* http.c */
+void http_begin(struct conn *conn);
+enum step http_step(struct conn *conn);
+void http_connected(struct conn *conn);
+void http_timeout(struct conn *conn);
+void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* relay.c */
+void relay_begin(struct conn *conn);
+enum step relay_step(struct conn *conn);
+void relay_end(struct conn *conn); /* gives pipes back */
+
+#define HELLO_TIMEOUT_MS 10000  /* an incomplete head or ClientHello */
+#define SILENCE_MS 1000         /* a client that says nothing at all (DESIGN §6) */
+#define CONNECT_TIMEOUT_MS 10000
+#define NAME_TIMEOUT_MS 5000
+#define IDLE_TIMEOUT_MS 3600000 /* Istio's idleTimeout default */
+#define LINGER_TIMEOUT_MS 2000
+#define MAX_TRIES 3             /* Istio's default: 2 retries of a failed connect */
+
+#endif

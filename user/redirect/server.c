@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The redirector's main thread: its start without privileges, and what it and the loader say to each other. */
+#include "redirect/server.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "redirect/view.h"
+
+#define NOBODY 65534
+#define LOADER_PATIENCE_MS 60000 /* how long a redirector without any loader waits for its first */
+#define TICK_MS 1000
+
+int main_wake_fd = -1;
+
+static struct {
+	int control; /* -1: no loader */
+	bool had_loader;
+	bool quit;
+	char root_namespace[SLUICE_HOST_MAX];
+	struct table *table, *previous;
+	struct redirector_statistics sent;
+} server = {.control = -1};
+
+/* ---- privileges ---- */
+
+static int drop_privileges(void)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
+		return log_errno(-errno, "redirector: cannot become nobody: %s; not started", strerror(errno));
+	capng_clear(CAPNG_SELECT_ALL);
+	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+		return log_errno(-EPERM, "redirector: cannot drop its capabilities; not started");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return log_errno(-errno, "redirector: %s; not started", strerror(errno));
+	return 0;
+}
+
+static size_t raise_descriptor_limit(void)
+{
+	struct rlimit limit = {1024, 1024};
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	return limit.rlim_cur;
+}
+
+/* ---- sending ---- */
+
+static int tell(uint32_t type, uint64_t generation, const void *payload, size_t length, int fd)
+{
+	struct message head = {type, (uint32_t)length, generation};
+	struct iovec parts[] = {{&head, sizeof(head)}, {(void *)payload, length}};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = length ? 2 : 1};
+
+	if (fd >= 0) {
+		struct cmsghdr *rights;
+
+		message.msg_control = control.bytes;
+		message.msg_controllen = sizeof(control.bytes);
+		rights = CMSG_FIRSTHDR(&message);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+	}
+	/* Reports never wait: the loader may itself be waiting for us. Answers do. */
+	return sendmsg(server.control, &message,
+		       MSG_NOSIGNAL | (type == MESSAGE_DECISION || type == MESSAGE_STATISTICS ? MSG_DONTWAIT : 0)) < 0
+		       ? -errno
+		       : 0;
+}
+
+static void send_decisions(void)
+{
+	for (unsigned int i = 0; i < worker_count; i++) {
+		struct worker *worker = &workers[i];
+		unsigned int tail = atomic_load(&worker->decision_tail);
+
+		while (tail != atomic_load_explicit(&worker->decision_head, memory_order_acquire)) {
+			if (server.control < 0 ||
+			    tell(MESSAGE_DECISION, 0, &worker->decisions[tail % DECISION_SLOTS], sizeof(struct flow_event), -1))
+				server.sent.decisions_lost++;
+			atomic_store_explicit(&worker->decision_tail, ++tail, memory_order_release);
+		}
+	}
+}
+
+static void send_statistics(void)
+{
+	struct redirector_statistics sum = {0};
+	__u64 *total = (__u64 *)&sum;
+	__u64 lost = server.sent.decisions_lost;
+
+	for (unsigned int i = 0; i < worker_count; i++)
+		for (size_t k = 0; k < sizeof(sum) / sizeof(*total); k++)
+			total[k] += __atomic_load_n((__u64 *)&workers[i].statistics + k, __ATOMIC_RELAXED);
+	sum.decisions_lost += lost;
+	if (server.control >= 0 && memcmp(&sum, &server.sent, sizeof(sum)) &&
+	    tell(MESSAGE_STATISTICS, 0, &sum, sizeof(sum), -1) == 0) {
+		server.sent = sum;
+		server.sent.decisions_lost = lost;
+	}
+}
+
+/* ---- messages ---- */
+
+struct packet {
+	struct message head;
+	char payload[MESSAGE_MAX_BYTES + 1];
+	size_t length;
+	int fds[MESSAGE_MAX_FDS];
+	size_t fd_count;
+};
+
+static void publish(void)
+{
+	view_publish(server.table, server.previous);
+}
+
+static void on_hello(const struct packet *packet)
+{
+	struct hello_answer answer = {.protocol = MESSAGE_PROTOCOL, .workers = worker_count, .pid = (__u32)getpid(),
+				      .generation = server.table ? server.table->generation : 0};
+	enum log_level level = LOG_LEVEL_INFO;
+	struct hello hello;
+
+	if (packet->length < sizeof(hello))
+		return;
+	memcpy(&hello, packet->payload, sizeof(hello));
+	hello.root_namespace[sizeof(hello.root_namespace) - 1] = 0;
+	hello.log_level[sizeof(hello.log_level) - 1] = 0;
+	snprintf(server.root_namespace, sizeof(server.root_namespace), "%s", hello.root_namespace);
+	log_level_parse(&level, hello.log_level);
+	log_init(level, hello.log_json, "redirector");
+	tell(MESSAGE_HELLO_ANSWER, 0, &answer, sizeof(answer), -1);
+	for (size_t i = 0; i < listeners_count(); i++) {
+		const struct listener *listener = listeners_get(i);
+		struct listener_message message = {.netns = listener->place->cookie, .is_v6 = listener->v6};
+
+		tell(MESSAGE_LISTENER, 0, &message, sizeof(message), listener->fd);
+	}
+	tell(MESSAGE_HELLO_DONE, 0, NULL, 0, -1);
+}
+
+static void on_supply(struct packet *packet)
+{
+	for (size_t i = 0; i < packet->fd_count && i < worker_count; i++) {
+		int old = atomic_exchange(&workers[i].new_supply, packet->fds[i]);
+
+		if (old >= 0)
+			close(old);
+		packet->fds[i] = -1;
+	}
+	publish(); /* the workers look for it at the top of their round */
+}
+
+static void on_table(const struct packet *packet)
+{
+	char why[MESSAGE_MAX_BYTES] = "no table came with the message";
+	struct table *table;
+
+	if (packet->fd_count == 1 &&
+	    !table_compile(&table, packet->head.generation, packet->fds[0], server.root_namespace, why, sizeof(why))) {
+		table_release(server.previous);
+		server.previous = server.table;
+		server.table = table;
+		publish();
+	}
+	tell(MESSAGE_TABLE_ANSWER, packet->head.generation, why, strlen(why), -1);
+}
+
+static void on_workload(const struct packet *packet)
+{
+	struct workload_message message;
+
+	if (packet->length < sizeof(message))
+		return;
+	memcpy(&message, packet->payload, sizeof(message));
+	workload_learn(message.workload, packet->payload + sizeof(message), packet->length - sizeof(message), message.label_count);
+	publish();
+}
+
+static void on_workload_gone(const struct packet *packet)
+{
+	uint32_t workload;
+
+	if (packet->length < sizeof(workload))
+		return;
+	memcpy(&workload, packet->payload, sizeof(workload));
+	workload_forget(workload);
+	publish();
+}
+
+static void on_listener(struct packet *packet)
+{
+	struct listener_message message;
+
+	if (packet->length < sizeof(message) || packet->fd_count != 1)
+		return;
+	memcpy(&message, packet->payload, sizeof(message));
+	if (!listener_add(message.netns, message.is_v6, packet->fds[0]))
+		return;
+	packet->fds[0] = -1;
+	publish();
+}
+
+static void on_listener_gone(const struct packet *packet)
+{
+	struct listener_message message;
+
+	if (packet->length < sizeof(message))
+		return;
+	memcpy(&message, packet->payload, sizeof(message));
+	if (listeners_drop(message.netns))
+		publish();
+}
+
+static void on_name(const struct packet *packet)
+{
+	struct name_message message;
+	size_t addresses;
+
+	if (packet->length < sizeof(message))
+		return;
+	memcpy(&message, packet->payload, sizeof(message));
+	addresses = (size_t)message.count * 16;
+	if (addresses >= packet->length - sizeof(message))
+		return;
+	name_publish(packet->payload + sizeof(message) + addresses,
+		     (const uint8_t (*)[16])(const void *)(packet->payload + sizeof(message)), message.count,
+		     message.count || message.failed);
+}
+
+static void dispatch(struct packet *packet)
+{
+	switch (packet->head.type) {
+	case MESSAGE_HELLO:
+		on_hello(packet);
+		break;
+	case MESSAGE_SUPPLY:
+		on_supply(packet);
+		break;
+	case MESSAGE_TABLE:
+		on_table(packet);
+		break;
+	case MESSAGE_WORKLOAD:
+		on_workload(packet);
+		break;
+	case MESSAGE_WORKLOAD_GONE:
+		on_workload_gone(packet);
+		break;
+	case MESSAGE_LISTENER:
+		on_listener(packet);
+		break;
+	case MESSAGE_LISTENER_GONE:
+		on_listener_gone(packet);
+		break;
+	case MESSAGE_NAME:
+		on_name(packet);
+		break;
+	case MESSAGE_QUIT:
+		server.quit = true;
+		break;
+	default:
+		log_warning("redirector: message of unknown type %u ignored", packet->head.type);
+	}
+	for (size_t i = 0; i < packet->fd_count; i++)
+		if (packet->fds[i] >= 0)
+			close(packet->fds[i]);
+}
+
+/* 1: a packet; 0: none now; -1: the loader is gone. */
+static int receive(struct packet *out)
+{
+	struct iovec parts[] = {{&out->head, sizeof(out->head)}, {out->payload, MESSAGE_MAX_BYTES}};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * MESSAGE_MAX_FDS)];
+	} control;
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts), .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+	ssize_t n = recvmsg(server.control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	out->fd_count = 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		out->fd_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(out->fds, CMSG_DATA(c), out->fd_count * sizeof(int));
+	}
+	if ((size_t)n < sizeof(out->head))
+		return -1;
+	out->length = (size_t)n - sizeof(out->head);
+	out->payload[out->length] = 0;
+	return 1;
+}
+
+static void read_control(void)
+{
+	static struct packet packet;
+	int got = 0;
+
+	while (!server.quit && server.control >= 0 && (got = receive(&packet)) > 0)
+		dispatch(&packet);
+	if (got < 0) {
+		log_info("redirector: the loader is gone; serving on");
+		close(server.control);
+		server.control = -1;
+	}
+}
+
+/* The newest loader is the one that counts. Only root can reach the socket's folder. */
+static void accept_loader(int listen_fd)
+{
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (server.control >= 0)
+		close(server.control);
+	server.control = fd;
+	server.had_loader = true;
+	memset(&server.sent, 0, sizeof(server.sent));
+}
+
+/* ---- life ---- */
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static int serve(int listen_fd)
+{
+	uint64_t started = now_ms(), next_tick = started + TICK_MS;
+
+	while (!server.quit) {
+		struct pollfd fds[] = {{listen_fd, POLLIN, 0}, {main_wake_fd, POLLIN, 0}, {server.control, POLLIN, 0}};
+		uint64_t now = now_ms(), drained;
+
+		poll(fds, ARRAY_SIZE(fds), now >= next_tick ? 0 : (int)(next_tick - now));
+		if (fds[0].revents)
+			accept_loader(listen_fd);
+		else if (fds[2].revents)
+			read_control();
+		if (fds[1].revents && read(main_wake_fd, &drained, sizeof(drained)) > 0)
+			send_decisions();
+		if (now_ms() >= next_tick) {
+			send_statistics();
+			next_tick = now_ms() + TICK_MS;
+		}
+		view_reclaim();
+		if (!server.had_loader && now_ms() - started > LOADER_PATIENCE_MS)
+			return log_errno(-ETIMEDOUT, "redirector: no loader came within %d s; ending", LOADER_PATIENCE_MS / 1000);
+	}
+	return 0;
+}
+
+int redirector_run(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t limit = raise_descriptor_limit();
+	int error = drop_privileges();
+
+	log_init(LOG_LEVEL_INFO, false, "redirector");
+	if (error)
+		return error;
+	signal(SIGPIPE, SIG_IGN);
+	fcntl(REDIRECTOR_LISTEN_FD, F_SETFD, FD_CLOEXEC);
+	main_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (main_wake_fd < 0)
+		return log_errno(-errno, "redirector: %s; not started", strerror(errno));
+	view_publish(NULL, NULL);
+	worker_count = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (unsigned int)cpus;
+	for (unsigned int i = 0; i < worker_count && !error; i++)
+		error = worker_start(&workers[i], i, limit * 3 / 4 / worker_count);
+	if (error)
+		return log_errno(error, "redirector: cannot start its workers: %s; not started", strerror(-error));
+	return serve(REDIRECTOR_LISTEN_FD);
+}

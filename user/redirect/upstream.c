@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Upstream connections: which address, with which socket. The sockets come from the loader, made in the pod's network
+ * namespace and marked with the workload; the kernel judges each connect of theirs once more.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/memory.h"
+#include "redirect/internal.h"
+
+#define MAX_CANDIDATES 256
+#define ASK_AGAIN_MS 500 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
+
+struct candidate {
+	uint8_t addr[16];
+	uint16_t port;
+};
+
+/* ---- pools of sockets ---- */
+
+static struct pool *pool_of(struct worker *worker, uint64_t netns, uint32_t workload)
+{
+	struct pool_key key = {netns, workload, 0};
+	struct pool *pool;
+
+	HASH_FIND(hh, worker->pools, &key, sizeof(key), pool);
+	if (pool)
+		return pool;
+	pool = xcalloc(1, sizeof(*pool));
+	pool->key = key;
+	HASH_ADD(hh, worker->pools, key, sizeof(pool->key), pool);
+	return pool;
+}
+
+static void pool_ask(struct worker *worker, struct pool *pool)
+{
+	struct {
+		struct message head;
+		struct want want;
+	} request = {{MESSAGE_WANT, sizeof(struct want), 0}, {pool->key.netns, pool->key.workload, POOL_BATCH}};
+
+	if (worker->supply < 0 || (pool->asked && worker->now_ms - pool->asked_ms < ASK_AGAIN_MS))
+		return;
+	pool->asked = send(worker->supply, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(request);
+	pool->asked_ms = worker->now_ms;
+}
+
+static int pool_take(struct worker *worker, struct pool *pool, bool *v4_only)
+{
+	int fd = -1;
+
+	if (pool->count) {
+		pool->count--;
+		fd = pool->fds[pool->count];
+		*v4_only = pool->v4_only[pool->count];
+	}
+	if (pool->count < POOL_LOW)
+		pool_ask(worker, pool);
+	return fd;
+}
+
+static void pool_empty(struct pool *pool)
+{
+	while (pool->count)
+		close(pool->fds[--pool->count]);
+}
+
+static void wait_in(struct conn *conn, struct pool *pool)
+{
+	conn->waiting_in = pool;
+	conn->next_waiting = NULL;
+	if (pool->waiting_last)
+		pool->waiting_last->next_waiting = conn;
+	else
+		pool->waiting_first = conn;
+	pool->waiting_last = conn;
+}
+
+void upstream_forget_waiting(struct conn *conn)
+{
+	struct pool *pool = conn->waiting_in;
+	struct conn *previous = NULL;
+
+	if (!pool)
+		return;
+	conn->waiting_in = NULL;
+	for (struct conn *at = pool->waiting_first; at; previous = at, at = at->next_waiting) {
+		if (at != conn)
+			continue;
+		if (previous)
+			previous->next_waiting = at->next_waiting;
+		else
+			pool->waiting_first = at->next_waiting;
+		if (pool->waiting_last == at)
+			pool->waiting_last = previous;
+		return;
+	}
+}
+
+/* Those who wait look again: there are sockets, or the question is to be asked anew. */
+static void pool_wake(struct pool *pool, size_t many)
+{
+	for (; pool->waiting_first && many; many--) {
+		struct conn *conn = pool->waiting_first;
+
+		upstream_forget_waiting(conn);
+		worker_ready(conn);
+	}
+}
+
+static bool is_v4_only(int fd)
+{
+	int domain = 0;
+	socklen_t size = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET;
+}
+
+static void pool_fill(struct worker *worker, const struct want *want, const int *fds, size_t count)
+{
+	struct pool *pool = pool_of(worker, want->netns, want->workload);
+
+	pool->asked = false;
+	for (size_t i = 0; i < count; i++) {
+		if (pool->count >= ARRAY_SIZE(pool->fds)) {
+			close(fds[i]);
+			continue;
+		}
+		pool->v4_only[pool->count] = is_v4_only(fds[i]);
+		pool->fds[pool->count++] = fds[i];
+	}
+	pool_wake(pool, count);
+}
+
+void upstream_supplied(struct worker *worker)
+{
+	for (;;) {
+		struct {
+			struct message head;
+			struct want want;
+		} answer;
+		struct iovec part = {&answer, sizeof(answer)};
+		union {
+			struct cmsghdr align;
+			char bytes[CMSG_SPACE(sizeof(int) * MESSAGE_MAX_FDS)];
+		} control;
+		struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
+					 .msg_controllen = sizeof(control.bytes)};
+		ssize_t n = recvmsg(worker->supply, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		int fds[MESSAGE_MAX_FDS];
+		size_t count = 0;
+
+		if (n < 0)
+			return;
+		if (n == 0) { /* the loader is gone: what is in the pools is all there is until another comes */
+			close(worker->supply);
+			worker->supply = -1;
+			return;
+		}
+		for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+			if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+				continue;
+			count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+			memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+		}
+		if ((size_t)n == sizeof(answer) && answer.head.type == MESSAGE_SOCKETS)
+			pool_fill(worker, &answer.want, fds, count);
+		else
+			for (size_t i = 0; i < count; i++)
+				close(fds[i]);
+	}
+}
+
+void upstream_supply_lost(struct worker *worker)
+{
+	struct pool *pool, *next;
+
+	HASH_ITER(hh, worker->pools, pool, next) {
+		pool->asked = false;
+		if (pool->waiting_first)
+			pool_ask(worker, pool);
+	}
+}
+
+void upstream_places_gone(struct worker *worker)
+{
+	struct pool *pool, *next;
+
+	HASH_ITER(hh, worker->pools, pool, next) {
+		bool known = roster_find(worker->view, pool->key.workload)->workload == pool->key.workload, present = false;
+
+		for (size_t i = 0; known && i < worker->view->listener_count && !present; i++)
+			present = worker->view->listeners[i]->place->cookie == pool->key.netns;
+		if (present || pool->waiting_first)
+			continue;
+		pool_empty(pool);
+		HASH_DEL(worker->pools, pool);
+		free(pool);
+	}
+}
+
+/* ---- addresses ---- */
+
+static struct name_entry *name_of(const struct conn *conn, size_t target)
+{
+	return conn->table->target_names[conn->service->id - 1][target];
+}
+
+static const struct addresses *addresses_of(const struct conn *conn, size_t target)
+{
+	struct name_entry *name = name_of(conn, target);
+
+	return name ? atomic_load(&name->addresses) : NULL;
+}
+
+static size_t add_candidate(struct candidate *out, size_t n, const uint8_t addr[16], uint16_t port)
+{
+	if (n == MAX_CANDIDATES)
+		return n;
+	memcpy(out[n].addr, addr, 16);
+	out[n].port = port;
+	return n + 1;
+}
+
+/* The addresses of one target, those of the client's own family first: a pod may have no route for the other. */
+static size_t add_target(const struct conn *conn, struct candidate *out, size_t n, size_t i, bool same_family)
+{
+	const struct upstream_target *target = &conn->service->targets[i];
+	bool v4 = addr_is_v4(conn->record.addr);
+	const struct addresses *known;
+
+	if (!target->host)
+		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
+	known = addresses_of(conn, i);
+	for (size_t k = 0; known && k < known->count; k++) {
+		if ((addr_is_v4(known->items[k]) == v4) != same_family)
+			continue;
+		n = add_candidate(out, n, known->items[k], target->port);
+		if (conn->service->one_address)
+			break;
+	}
+	return n;
+}
+
+static uint32_t weight_of(const struct upstream_target *target)
+{
+	return target->weight ? target->weight : 1;
+}
+
+/* Where to begin among the targets: by weight. */
+static size_t first_target(const struct conn *conn)
+{
+	uint64_t total = 0, draw;
+
+	for (size_t i = 0; i < conn->service->target_count; i++)
+		total += weight_of(&conn->service->targets[i]);
+	if (!total)
+		return 0;
+	draw = worker_random(conn->worker) % total;
+	for (size_t i = 0; i < conn->service->target_count; i++) {
+		if (draw < weight_of(&conn->service->targets[i]))
+			return i;
+		draw -= weight_of(&conn->service->targets[i]);
+	}
+	return 0;
+}
+
+static size_t candidates_of(struct conn *conn, struct candidate *out)
+{
+	const struct service *service = conn->service;
+	size_t n = 0, first;
+
+	if (!service || service->resolution == RESOLUTION_NONE)
+		return add_candidate(out, 0, conn->record.addr,
+				     service && service->target_port != service->port ? service->target_port : conn->record.port);
+	first = first_target(conn);
+	for (int other = 0; other < 2; other++) {
+		size_t family = n;
+
+		for (size_t i = 0; i < service->target_count; i++)
+			n = add_target(conn, out, n, (first + i) % service->target_count, !other);
+		/* Spread over a name's addresses; one target's own come first, in turn. */
+		if (service->target_count == 1 && n - family > 1) {
+			size_t turn = worker_random(conn->worker) % (n - family);
+			struct candidate swap = out[family];
+
+			out[family] = out[family + turn];
+			out[family + turn] = swap;
+		}
+	}
+	return n;
+}
+
+/* Some target's name has not had its first answer. */
+static bool is_name_pending(const struct conn *conn)
+{
+	for (size_t i = 0; conn->service && i < conn->service->target_count; i++) {
+		const struct addresses *known = addresses_of(conn, i);
+
+		if (conn->service->targets[i].host && (!known || !known->known))
+			return true;
+	}
+	return false;
+}
+
+/* ---- failing ---- */
+
+static void fail(struct conn *conn, uint16_t status, const char *why)
+{
+	char address[SLUICE_PREFIX_TEXT];
+	const char *name = conn->service ? conn->service->host : conn->shown;
+
+	conn->worker->statistics.upstream_connect_failures++;
+	upstream_forget_waiting(conn);
+	upstream_drop(conn);
+	if (conn->purpose == FOR_RELAY) {
+		conn_reset(conn);
+		return;
+	}
+	format_address(address, conn->addr);
+	http_answer(conn, status, addr_is_v4(conn->addr) ? "sluice: upstream %s:%u (%s): %s\n" : "sluice: upstream [%s]:%u (%s): %s\n",
+		    address, conn->port, name, why);
+}
+
+static void fail_without_address(struct conn *conn, const char *why)
+{
+	upstream_forget_waiting(conn);
+	if (conn->purpose == FOR_RELAY) {
+		conn_reset(conn);
+		return;
+	}
+	http_answer(conn, 503, "sluice: no healthy upstream: %s:%u: %s\n", conn->service ? conn->service->host : conn->shown,
+		    conn->service ? conn->service->port : conn->record.port, why);
+}
+
+/* ---- connecting ---- */
+
+void upstream_drop(struct conn *conn)
+{
+	if (conn->upstream.fd >= 0)
+		close(conn->upstream.fd);
+	conn->upstream.fd = -1;
+	conn->upstream.readable = conn->upstream.writable = conn->upstream.eof = false;
+	conn->kept = false;
+	buffer_put(conn->worker, &conn->from_upstream);
+}
+
+void upstream_begin(struct conn *conn, const struct service *service)
+{
+	conn->service = service;
+	conn->tries = 0;
+	conn->connect_ms = conn->worker->now_ms;
+	memcpy(conn->addr, conn->record.addr, 16);
+	conn->port = conn->record.port;
+	conn->state = CONN_NAME;
+	worker_timer(conn, conn->worker->now_ms + NAME_TIMEOUT_MS);
+}
+
+static void established(struct conn *conn)
+{
+	conn->kept_for = conn->service;
+	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
+	if (conn->purpose == FOR_RELAY)
+		relay_begin(conn);
+	else
+		http_connected(conn);
+}
+
+static int dial(struct conn *conn, int fd, bool v4_only)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(conn->port)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(conn->port)};
+
+	memcpy(&in.sin_addr, conn->addr + 12, 4);
+	memcpy(&in6.sin6_addr, conn->addr, 16);
+	if (v4_only && !addr_is_v4(conn->addr))
+		return -EAFNOSUPPORT;
+	if (connect(fd, v4_only ? (struct sockaddr *)&in : (struct sockaddr *)&in6, v4_only ? sizeof(in) : sizeof(in6)) < 0)
+		return -errno;
+	return 0;
+}
+
+static bool may_try_again(const struct conn *conn, size_t candidates)
+{
+	return conn->tries < MAX_TRIES && conn->tries < candidates;
+}
+
+static void try_failed(struct conn *conn, int error, size_t candidates)
+{
+	upstream_drop(conn);
+	if (may_try_again(conn, candidates)) {
+		conn->state = CONN_SOCKET;
+		return;
+	}
+	fail(conn, error == ETIMEDOUT ? 504 : 503, error == ETIMEDOUT ? "no answer to connect within 10 s" : strerror(error));
+}
+
+/* Takes a socket and dials the next candidate. */
+static enum step begin_try(struct conn *conn)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &conn->upstream.watch};
+	struct worker *worker = conn->worker;
+	struct candidate candidates[MAX_CANDIDATES];
+	struct pool *pool = pool_of(worker, conn->place->cookie, conn->record.workload);
+	size_t count = candidates_of(conn, candidates);
+	bool v4_only = false;
+	int fd, error, on = 1;
+
+	if (!count) {
+		fail_without_address(conn, "it has no address");
+		return STEP_BLOCKED;
+	}
+	fd = pool_take(worker, pool, &v4_only);
+	if (fd < 0) {
+		wait_in(conn, pool);
+		worker_timer(conn, conn->connect_ms + CONNECT_TIMEOUT_MS);
+		pool_ask(worker, pool);
+		return STEP_BLOCKED;
+	}
+	memcpy(conn->addr, candidates[conn->tries % count].addr, 16);
+	conn->port = candidates[conn->tries % count].port;
+	conn->tries++;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	conn->upstream.fd = fd;
+	error = dial(conn, fd, v4_only);
+	if (error && error != -EINPROGRESS) {
+		try_failed(conn, -error, count);
+		return STEP_ADVANCED;
+	}
+	conn->state = CONN_CONNECT;
+	conn->upstream.readable = conn->upstream.writable = false;
+	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+		try_failed(conn, errno, count);
+		return STEP_ADVANCED;
+	}
+	worker_timer(conn, worker->now_ms + CONNECT_TIMEOUT_MS);
+	return STEP_BLOCKED;
+}
+
+static enum step finish_try(struct conn *conn)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	if (!conn->upstream.writable)
+		return STEP_BLOCKED;
+	getsockopt(conn->upstream.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (error)
+		try_failed(conn, error, candidates_of(conn, candidates));
+	else
+		established(conn);
+	return STEP_ADVANCED;
+}
+
+enum step upstream_step(struct conn *conn)
+{
+	switch (conn->state) {
+	case CONN_NAME:
+		if (is_name_pending(conn))
+			return STEP_BLOCKED; /* a published name wakes every connection: conn_view_changed */
+		conn->state = CONN_SOCKET;
+		return STEP_ADVANCED;
+	case CONN_SOCKET:
+		return conn->waiting_in ? STEP_BLOCKED : begin_try(conn);
+	default:
+		return finish_try(conn);
+	}
+}
+
+void upstream_timeout(struct conn *conn)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+
+	switch (conn->state) {
+	case CONN_NAME:
+		fail_without_address(conn, "the resolver did not answer within 5 s");
+		break;
+	case CONN_SOCKET:
+		if (conn->worker->now_ms < conn->connect_ms + CONNECT_TIMEOUT_MS) {
+			worker_timer(conn, conn->connect_ms + CONNECT_TIMEOUT_MS);
+			break;
+		}
+		fail(conn, 503, conn->worker->supply < 0 ? "loader unavailable" : "no upstream socket could be made");
+		break;
+	default:
+		try_failed(conn, ETIMEDOUT, candidates_of(conn, candidates));
+	}
+}

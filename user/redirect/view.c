@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the main thread publishes and the workers read: views, tables, names. Nothing published changes; it is replaced.
+ * What was replaced is freed when every worker has begun a round after the replacement (they hold nothing of a view
+ * across rounds), tables and places when their last connection lets go as well.
+ */
+#include "redirect/view.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+
+_Atomic(struct view *) current_view;
+atomic_ulong current_epoch;
+
+/* ---- reclaiming ---- */
+
+struct retired {
+	struct retired *next;
+	void *object;
+	void (*destroy)(void *object);
+	unsigned long epoch;
+};
+
+static struct retired *retired_objects;
+
+static void retire(void *object, void (*destroy)(void *object))
+{
+	struct retired *retired = xcalloc(1, sizeof(*retired));
+
+	*retired = (struct retired){retired_objects, object, destroy, atomic_load(&current_epoch)};
+	retired_objects = retired;
+}
+
+void view_reclaim(void)
+{
+	unsigned long oldest = atomic_load(&current_epoch);
+
+	for (unsigned int i = 0; i < worker_count; i++) {
+		unsigned long seen = atomic_load(&workers[i].seen);
+
+		if (seen < oldest)
+			oldest = seen;
+	}
+	for (struct retired **at = &retired_objects; *at;) {
+		struct retired *retired = *at;
+
+		if (retired->epoch > oldest) {
+			at = &retired->next;
+			continue;
+		}
+		*at = retired->next;
+		retired->destroy(retired->object);
+		free(retired);
+	}
+}
+
+static void advance_epoch(void)
+{
+	atomic_fetch_add(&current_epoch, 1);
+	for (unsigned int i = 0; i < worker_count; i++)
+		worker_wake(&workers[i]);
+}
+
+/* ---- tables ---- */
+
+struct table *table_hold(struct table *table)
+{
+	atomic_fetch_add_explicit(&table->references, 1, memory_order_relaxed);
+	return table;
+}
+
+void table_release(struct table *table)
+{
+	if (!table || atomic_fetch_sub_explicit(&table->references, 1, memory_order_acq_rel) != 1)
+		return;
+	for (size_t i = 0; i < policy_service_count(table->policy); i++)
+		free(table->target_names[i]);
+	free(table->target_names);
+	policy_free(table->policy);
+	config_free(table->config);
+	free(table);
+}
+
+static struct name_entry *names;
+
+static struct name_entry *name_of(const char *host)
+{
+	struct name_entry *entry;
+
+	HASH_FIND_STR(names, host, entry);
+	if (entry)
+		return entry;
+	entry = xcalloc(1, sizeof(*entry));
+	entry->host = xstrdup(host);
+	HASH_ADD_KEYPTR(hh, names, entry->host, strlen(entry->host), entry);
+	return entry;
+}
+
+static void bind_names(struct table *table)
+{
+	size_t count = policy_service_count(table->policy);
+
+	table->target_names = xcalloc(count, sizeof(*table->target_names));
+	for (size_t i = 0; i < count; i++) {
+		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
+
+		table->target_names[i] = xcalloc(service->target_count, sizeof(**table->target_names));
+		for (size_t k = 0; k < service->target_count; k++)
+			if (service->targets[k].host)
+				table->target_names[i][k] = name_of(service->targets[k].host);
+	}
+}
+
+static void say_first_error(const struct config *config, char *why, size_t room)
+{
+	for (size_t i = 0; i < config->problem_count; i++) {
+		if (config->problems[i].severity == SEVERITY_ERROR) {
+			config_problem_format(why, room, &config->problems[i]);
+			return;
+		}
+	}
+	snprintf(why, room, "it has errors");
+}
+
+int table_compile(struct table **out, uint64_t generation, int memfd, const char *root_namespace, char *why, size_t room)
+{
+	struct policy_options options = {.root_namespace = root_namespace};
+	struct config_source source = {0};
+	struct config *config = config_new();
+	struct policy *policy = NULL;
+	struct table *table;
+	struct stat st;
+	void *bytes = fstat(memfd, &st) < 0 || !st.st_size ? MAP_FAILED
+							    : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
+
+	snprintf(why, room, "the table cannot be read");
+	if (bytes != MAP_FAILED && !config_source_unpack(&source, bytes, (size_t)st.st_size)) {
+		for (size_t i = 0; i < source.count; i++)
+			config_parse(config, &source.files[i]);
+		config_validate(config, root_namespace);
+		policy = config->error_count ? NULL : policy_compile(config, &options);
+		if (!policy)
+			say_first_error(config, why, room);
+	}
+	if (bytes != MAP_FAILED)
+		munmap(bytes, (size_t)st.st_size);
+	config_source_free(&source);
+	if (!policy) {
+		config_free(config);
+		return -EINVAL;
+	}
+	table = xcalloc(1, sizeof(*table));
+	table->generation = generation;
+	table->config = config;
+	table->policy = policy;
+	atomic_store(&table->references, 1);
+	bind_names(table);
+	why[0] = 0;
+	*out = table;
+	return 0;
+}
+
+/* ---- names ---- */
+
+void name_publish(const char *host, const uint8_t (*addresses)[16], size_t count, bool known)
+{
+	struct name_entry *entry = name_of(host);
+	struct addresses *fresh = xcalloc(1, sizeof(*fresh) + count * 16), *old;
+
+	fresh->count = count;
+	fresh->known = known;
+	if (count)
+		memcpy(fresh->items, addresses, count * 16);
+	old = atomic_exchange(&entry->addresses, fresh);
+	advance_epoch();
+	if (old)
+		retire(old, free);
+}
+
+/* ---- places ---- */
+
+struct place *place_hold(struct place *place)
+{
+	atomic_fetch_add_explicit(&place->references, 1, memory_order_relaxed);
+	return place;
+}
+
+void place_release(struct place *place)
+{
+	if (place && atomic_fetch_sub_explicit(&place->references, 1, memory_order_acq_rel) == 1)
+		free(place);
+}
+
+/* ---- workloads ---- */
+
+struct known_workload {
+	UT_hash_handle hh;
+	uint32_t id;
+	char *strings; /* namespace, name, key, value, ... each with its NUL */
+	struct workload_identity identity;
+	struct label *labels;
+};
+
+static struct known_workload *known_workloads;
+
+static void known_free(struct known_workload *known)
+{
+	free(known->strings);
+	free(known->labels);
+	free(known);
+}
+
+static const char *next_string(const char **at, const char *end)
+{
+	const char *text = *at;
+
+	if (text >= end)
+		return "";
+	*at = text + strlen(text) + 1;
+	return text;
+}
+
+/* `strings` ends in a NUL (the caller sees to it). */
+void workload_learn(uint32_t id, const char *strings, size_t length, uint32_t label_count)
+{
+	struct known_workload *known, *old;
+	const char *at, *end;
+
+	if (label_count > length)
+		return;
+	known = xcalloc(1, sizeof(*known));
+	known->id = id;
+	known->strings = xcalloc(length + 1, 1);
+	memcpy(known->strings, strings, length);
+	known->labels = xcalloc(label_count, sizeof(*known->labels));
+	at = known->strings;
+	end = known->strings + length;
+	known->identity.namespace_ = next_string(&at, end);
+	known->identity.name = next_string(&at, end);
+	for (uint32_t i = 0; i < label_count; i++) {
+		known->labels[i].key = next_string(&at, end);
+		known->labels[i].value = next_string(&at, end);
+	}
+	known->identity.labels = known->labels;
+	known->identity.label_count = label_count;
+	HASH_REPLACE(hh, known_workloads, id, sizeof(known->id), known, old);
+	if (old)
+		known_free(old);
+}
+
+void workload_forget(uint32_t id)
+{
+	struct known_workload *known;
+
+	HASH_FIND(hh, known_workloads, &id, sizeof(id), known);
+	if (!known)
+		return;
+	HASH_DEL(known_workloads, known);
+	known_free(known);
+}
+
+static const struct rule_set *rules_for(struct table *table, const struct workload_identity *who)
+{
+	const struct rule_set *rules = NULL;
+
+	/* Stays valid as long as the table: outgrown arrays stay in the policy's arena. */
+	if (table)
+		policy_rule_set(table->policy, who, &rules);
+	return rules;
+}
+
+static int by_workload(const void *a, const void *b)
+{
+	const struct roster_entry *x = a, *y = b;
+
+	return (x->workload > y->workload) - (x->workload < y->workload);
+}
+
+static void fill_roster(struct view *view)
+{
+	static const struct workload_identity node_default = {.namespace_ = "", .name = ""};
+	struct known_workload *known, *next;
+
+	view->roster = xcalloc(HASH_COUNT(known_workloads) + 1, sizeof(*view->roster));
+	view->roster[0] = (struct roster_entry){.now = rules_for(view->table, &node_default),
+						.previous = rules_for(view->previous, &node_default)};
+	view->roster_count = 1;
+	HASH_ITER(hh, known_workloads, known, next) {
+		struct roster_entry *entry = &view->roster[view->roster_count++];
+
+		entry->workload = known->id;
+		snprintf(entry->name, sizeof(entry->name), "%s/%s", known->identity.namespace_, known->identity.name);
+		entry->now = rules_for(view->table, &known->identity);
+		entry->previous = rules_for(view->previous, &known->identity);
+	}
+	qsort(view->roster, view->roster_count, sizeof(*view->roster), by_workload);
+}
+
+const struct roster_entry *roster_find(const struct view *view, uint32_t workload)
+{
+	struct roster_entry key = {.workload = workload};
+	const struct roster_entry *found = bsearch(&key, view->roster, view->roster_count, sizeof(key), by_workload);
+
+	return found ? found : &view->roster[0];
+}
+
+/* ---- listeners ---- */
+
+static struct listener **listeners;
+static size_t listener_count, listener_capacity;
+
+static void listener_destroy(void *object)
+{
+	struct listener *listener = object;
+
+	close(listener->fd);
+	place_release(listener->place);
+	free(listener);
+}
+
+bool listener_add(uint64_t cookie, bool v6, int fd)
+{
+	struct listener *listener;
+	struct place *place = NULL;
+
+	for (size_t i = 0; i < listener_count; i++) {
+		if (listeners[i]->place->cookie != cookie)
+			continue;
+		if (listeners[i]->v6 == v6)
+			return false;
+		place = place_hold(listeners[i]->place);
+	}
+	if (!place) {
+		place = xcalloc(1, sizeof(*place));
+		place->cookie = cookie;
+		atomic_store(&place->references, 1);
+	}
+	listener = xcalloc(1, sizeof(*listener));
+	*listener = (struct listener){WATCH_LISTENER, fd, v6, place};
+	*array_append(listeners, listener_count, listener_capacity) = listener;
+	return true;
+}
+
+bool listeners_drop(uint64_t cookie)
+{
+	size_t kept = 0;
+	bool dropped = false;
+
+	for (size_t i = 0; i < listener_count; i++) {
+		if (listeners[i]->place->cookie != cookie) {
+			listeners[kept++] = listeners[i];
+			continue;
+		}
+		atomic_store(&listeners[i]->place->gone, true);
+		view_retire_after_next(listeners[i], listener_destroy);
+		dropped = true;
+	}
+	listener_count = kept;
+	return dropped;
+}
+
+size_t listeners_count(void)
+{
+	return listener_count;
+}
+
+const struct listener *listeners_get(size_t i)
+{
+	return listeners[i];
+}
+
+/* ---- publishing ---- */
+
+static void view_destroy(void *object)
+{
+	struct view *view = object;
+
+	table_release(view->table);
+	table_release(view->previous);
+	free(view->roster);
+	free(view->listeners);
+	free(view);
+}
+
+/* What the next publication takes out of sight. */
+static struct retired *leaving;
+
+void view_retire_after_next(void *object, void (*destroy)(void *object))
+{
+	struct retired *retired = xcalloc(1, sizeof(*retired));
+
+	*retired = (struct retired){leaving, object, destroy, 0};
+	leaving = retired;
+}
+
+void view_publish(struct table *table, struct table *previous)
+{
+	struct view *view = xcalloc(1, sizeof(*view)), *old;
+
+	view->table = table ? table_hold(table) : NULL;
+	view->previous = previous ? table_hold(previous) : NULL;
+	fill_roster(view);
+	/* Without a table nobody may be accepted. */
+	view->listener_count = table ? listener_count : 0;
+	view->listeners = xcalloc(listener_count, sizeof(*view->listeners));
+	if (listener_count)
+		memcpy(view->listeners, listeners, listener_count * sizeof(*listeners));
+	old = atomic_exchange(&current_view, view);
+	advance_epoch();
+	if (old)
+		retire(old, view_destroy);
+	while (leaving) {
+		struct retired *retired = leaving;
+
+		leaving = retired->next;
+		retire(retired->object, retired->destroy);
+		free(retired);
+	}
+}
