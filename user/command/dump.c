@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sluice dump: the live tables, for people or as JSON; the same content as bpftool shows. */
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "command/command.h"
+#include "command/flow_print.h"
+
+static const char usage[] = "Usage: sluice dump intercept|bypass|services|workloads|rulesets|flows [-o json] [--pin DIR]\n";
+
+#define MAX_COLUMNS 8
+
+/* Rows of text; the JSON keys are the column names. */
+struct table {
+	const char *columns[MAX_COLUMNS];
+	size_t column_count;
+	char **cells;
+	size_t cell_count, cell_capacity;
+};
+
+static void cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void cell(struct table *table, const char *format, ...)
+{
+	char text[1024], safe[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	*array_append(table->cells, table->cell_count, table->cell_capacity) = xstrdup(printable(safe, sizeof(safe), text));
+}
+
+static void print_json(const struct table *table)
+{
+	struct json_object *rows = json_object_new_array();
+
+	for (size_t i = 0; i < table->cell_count; i += table->column_count) {
+		struct json_object *row = json_object_new_object();
+
+		for (size_t k = 0; k < table->column_count; k++)
+			json_object_object_add(row, table->columns[k], json_object_new_string(table->cells[i + k]));
+		json_object_array_add(rows, row);
+	}
+	puts(json_object_to_json_string_ext(rows, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(rows);
+}
+
+static void print_text(const struct table *table)
+{
+	size_t widths[MAX_COLUMNS];
+
+	for (size_t k = 0; k < table->column_count; k++) {
+		widths[k] = strlen(table->columns[k]);
+		for (size_t i = k; i < table->cell_count; i += table->column_count)
+			if (strlen(table->cells[i]) > widths[k])
+				widths[k] = strlen(table->cells[i]);
+	}
+	for (size_t k = 0; k < table->column_count; k++)
+		printf("%-*s%s", (int)widths[k], table->columns[k], k + 1 < table->column_count ? "  " : "\n");
+	for (size_t i = 0; i < table->cell_count; i++)
+		printf("%-*s%s", (int)widths[i % table->column_count], table->cells[i],
+		       (i + 1) % table->column_count ? "  " : "\n");
+}
+
+static void print_table(struct table *table, bool json)
+{
+	if (json)
+		print_json(table);
+	else
+		print_text(table);
+	for (size_t i = 0; i < table->cell_count; i++)
+		free(table->cells[i]);
+	free(table->cells);
+}
+
+/* ---- rows ---- */
+
+static void add_cidr(void *context, const void *key, const void *value)
+{
+	const struct cidr_key *cidr = key;
+	const struct cidr_value *text = value;
+
+	cell(context, "%s", text->prefix);
+	cell(context, "%u", cidr->interception);
+}
+
+static void flags_text(char out[96], __u32 flags)
+{
+	static const char *const names[] = {"http", "tls", "routed", "rewrites", "none", "wildcard", "tcp"};
+	size_t n = 0;
+
+	out[0] = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (flags & 1u << i)
+			n += (size_t)snprintf(out + n, 96 - n, "%s%s", n ? "," : "", names[i]);
+}
+
+static void add_service(void *context, const void *key, const void *value)
+{
+	static const char *const kinds[] = {"service", "upstream", "resolver"};
+	const struct service_key *where = key;
+	const struct service_value *what = value;
+	char flags[96];
+
+	flags_text(flags, what->flags);
+	cell(context, "%s", what->prefix);
+	cell(context, "%u", where->port);
+	cell(context, "%s", protocol_name(where->protocol));
+	cell(context, "%s", where->kind < ARRAY_SIZE(kinds) ? kinds[where->kind] : "?");
+	cell(context, "%s", what->host);
+	cell(context, "%s", flags);
+}
+
+struct workload_rows {
+	struct table *table;
+	const struct pins *pins;
+};
+
+static void add_workload_row(const struct workload_rows *rows, __u32 id, const struct workload_value *who)
+{
+	struct rule_set rules = {.origin = "?"};
+	__u32 rule_set = 0, node_default = 0;
+
+	if (pins_lookup(rows->pins, PIN_ASSIGNMENTS, &id, &rule_set))
+		pins_lookup(rows->pins, PIN_ASSIGNMENTS, &node_default, &rule_set);
+	pins_lookup(rows->pins, PIN_RULE_SETS, &rule_set, &rules);
+	cell(rows->table, "%u", id);
+	cell(rows->table, "%s", who->name);
+	cell(rows->table, "%s", who->labels);
+	cell(rows->table, "%s", who->cgroup);
+	cell(rows->table, "%s", rules.mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+	cell(rows->table, "%s", rules.origin);
+}
+
+static void add_workload(void *context, const void *key, const void *value)
+{
+	__u32 id;
+
+	memcpy(&id, key, sizeof(id));
+	add_workload_row(context, id, value);
+}
+
+static void add_rule_set(void *context, const void *key, const void *value)
+{
+	const struct rule_set *rules = value;
+	__u32 id;
+
+	memcpy(&id, key, sizeof(id));
+	cell(context, "%u", id);
+	cell(context, "%s", rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+	cell(context, "%s", rules->audit ? "audit" : "enforce");
+	cell(context, "%s", rules->host_check == HOST_CHECK_OFF ? "off" : "proxy");
+	cell(context, "%s", rules->dns_allow == DNS_ANY ? "any" : rules->dns_allow == DNS_NONE ? "none" : "resolvers");
+	cell(context, "%u", rules->interception);
+	cell(context, "%s", rules->origin);
+}
+
+struct flow_rows {
+	const struct pins *pins;
+	bool json;
+};
+
+static void print_flow(void *context, const struct flow_event *event)
+{
+	const struct flow_rows *rows = context;
+
+	flow_print(rows->pins, event, rows->json);
+}
+
+static int dump_flows(struct pins *pins, bool json)
+{
+	struct flow_rows rows = {pins, json};
+	const struct flow_event *ring;
+	const __u64 *head;
+	__u64 next = 1;
+
+	if (pins_map_flows(pins, &ring, &head))
+		return 1;
+	flows_read(ring, head, &next, print_flow, &rows);
+	return 0;
+}
+
+static int dump(struct pins *pins, const char *what, bool json)
+{
+	if (!strcmp(what, "intercept") || !strcmp(what, "bypass")) {
+		struct table table = {{"cidr", "interception"}, 2, NULL, 0, 0};
+
+		pins_each(pins, what[0] == 'i' ? PIN_INTERCEPT : PIN_BYPASS, add_cidr, &table);
+		print_table(&table, json);
+	} else if (!strcmp(what, "services")) {
+		struct table table = {{"address", "port", "protocol", "kind", "host", "flags"}, 6, NULL, 0, 0};
+
+		pins_each(pins, PIN_SERVICES, add_service, &table);
+		print_table(&table, json);
+	} else if (!strcmp(what, "workloads")) {
+		struct table table = {{"id", "name", "labels", "cgroup", "mode", "by"}, 6, NULL, 0, 0};
+		struct workload_rows rows = {&table, pins};
+		struct workload_value node_default = {.name = "(default)"};
+
+		add_workload_row(&rows, 0, &node_default);
+		pins_each(pins, PIN_WORKLOADS, add_workload, &rows);
+		print_table(&table, json);
+	} else if (!strcmp(what, "rulesets")) {
+		struct table table = {{"id", "mode", "enforcement", "hostCheck", "dns", "interception", "by"}, 7, NULL, 0, 0};
+
+		pins_each(pins, PIN_RULE_SETS, add_rule_set, &table);
+		print_table(&table, json);
+	} else if (!strcmp(what, "flows")) {
+		return dump_flows(pins, json);
+	} else {
+		fprintf(stderr, "sluice: \"%s\" is not a table\n%s", what, usage);
+		return 2;
+	}
+	return 0;
+}
+
+int command_dump(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"pin", required_argument, NULL, 'p'}, {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0},
+	};
+	const char *pin = DEFAULT_PIN;
+	bool json = false;
+	char why[512];
+	int option, status;
+	struct pins *pins;
+
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+		if (option == 'o' && !parse_output(&json, optarg))
+			continue;
+		if (option == 'p') {
+			pin = optarg;
+			continue;
+		}
+		fputs(usage, option == 'h' ? stdout : stderr);
+		return option == 'h' ? 0 : 2;
+	}
+	if (optind + 1 != argc) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	if (pins_open(&pins, pin, why, sizeof(why))) {
+		fprintf(stderr, "sluice: %s\n", why);
+		return 1;
+	}
+	status = dump(pins, argv[optind], json);
+	pins_close(pins);
+	return status;
+}

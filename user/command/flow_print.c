@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/flow_print.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "config/config.h"
+
+const char *printable(char *out, size_t room, const char *text)
+{
+	size_t n = 0;
+
+	for (; text[n] && n + 1 < room; n++)
+		out[n] = (char)((unsigned char)text[n] < 0x20 || (unsigned char)text[n] == 0x7f ? '?' : text[n]);
+	out[n] = 0;
+	return out;
+}
+
+const char *protocol_name(__u8 protocol)
+{
+	return protocol == SLUICE_TCP ? "tcp" : protocol == SLUICE_UDP ? "udp" : "other";
+}
+
+int parse_output(bool *json, const char *text)
+{
+	if (strcmp(text, "json") && strcmp(text, "text"))
+		return -EINVAL;
+	*json = text[0] == 'j';
+	return 0;
+}
+
+__u64 flows_read(const struct flow_event *ring, const __u64 *head, __u64 *next,
+		 void (*visit)(void *context, const struct flow_event *event), void *context)
+{
+	__u64 end = __atomic_load_n(head, __ATOMIC_ACQUIRE), lost = 0;
+
+	if (end - *next > SLUICE_FLOW_SLOTS) {
+		lost = end - SLUICE_FLOW_SLOTS - *next;
+		*next = end - SLUICE_FLOW_SLOTS;
+	}
+	for (; *next < end; ++*next) {
+		const struct flow_event *slot = &ring[*next % SLUICE_FLOW_SLOTS];
+		struct flow_event copy = *slot;
+
+		/* Written last: the same before and after means that the copy is whole. */
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (copy.seq != *next || __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE) != *next) {
+			lost++;
+			continue;
+		}
+		copy.comm[sizeof(copy.comm) - 1] = copy.name[sizeof(copy.name) - 1] = copy.host[sizeof(copy.host) - 1] = 0;
+		visit(context, &copy);
+	}
+	return lost;
+}
+
+static void wall_clock(char out[40], __u64 boottime_ns)
+{
+	struct timespec boot, real;
+	struct tm local;
+	__s64 at;
+	time_t seconds;
+
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	clock_gettime(CLOCK_REALTIME, &real);
+	at = ((__s64)real.tv_sec - boot.tv_sec) * 1000000000LL + (real.tv_nsec - boot.tv_nsec) + (__s64)boottime_ns;
+	seconds = at / 1000000000LL;
+	localtime_r(&seconds, &local);
+	strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &local);
+	snprintf(out + strlen(out), 8, ".%03d", (int)(at / 1000000 % 1000));
+}
+
+struct flow_text {
+	char when[40];
+	char destination[SLUICE_PREFIX_TEXT + 8];
+	char host[SLUICE_HOST_MAX];
+	char origin[SLUICE_ORIGIN_TEXT];
+	char comm[SLUICE_COMM_TEXT];
+	char name[SLUICE_NAME_TEXT];
+	char verdict[40];
+};
+
+/* What decided: the service that matched, else what set the mode. */
+static void describe(const struct pins *pins, const struct flow_event *event, struct flow_text *out)
+{
+	char address[SLUICE_PREFIX_TEXT];
+	struct catalog_value service;
+	struct rule_set rules;
+
+	wall_clock(out->when, event->time);
+	format_address(address, event->addr);
+	snprintf(out->destination, sizeof(out->destination), addr_is_v4(event->addr) ? "%s:%u" : "[%s]:%u", address, event->port);
+	printable(out->comm, sizeof(out->comm), event->comm);
+	printable(out->name, sizeof(out->name), event->name[0] ? event->name : "(default)");
+	printable(out->host, sizeof(out->host), event->host);
+	out->origin[0] = 0;
+	if (event->service && !pins_lookup(pins, PIN_CATALOG, &event->service, &service)) {
+		snprintf(out->origin, sizeof(out->origin), "%s", service.origin);
+		if (!out->host[0])
+			printable(out->host, sizeof(out->host), service.host);
+	} else if (!pins_lookup(pins, PIN_RULE_SETS, &event->rule_set, &rules)) {
+		snprintf(out->origin, sizeof(out->origin), "%s", rules.origin);
+	}
+	snprintf(out->verdict, sizeof(out->verdict), event->would_be ? "%s (audit)" : "%s",
+		 verdict_name(event->would_be ? event->would_be : event->verdict));
+}
+
+static void print_json(const struct flow_event *event, const struct flow_text *text)
+{
+	struct json_object *line = json_object_new_object();
+
+	json_object_object_add(line, "time", json_object_new_string(text->when));
+	json_object_object_add(line, "verdict", json_object_new_string(verdict_name(event->verdict)));
+	if (event->would_be)
+		json_object_object_add(line, "would_be", json_object_new_string(verdict_name(event->would_be)));
+	json_object_object_add(line, "reason", json_object_new_string(verdict_reason_name(event->reason)));
+	json_object_object_add(line, "by", json_object_new_string(event->by_redirector ? "redirector" : "kernel"));
+	json_object_object_add(line, "workload", json_object_new_string(text->name));
+	json_object_object_add(line, "process", json_object_new_string(text->comm));
+	json_object_object_add(line, "pid", json_object_new_int64(event->pid));
+	json_object_object_add(line, "protocol", json_object_new_string(protocol_name(event->protocol)));
+	json_object_object_add(line, "destination", json_object_new_string(text->destination));
+	json_object_object_add(line, "host", json_object_new_string(text->host));
+	json_object_object_add(line, "origin", json_object_new_string(text->origin));
+	json_object_object_add(line, "generation", json_object_new_int64((int64_t)event->generation));
+	puts(json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(line);
+}
+
+void flow_print(const struct pins *pins, const struct flow_event *event, bool json)
+{
+	struct flow_text text;
+	char process[SLUICE_COMM_TEXT + 16] = "-";
+
+	describe(pins, event, &text);
+	if (json) {
+		print_json(event, &text);
+		return;
+	}
+	if (event->pid)
+		snprintf(process, sizeof(process), "%s[%u]", text.comm, event->pid);
+	printf("%s %-12s %-17s %s %s %s/%s%s%s%s%s\n", text.when, text.verdict, verdict_reason_name(event->reason), text.name, process,
+	       text.destination, protocol_name(event->protocol), text.host[0] ? " " : "", text.host, text.origin[0] ? ", by " : "",
+	       text.origin);
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sluice status: whether it enforces, what, and since when; from the pins alone. */
+#include <errno.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <linux/limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/memory.h"
+#include "command/command.h"
+#include "command/flow_print.h"
+#include "kernel/kernel.h"
+#include "workload/cgroup.h"
+
+static const char usage[] =
+	"Usage: sluice status [-o json] [--pin DIR]\n"
+	"\n"
+	"Says whether sluice enforces, and what. Exit status 1 if it does not.\n";
+
+/* ---- collecting: one JSON object, from which the text is printed too ---- */
+
+static bool is_alive(__u32 pid)
+{
+	return pid && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+static struct json_object *process(__u32 pid)
+{
+	struct json_object *out = json_object_new_object();
+
+	json_object_object_add(out, "pid", json_object_new_int64(pid));
+	json_object_object_add(out, "alive", json_object_new_boolean(is_alive(pid)));
+	return out;
+}
+
+static uint64_t wanted_cgroup;
+static char found_cgroup[PATH_MAX];
+
+static int match_cgroup(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	(void)where;
+	if (type != FTW_D || st->st_ino != wanted_cgroup)
+		return 0;
+	snprintf(found_cgroup, sizeof(found_cgroup), "%s", path);
+	return 1;
+}
+
+/* Links are attached at the root, which is found at once; elsewhere the tree is walked. */
+static const char *cgroup_path(uint64_t id)
+{
+	char mount[PATH_MAX];
+
+	wanted_cgroup = id;
+	snprintf(found_cgroup, sizeof(found_cgroup), "cgroup %llu", (unsigned long long)id);
+	if (!cgroup_mount_point(mount))
+		nftw(mount, match_cgroup, 16, FTW_PHYS | FTW_MOUNT);
+	return found_cgroup;
+}
+
+static struct json_object *hooks(const struct pins *pins, unsigned int *attached)
+{
+	struct json_object *out = json_object_new_array();
+
+	*attached = 0;
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
+		struct json_object *hook = json_object_new_object();
+		__u64 cgroup = 0;
+		bool is_attached = !pins_link(pins, kernel_programs[i], &cgroup) && cgroup;
+
+		*attached += is_attached;
+		json_object_object_add(hook, "program", json_object_new_string(kernel_programs[i]));
+		json_object_object_add(hook, "attached", json_object_new_boolean(is_attached));
+		if (is_attached)
+			json_object_object_add(hook, "cgroup", json_object_new_string(cgroup_path(cgroup)));
+		json_object_array_add(out, hook);
+	}
+	return out;
+}
+
+struct sums {
+	__u64 counts[2][VERDICT_COUNT][REASON_COUNT];
+};
+
+static void add_counter(void *context, const struct counter_key *key, __u64 count)
+{
+	struct sums *sums = context;
+
+	if (key->verdict < VERDICT_COUNT && key->reason < REASON_COUNT)
+		sums->counts[!!key->by_redirector][key->verdict][key->reason] += count;
+}
+
+static struct json_object *verdicts(const struct pins *pins)
+{
+	struct json_object *out = json_object_new_array();
+	_cleanup_free_ struct sums *sums = xcalloc(1, sizeof(*sums));
+
+	pins_each_counter(pins, add_counter, sums);
+	for (int by = 0; by < 2; by++) {
+		for (__u8 verdict = 0; verdict < VERDICT_COUNT; verdict++) {
+			for (__u8 reason = 0; reason < REASON_COUNT; reason++) {
+				struct json_object *row;
+
+				if (!sums->counts[by][verdict][reason])
+					continue;
+				row = json_object_new_object();
+				json_object_object_add(row, "verdict", json_object_new_string(verdict_name(verdict)));
+				json_object_object_add(row, "reason", json_object_new_string(verdict_reason_name(reason)));
+				json_object_object_add(row, "by", json_object_new_string(by ? "redirector" : "kernel"));
+				json_object_object_add(row, "count", json_object_new_int64((int64_t)sums->counts[by][verdict][reason]));
+				json_object_array_add(out, row);
+			}
+		}
+	}
+	return out;
+}
+
+static void add_netns(void *context, const void *key, const void *value)
+{
+	const struct netns_value *netns = value;
+	struct json_object *row = json_object_new_object();
+	__u64 cookie;
+
+	memcpy(&cookie, key, sizeof(cookie));
+	json_object_object_add(row, "cookie", json_object_new_int64((int64_t)cookie));
+	json_object_object_add(row, "workload", json_object_new_string(netns->name));
+	json_object_object_add(row, "host", json_object_new_boolean(netns->is_host));
+	json_object_object_add(row, "identity", json_object_new_string(netns->is_identity ? "netns or cgroup" : "cgroup only"));
+	json_object_object_add(row, "listens_v4", json_object_new_boolean(netns->listens_v4));
+	json_object_object_add(row, "listens_v6", json_object_new_boolean(netns->listens_v6));
+	json_object_array_add(context, row);
+}
+
+/* host → list of addresses, from what clients may dial. */
+static void add_name(void *context, const void *key, const void *value)
+{
+	const struct service_key *where = key;
+	const struct service_value *service = value;
+	struct json_object *names = context, *addresses;
+
+	if (where->kind != KIND_SERVICE || where->prefixlen != SERVICE_KEY_FIXED_BITS + 128)
+		return;
+	if (!json_object_object_get_ex(names, service->host, &addresses)) {
+		addresses = json_object_new_array();
+		json_object_object_add(names, service->host, addresses);
+	}
+	for (size_t i = 0; i < json_object_array_length(addresses); i++)
+		if (!strcmp(json_object_get_string(json_object_array_get_idx(addresses, i)), service->prefix))
+			return;
+	json_object_array_add(addresses, json_object_new_string(service->prefix));
+}
+
+static void add_one(void *context, const void *key, const void *value)
+{
+	(void)key;
+	(void)value;
+	++*(int *)context;
+}
+
+static struct json_object *collect(const struct pins *pins, bool *enforcing)
+{
+	const struct state *now = pins_state(pins);
+	struct json_object *out = json_object_new_object(), *netns = json_object_new_array(), *names = json_object_new_object();
+	struct json_object *hook_list;
+	unsigned int attached;
+	int workloads = 0, governed = 0;
+
+	hook_list = hooks(pins, &attached);
+	pins_each(pins, PIN_NETNS, add_netns, netns);
+	pins_each(pins, PIN_SERVICES, add_name, names);
+	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
+	pins_each(pins, PIN_CGROUPS, add_one, &governed);
+	*enforcing = now->generation && attached == KERNEL_PROGRAM_COUNT && governed;
+	json_object_object_add(out, "enforcing", json_object_new_boolean(*enforcing));
+	json_object_object_add(out, "generation", json_object_new_int64((int64_t)now->generation));
+	json_object_object_add(out, "applied_at", json_object_new_int64((int64_t)now->applied_at));
+	json_object_object_add(out, "config", json_object_new_string(now->config));
+	json_object_object_add(out, "last_error", json_object_new_string(now->last_error));
+	json_object_object_add(out, "config_errors", json_object_new_int64((int64_t)now->config_errors));
+	json_object_object_add(out, "abi", json_object_new_int64(now->abi));
+	json_object_object_add(out, "daemon", process(now->loader_pid));
+	json_object_object_add(out, "redirector", process(now->redirector_pid));
+	json_object_object_add(out, "redirector_port", json_object_new_int64(now->redirector_port));
+	json_object_object_add(out, "hooks", hook_list);
+	json_object_object_add(out, "governed_cgroups", json_object_new_int(governed));
+	json_object_object_add(out, "workloads", json_object_new_int(workloads));
+	json_object_object_add(out, "netns", netns);
+	json_object_object_add(out, "verdicts", verdicts(pins));
+	json_object_object_add(out, "names", names);
+	return out;
+}
+
+/* ---- printing ---- */
+
+static struct json_object *get(struct json_object *object, const char *key)
+{
+	struct json_object *value = NULL;
+
+	json_object_object_get_ex(object, key, &value);
+	return value;
+}
+
+static const char *text_of(struct json_object *object, const char *key)
+{
+	return json_object_get_string(get(object, key));
+}
+
+static void print_process(const char *label, struct json_object *object)
+{
+	if (json_object_get_boolean(get(object, "alive")))
+		printf("%s pid %s\n", label, text_of(object, "pid"));
+	else
+		printf("%s not running; what is pinned goes on enforcing\n", label);
+}
+
+static void print_hooks(struct json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *hook = json_object_array_get_idx(list, i);
+		bool attached = json_object_get_boolean(get(hook, "attached"));
+
+		printf("  %-13s %s\n", text_of(hook, "program"), attached ? text_of(hook, "cgroup") : "NOT ATTACHED");
+	}
+}
+
+static void print_text(struct json_object *all, bool enforcing)
+{
+	struct json_object *list;
+	char when[40] = "never";
+	time_t applied = json_object_get_int64(get(all, "applied_at"));
+	struct tm local;
+
+	if (applied) {
+		localtime_r(&applied, &local);
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &local);
+	}
+	printf("%s\n", enforcing ? "enforcing" : "NOT ENFORCING");
+	printf("generation  %s, applied %s, from %s\n", text_of(all, "generation"), when, text_of(all, "config"));
+	if (text_of(all, "last_error")[0])
+		printf("last error  %s\n", text_of(all, "last_error"));
+	print_process("daemon     ", get(all, "daemon"));
+	print_process("redirector ", get(all, "redirector"));
+	printf("governed    %s cgroups, %s known workloads\n", text_of(all, "governed_cgroups"), text_of(all, "workloads"));
+	puts("hooks");
+	print_hooks(get(all, "hooks"));
+	list = get(all, "netns");
+	puts("network namespaces");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *row = json_object_array_get_idx(list, i);
+
+		printf("  %-8s %s, identity: %s, listeners:%s%s\n", text_of(row, "cookie"), text_of(row, "workload"),
+		       text_of(row, "identity"), json_object_get_boolean(get(row, "listens_v4")) ? " v4" : "",
+		       json_object_get_boolean(get(row, "listens_v6")) ? " v6" : "");
+	}
+	list = get(all, "verdicts");
+	puts("verdicts");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *row = json_object_array_get_idx(list, i);
+
+		printf("  %10s %s, %s, by %s\n", text_of(row, "count"), text_of(row, "verdict"), text_of(row, "reason"),
+		       text_of(row, "by"));
+	}
+	puts("names");
+	json_object_object_foreach(get(all, "names"), host, addresses) {
+		printf("  %s:", host);
+		for (size_t i = 0; i < json_object_array_length(addresses); i++)
+			printf(" %s", json_object_get_string(json_object_array_get_idx(addresses, i)));
+		putchar('\n');
+	}
+}
+
+static void print_unpinned(const char *why, bool json)
+{
+	struct json_object *out;
+
+	if (!json) {
+		printf("NOT ENFORCING\n%s\n", why);
+		return;
+	}
+	out = json_object_new_object();
+	json_object_object_add(out, "enforcing", json_object_new_boolean(false));
+	json_object_object_add(out, "last_error", json_object_new_string(why));
+	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(out);
+}
+
+int command_status(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"pin", required_argument, NULL, 'p'}, {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0},
+	};
+	const char *pin = DEFAULT_PIN;
+	bool json = false, enforcing;
+	struct json_object *all;
+	char why[512];
+	struct pins *pins;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+		if (option == 'o' && !parse_output(&json, optarg))
+			continue;
+		if (option == 'p') {
+			pin = optarg;
+			continue;
+		}
+		fputs(usage, option == 'h' ? stdout : stderr);
+		return option == 'h' ? 0 : 2;
+	}
+	if (pins_open(&pins, pin, why, sizeof(why))) {
+		print_unpinned(why, json);
+		return 1;
+	}
+	all = collect(pins, &enforcing);
+	if (json)
+		puts(json_object_to_json_string_ext(all, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	else
+		print_text(all, enforcing);
+	json_object_put(all);
+	pins_close(pins);
+	return enforcing ? 0 : 1;
+}
