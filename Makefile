@@ -33,7 +33,7 @@ UNIT_OBJECTS  = $(UNIT_SOURCES:%.c=$(BUILD)/%.o)
 TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps test demo bench unit e2e sanitize analyze conformance install clean
+.PHONY: all help deps test test-programs demo bench unit analyze install clean
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/sluice ## build build/sluice
@@ -74,8 +74,37 @@ $(BUILD)/tests/%: tests/%.c
 	$(call msg,CC,$@)
 	$(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -O2 -g -MMD -MP $< -lpthread -o $@
 
-unit: $(BUILD)/unit-tests ## run the unit tests only (no root needed)
+# What tests/run needs. The tools that tests run in the lab are never sanitized.
+test-programs: $(BUILD)/sluice $(BUILD)/unit-tests $(TEST_TOOLS)
+
+unit: $(BUILD)/unit-tests ## run the unit tests only
 	$(BUILD)/unit-tests
+
+test: deps ## install, build, run unit and end-to-end tests, plainly and under ASan and UBSan (as root)
+	@$(MAKE) --no-print-directory test-programs
+	@$(MAKE) --no-print-directory SANITIZE=1 test-programs
+	@tests/run --both
+
+demo: deps ## install, build, show the scenarios of the documentation in a lab (as root)
+	@$(MAKE) --no-print-directory $(BUILD)/sluice
+	@tools/demo
+
+bench: deps ## install, build, compare with no policy, haproxy and iptables (as root)
+	@$(MAKE) --no-print-directory $(BUILD)/sluice $(TEST_TOOLS)
+	@tests/bench/run
+
+analyze: ## clang-tidy and cppcheck
+	@tools/analyze
+
+install: $(BUILD)/sluice ## install the binary, samples and systemd unit (DESTDIR=, PREFIX=)
+	install -Dm755 $(BUILD)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	install -d $(DESTDIR)$(PREFIX)/share/sluice/policies
+	cp -r policies/. $(DESTDIR)$(PREFIX)/share/sluice/policies
+	install -Dm644 tools/deploy/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
+	install -d $(DESTDIR)/etc/sluice/policies
+
+clean: ## remove everything that was built
+	rm -rf build
 
 ifneq ($(V),1)
 .SILENT:

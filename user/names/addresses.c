@@ -78,8 +78,8 @@ static bool add(struct addresses *addresses, uint8_t bit, const uint8_t address[
 	return true;
 }
 
-bool addresses_answer(struct addresses *addresses, uint8_t bit, const uint8_t (*answer)[16], size_t count, uint64_t leave_ms,
-		      size_t *left_out)
+bool addresses_answer(struct addresses *addresses, uint8_t bit, const uint8_t (*answer)[16], size_t count,
+		      uint64_t leave_ms, size_t *left_out)
 {
 	bool changed = false;
 

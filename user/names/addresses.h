@@ -25,8 +25,8 @@ struct addresses {
  * Takes a new answer of the kind `bit`: what it no longer has leaves at `leave_ms`, what is new is there at once, in
  * place of one that leaves if there is no room. True if the set changed; `left_out`: how many found no room.
  */
-bool addresses_answer(struct addresses *addresses, uint8_t bit, const uint8_t (*answer)[16], size_t count, uint64_t leave_ms,
-		      size_t *left_out);
+bool addresses_answer(struct addresses *addresses, uint8_t bit, const uint8_t (*answer)[16], size_t count,
+		      uint64_t leave_ms, size_t *left_out);
 
 bool addresses_expire(struct addresses *addresses, uint64_t now_ms);      /* true if the set changed */
 uint64_t addresses_next_expiry(const struct addresses *addresses);        /* UINT64_MAX: none leaves */

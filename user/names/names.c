@@ -110,6 +110,7 @@ static uint64_t wait_ms(const struct names *names, const struct name *name)
 static bool take(struct names *names, struct name *name, const struct resolver_answer *answer)
 {
 	uint64_t leave_ms = loop_now_ms() + (uint64_t)names->options.grace_s * 1000;
+	uint8_t bit = answer->family == AF_INET ? 1 : 2;
 	size_t left_out;
 	bool changed;
 
@@ -123,8 +124,7 @@ static bool take(struct names *names, struct name *name, const struct resolver_a
 		name->failed = true;
 		return false;
 	}
-	changed = addresses_answer(&name->addresses, answer->family == AF_INET ? 1 : 2, answer->addresses, answer->count,
-				   leave_ms, &left_out);
+	changed = addresses_answer(&name->addresses, bit, answer->addresses, answer->count, leave_ms, &left_out);
 	if (left_out && !name->full)
 		log_warning("%s: has more addresses than %d; %zu are left out", name->host, ADDRESSES_MAX, left_out);
 	name->full |= left_out != 0;

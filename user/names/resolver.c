@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-/* Shorter than c-ares' own 5 s and 4 tries: the caller asks again anyway, and a name must not hold its slot for a minute. */
+/* Less than c-ares' own 5 s and 4 tries: the caller asks again anyway, and names wait for the slot. */
 #define QUERY_TIMEOUT_MS 2000
 #define QUERY_TRIES 2
 #define EDNS_SIZE 1232 /* what DNS Flag Day 2020 agreed on: no fragments */
@@ -192,8 +192,9 @@ static int open_channel(struct resolver *resolver, const char *lookups, ares_cha
 		.sock_state_cb_data = resolver,
 		.resolvconf_path = (char *)resolver->options.resolv_conf,
 	};
-	int status = ares_init_options(out, &options, ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
-				       ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF);
+	int set = ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
+		  ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF;
+	int status = ares_init_options(out, &options, set);
 
 	if (status != ARES_SUCCESS)
 		return log_errno(status == ARES_ENOMEM ? -ENOMEM : -EINVAL, "resolver: %s: %s",

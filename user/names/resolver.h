@@ -12,7 +12,7 @@ struct resolver;
 
 struct resolver_answer {
 	int family;       /* AF_INET or AF_INET6 */
-	int error;        /* 0, also where there is no such name or it has no address; -EIO: no answer; -ECANCELED: ask again */
+	int error;        /* 0, also for a name without addresses; -EIO: no answer; -ECANCELED: ask again */
 	const char *why;  /* of an error, or of an answer without addresses */
 	uint32_t ttl_s;   /* the smallest on the way to the addresses */
 	const uint8_t (*addresses)[16]; /* canonical, sorted, each once */
