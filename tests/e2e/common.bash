@@ -52,7 +52,7 @@ policy()
 	local host
 
 	printf '%s\n' "$@" | lab_policy test || fail "the policy is applied"
-	[[ -z $(lab_last_error) ]] || fail "the policy is accepted, not: $(lab_last_error)"
+	lab_wait 1 accepted || fail "the policy is accepted, not: $(lab_last_error)"
 	for host in $(printf '%s\n' "$@" | awk '/^  hosts:/ { host = $2 } /^  resolution: DNS/ { print host }' | tr -d '[]"'); do
 		lab_wait 5 name_known "$host" || fail "the addresses of $host become known"
 	done
@@ -62,6 +62,11 @@ policy()
 bad_policy()
 {
 	printf '%s\n' "$@" | lab_policy test || fail "the policy is looked at"
+}
+
+accepted()
+{
+	[[ -z $(lab_last_error) ]]
 }
 
 name_known()
@@ -165,6 +170,18 @@ metric()
 {
 	lab_in node curl -s -m 2 "http://$LAB_ADMIN/metrics" |
 		awk -v name="$1" '$1 == name || index($1, name "{") == 1 { sum += $2 } END { printf "%d\n", sum }'
+}
+
+# The redirector reports what it counts once a second.
+settled_metric()
+{
+	sleep 1.2
+	metric "$1"
+}
+
+redirector_pid()
+{
+	lab_status_number redirector.pid
 }
 
 lab_last_error()

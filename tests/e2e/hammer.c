@@ -2,7 +2,7 @@
 /*
  * Threads that connect in a loop until SIGTERM or the time is over, and how often each outcome came:
  *
- *	hammer [-n THREADS] [-s SECONDS] tcp|echo|http ADDRESS PORT [HOST]
+ *	hammer [-n THREADS] [-s SECONDS] [-w PAUSE-MS] tcp|echo|http ADDRESS PORT [HOST]
  *
  * Outcomes: ok, http-STATUS, end (closed without an answer), or the name of an errno. Ends with "max_ms=N".
  */
@@ -26,7 +26,7 @@ static atomic_bool stopping;
 
 static const char *kind, *host = "-";
 static struct endpoint to;
-static double end_ms;
+static double end_ms, pause_ms;
 
 static void record(const char *name, double took)
 {
@@ -82,8 +82,10 @@ static void attempt(void)
 static void *run(void *unused)
 {
 	(void)unused;
-	while (!stopping && now_ms() < end_ms)
+	while (!stopping && now_ms() < end_ms) {
 		attempt();
+		usleep((useconds_t)(pause_ms * 1000));
+	}
 	return NULL;
 }
 
@@ -99,11 +101,13 @@ int main(int argc, char **argv)
 	int count = 10, option, i;
 	double seconds = 5;
 
-	while ((option = getopt(argc, argv, "n:s:")) != -1) {
+	while ((option = getopt(argc, argv, "n:s:w:")) != -1) {
 		if (option == 'n')
 			count = atoi(optarg);
 		else if (option == 's')
 			seconds = atof(optarg);
+		else if (option == 'w')
+			pause_ms = atof(optarg);
 		else
 			return 2;
 	}

@@ -343,7 +343,7 @@ test_malformed_request_line()
 {
 	malformed "GET  / HTTP/1.1\r\n$host\r\n"
 	malformed "GET / HTTP/1.1x\r\n$host\r\n"
-	malformed "G@T / HTTP/1.1\r\n$host\r\n"
+	malformed "GET / HTTP/1.1\r\n${host}X@Y: 1\r\n\r\n"
 }
 
 run_story

@@ -18,11 +18,6 @@ kill_loader()
 	lab_wait 2 lab_gone "$pid" || fail "the loader is gone"
 }
 
-redirector_pid()
-{
-	lab_status_number redirector_pid
-}
-
 the_policy_holds()
 {
 	probe tcp 203.0.113.12 9002
@@ -64,6 +59,7 @@ test_killed_loader_and_its_restart()
 	open_connection
 	connection_echoes before
 	redirector=$(redirector_pid)
+	[[ -n $redirector ]] || fail "the redirector's pid in status"
 	kill_loader
 	the_policy_holds
 	connection_echoes 'the loader is dead'
@@ -142,7 +138,7 @@ test_after_kill_of_the_redirector_the_next_request_succeeds()
 
 	loaded
 	for i in 1 2 3; do
-		kill -KILL "$(redirector_pid)"
+		kill -KILL "$(redirector_pid)" || fail "the redirector's pid in status"
 		get 10 -I http://www.aliyun.com/
 		expect '^HTTP/1.1 301'
 		get 10 -I https://www.aliyun.com/
@@ -154,7 +150,7 @@ test_after_kill_of_the_redirector_the_next_request_succeeds()
 test_when_both_die_direct_verdicts_hold_and_a_start_restores_the_rest()
 {
 	loaded
-	kill -KILL "$(redirector_pid)" "$(lab_sluice_pid)"
+	kill -KILL "$(lab_sluice_pid)" "$(redirector_pid)" || fail "the redirector's pid in status"
 	the_policy_denies
 	get 10 -m 2 http://www.aliyun.com/
 	((status != 0)) || fail "no answer without a redirector"

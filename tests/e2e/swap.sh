@@ -14,9 +14,9 @@ test_connections_during_500_flips_get_one_of_the_two_answers()
 	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service tcp.example.com 9002/TCP)" >"$scratch/1"
 	policy "$(<"$scratch/1")"
 	policy "$(<"$scratch/0")"
-	background tcp web "$TOOLS/hammer" -n 4 -s 200 echo 203.0.113.12 9000
-	background http web "$TOOLS/hammer" -n 4 -s 200 http 203.0.113.11 80 www.unregistered.com
-	background registered web "$TOOLS/hammer" -n 2 -s 200 http 203.0.113.10 80 www.aliyun.com
+	background tcp web "$TOOLS/hammer" -n 4 -s 230 -w 2 echo 203.0.113.12 9000
+	background http web "$TOOLS/hammer" -n 4 -s 230 -w 2 http 203.0.113.11 80 www.unregistered.com
+	background registered web "$TOOLS/hammer" -n 2 -s 230 -w 2 http 203.0.113.10 80 www.aliyun.com
 	before=$(lab_status_number generation)
 	for ((i = 1; i <= FLIPS; i++)); do
 		cp "$scratch/$((i % 2))" "$LAB/flip" && mv "$LAB/flip" "$LAB_POLICIES/test.yaml"

@@ -64,7 +64,7 @@ family_so_original_dst_on_the_redirectors_side()
 
 original_is()
 {
-	output=$("$TOOLS/origdst" "$(lab_status_number redirector_pid)")
+	output=$("$TOOLS/origdst" "$(redirector_pid)")
 	grep -qE "original=(::ffff:)?$1,80\$" <<<"$output"
 }
 

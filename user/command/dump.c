@@ -179,8 +179,10 @@ static int dump_flows(struct pins *pins, bool json)
 	const __u64 *head;
 	__u64 next = 1;
 
-	if (pins_map_flows(pins, &ring, &head))
+	if (pins_map_flows(pins, &ring, &head)) {
+		perror("sluice: flows");
 		return 1;
+	}
 	flows_read(ring, head, &next, print_flow, &rows);
 	return 0;
 }

@@ -6,15 +6,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "config/config.h"
+
+#define WRITE_PATIENCE_US 5000 /* a writer that was killed never finishes */
+#define WRITE_POLL_US 100
 
 const char *printable(char *out, size_t room, const char *text)
 {
 	size_t n = 0;
 
 	for (; text[n] && n + 1 < room; n++)
-		out[n] = (char)((unsigned char)text[n] < 0x20 || (unsigned char)text[n] == 0x7f ? '?' : text[n]);
+		out[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
 	out[n] = 0;
 	return out;
 }
@@ -32,22 +36,40 @@ int parse_output(bool *json, const char *text)
 	return 0;
 }
 
+/* The event `seq`, once its writer is done. The sequence number is written last, so that the same one before and after
+   means that the copy is whole; a later one, that the event was overwritten. */
+static bool copy_event(const struct flow_event *slot, __u64 seq, struct flow_event *out)
+{
+	for (unsigned int waited = 0; waited < WRITE_PATIENCE_US; waited += WRITE_POLL_US) {
+		__u64 before = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE), after;
+
+		*out = *slot;
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		after = __atomic_load_n(&slot->seq, __ATOMIC_RELAXED);
+		if (before == seq && after == seq)
+			return true;
+		if (before > seq || after > seq)
+			return false;
+		usleep(WRITE_POLL_US);
+	}
+	return false;
+}
+
 __u64 flows_read(const struct flow_event *ring, const __u64 *head, __u64 *next,
 		 void (*visit)(void *context, const struct flow_event *event), void *context)
 {
 	__u64 end = __atomic_load_n(head, __ATOMIC_ACQUIRE), lost = 0;
 
+	if (end < *next)
+		*next = 1; /* another ring, since a detach and a start */
 	if (end - *next > SLUICE_FLOW_SLOTS) {
 		lost = end - SLUICE_FLOW_SLOTS - *next;
 		*next = end - SLUICE_FLOW_SLOTS;
 	}
 	for (; *next < end; ++*next) {
-		const struct flow_event *slot = &ring[*next % SLUICE_FLOW_SLOTS];
-		struct flow_event copy = *slot;
+		struct flow_event copy;
 
-		/* Written last: the same before and after means that the copy is whole. */
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (copy.seq != *next || __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE) != *next) {
+		if (!copy_event(&ring[*next % SLUICE_FLOW_SLOTS], *next, &copy)) {
 			lost++;
 			continue;
 		}
@@ -83,12 +105,13 @@ struct flow_text {
 	char verdict[40];
 };
 
-/* What decided: the service that matched, else what set the mode. */
+/* What decided: the service that matched, else what set the mode. Ids mean nothing but in their own generation. */
 static void describe(const struct pins *pins, const struct flow_event *event, struct flow_text *out)
 {
 	char address[SLUICE_PREFIX_TEXT];
 	struct catalog_value service;
 	struct rule_set rules;
+	bool is_live = event->generation == pins_state(pins)->generation;
 
 	wall_clock(out->when, event->time);
 	format_address(address, event->addr);
@@ -97,7 +120,9 @@ static void describe(const struct pins *pins, const struct flow_event *event, st
 	printable(out->name, sizeof(out->name), event->name[0] ? event->name : "(default)");
 	printable(out->host, sizeof(out->host), event->host);
 	out->origin[0] = 0;
-	if (event->service && !pins_lookup(pins, PIN_CATALOG, &event->service, &service)) {
+	if (!is_live) {
+		snprintf(out->origin, sizeof(out->origin), "generation %llu, since replaced", (unsigned long long)event->generation);
+	} else if (event->service && !pins_lookup(pins, PIN_CATALOG, &event->service, &service)) {
 		snprintf(out->origin, sizeof(out->origin), "%s", service.origin);
 		if (!out->host[0])
 			printable(out->host, sizeof(out->host), service.host);

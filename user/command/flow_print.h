@@ -11,7 +11,7 @@ __u64 flows_read(const struct flow_event *ring, const __u64 *head, __u64 *next,
 
 void flow_print(const struct pins *pins, const struct flow_event *event, bool json);
 
-/* Copies hostile text: control characters become '?'. Returns `out`. */
+/* Copies hostile text: whatever is not printable ASCII becomes '?', for terminals and for JSON. Returns `out`. */
 const char *printable(char *out, size_t room, const char *text);
 
 const char *protocol_name(__u8 protocol);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sluice flows: the ring of decisions, once or as it grows. */
 #include <getopt.h>
+#include <linux/limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +27,10 @@ static void on_stop(int signal_number)
 }
 
 struct printer {
-	const struct pins *pins;
+	struct pins *pins;
+	const struct flow_event *ring;
+	const __u64 *head;
+	const char *pin;
 	int verdict; /* -1: all */
 	bool json;
 };
@@ -47,24 +51,53 @@ static int parse_verdict(const char *text)
 	return -1;
 }
 
-static int show(struct pins *pins, struct printer *printer, bool follow)
+/* By a swap, which gives ids another meaning, or by a detach. */
+static bool was_replaced(const struct printer *printer)
 {
-	const struct flow_event *ring;
-	const __u64 *head;
-	__u64 next = 1, lost = 0;
+	char path[PATH_MAX];
+	struct state now;
+	__u32 zero = 0;
 
-	if (pins_map_flows(pins, &ring, &head)) {
-		perror("sluice: flows");
-		return 1;
+	snprintf(path, sizeof(path), "%s/state", printer->pin);
+	return access(path, F_OK) || pins_lookup(printer->pins, PIN_STATE, &zero, &now) ||
+	       now.generation != pins_state(printer->pins)->generation;
+}
+
+static int reopen(struct printer *printer)
+{
+	char why[512];
+	struct pins *pins;
+	int error = pins_open(&pins, printer->pin, why, sizeof(why));
+
+	if (error) {
+		fprintf(stderr, "sluice: %s\n", why);
+		return error;
 	}
+	pins_close(printer->pins);
+	printer->pins = pins;
+	error = pins_map_flows(pins, &printer->ring, &printer->head);
+	if (error)
+		fprintf(stderr, "sluice: flows: %s\n", strerror(-error));
+	return error;
+}
+
+static int show(struct printer *printer, bool follow)
+{
+	__u64 next = 1, lost = 0;
+	int error = reopen(printer);
+
 	signal(SIGINT, on_stop);
 	signal(SIGTERM, on_stop);
-	do {
-		lost += flows_read(ring, head, &next, print_event, printer);
-		fflush(stdout);
-	} while (follow && !stopped && !ferror(stdout) && usleep(POLL_US) <= 0);
+	while (!error) {
+		lost += flows_read(printer->ring, printer->head, &next, print_event, printer);
+		if (fflush(stdout) || !follow || stopped)
+			break;
+		usleep(POLL_US);
+		if (was_replaced(printer))
+			error = reopen(printer);
+	}
 	fprintf(stderr, "%llu events lost (overwritten before they were read)\n", (unsigned long long)lost);
-	return 0;
+	return error ? 1 : 0;
 }
 
 int command_flows(int argc, char **argv)
@@ -73,12 +106,9 @@ int command_flows(int argc, char **argv)
 		{"verdict", required_argument, NULL, 'v'}, {"follow", no_argument, NULL, 'f'}, {"pin", required_argument, NULL, 'p'},
 		{"output", required_argument, NULL, 'o'},  {"help", no_argument, NULL, 'h'},   {0},
 	};
-	struct printer printer = {.verdict = -1};
-	const char *pin = DEFAULT_PIN;
+	struct printer printer = {.pin = DEFAULT_PIN, .verdict = -1};
 	bool follow = false;
-	char why[512];
 	int option, status;
-	struct pins *pins;
 
 	while ((option = getopt_long(argc, argv, "fo:h", options, NULL)) != -1) {
 		if (option == 'v' && (printer.verdict = parse_verdict(optarg)) >= 0)
@@ -88,18 +118,13 @@ int command_flows(int argc, char **argv)
 		if (option == 'f') {
 			follow = true;
 		} else if (option == 'p') {
-			pin = optarg;
+			printer.pin = optarg;
 		} else {
 			fputs(usage, option == 'h' ? stdout : stderr);
 			return option == 'h' ? 0 : 2;
 		}
 	}
-	if (pins_open(&pins, pin, why, sizeof(why))) {
-		fprintf(stderr, "sluice: %s\n", why);
-		return 1;
-	}
-	printer.pins = pins;
-	status = show(pins, &printer, follow);
-	pins_close(pins);
+	status = show(&printer, follow);
+	pins_close(printer.pins);
 	return status;
 }

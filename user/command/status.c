@@ -160,11 +160,27 @@ static void add_one(void *context, const void *key, const void *value)
 	++*(int *)context;
 }
 
+/* NULL: it enforces. */
+static const char *why_not(const struct state *now, unsigned int attached, int governed)
+{
+	static char text[80];
+
+	if (!now->generation)
+		return "no configuration was ever valid; governed traffic is denied";
+	if (!governed)
+		return "no cgroup is governed";
+	if (attached == KERNEL_PROGRAM_COUNT)
+		return NULL;
+	snprintf(text, sizeof(text), "%u of %u hooks are attached", attached, KERNEL_PROGRAM_COUNT);
+	return text;
+}
+
 static struct json_object *collect(const struct pins *pins, bool *enforcing)
 {
 	const struct state *now = pins_state(pins);
 	struct json_object *out = json_object_new_object(), *netns = json_object_new_array(), *names = json_object_new_object();
 	struct json_object *hook_list;
+	const char *why;
 	unsigned int attached;
 	int workloads = 0, governed = 0;
 
@@ -173,8 +189,10 @@ static struct json_object *collect(const struct pins *pins, bool *enforcing)
 	pins_each(pins, PIN_SERVICES, add_name, names);
 	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
 	pins_each(pins, PIN_CGROUPS, add_one, &governed);
-	*enforcing = now->generation && attached == KERNEL_PROGRAM_COUNT && governed;
+	why = why_not(now, attached, governed);
+	*enforcing = !why;
 	json_object_object_add(out, "enforcing", json_object_new_boolean(*enforcing));
+	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why ? why : ""));
 	json_object_object_add(out, "generation", json_object_new_int64((int64_t)now->generation));
 	json_object_object_add(out, "applied_at", json_object_new_int64((int64_t)now->applied_at));
 	json_object_object_add(out, "config", json_object_new_string(now->config));
@@ -237,7 +255,7 @@ static void print_text(struct json_object *all, bool enforcing)
 		localtime_r(&applied, &local);
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &local);
 	}
-	printf("%s\n", enforcing ? "enforcing" : "NOT ENFORCING");
+	printf(enforcing ? "enforcing\n" : "NOT ENFORCING: %s\n", text_of(all, "not_enforcing_because"));
 	printf("generation  %s, applied %s, from %s\n", text_of(all, "generation"), when, text_of(all, "config"));
 	if (text_of(all, "last_error")[0])
 		printf("last error  %s\n", text_of(all, "last_error"));
@@ -277,12 +295,12 @@ static void print_unpinned(const char *why, bool json)
 	struct json_object *out;
 
 	if (!json) {
-		printf("NOT ENFORCING\n%s\n", why);
+		printf("NOT ENFORCING: %s\n", why);
 		return;
 	}
 	out = json_object_new_object();
 	json_object_object_add(out, "enforcing", json_object_new_boolean(false));
-	json_object_object_add(out, "last_error", json_object_new_string(why));
+	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why));
 	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(out);
 }

@@ -41,6 +41,7 @@ struct pins {
 	struct tables tables; /* first: the lookups find the rest by it */
 	char *directory;
 	int fds[PIN_COUNT];
+	__u32 max_entries[PIN_COUNT];
 	struct state state;
 	void *flows, *head;
 	size_t flows_bytes;
@@ -55,7 +56,7 @@ static bool is_generation_map(unsigned int map)
 	return map >= PIN_INTERCEPT && map <= PIN_CATALOG;
 }
 
-static int open_map(const char *directory, unsigned int map)
+static int open_map(struct pins *pins, unsigned int map)
 {
 	LIBBPF_OPTS(bpf_obj_get_opts, options, .file_flags = BPF_F_RDONLY);
 	struct bpf_map_info info = {0};
@@ -63,7 +64,7 @@ static int open_map(const char *directory, unsigned int map)
 	char path[PATH_MAX];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s", directory, layout[map].name);
+	snprintf(path, sizeof(path), "%s/%s", pins->directory, layout[map].name);
 	fd = bpf_obj_get_opts(path, &options);
 	if (fd < 0)
 		return -errno;
@@ -72,6 +73,7 @@ static int open_map(const char *directory, unsigned int map)
 		close(fd);
 		return -EPROTO;
 	}
+	pins->max_entries[map] = info.max_entries;
 	return fd;
 }
 
@@ -94,7 +96,7 @@ static int read_state(const struct pins *pins, struct state *out)
 static int open_maps(struct pins *pins)
 {
 	for (unsigned int map = 0; map < PIN_COUNT; map++) {
-		pins->fds[map] = open_map(pins->directory, map);
+		pins->fds[map] = open_map(pins, map);
 		if (pins->fds[map] < 0 && !(is_generation_map(map) && pins->fds[map] == -ENOENT))
 			return pins->fds[map];
 		if (map == PIN_STATE && read_state(pins, &pins->state))
@@ -177,7 +179,7 @@ int pins_open(struct pins **out, const char *directory, char *why, size_t room)
 		return 0;
 	}
 	if (error == -ENOENT)
-		snprintf(why, room, "%s: nothing is pinned: sluice has not run, or was detached", directory);
+		snprintf(why, room, "%s: nothing is pinned: sluice has not run, or was detached (then a restart of the daemon undoes it)", directory);
 	else if (error == -EPROTO)
 		snprintf(why, room, "%s: pinned by another version of sluice", directory);
 	else
@@ -214,10 +216,12 @@ void pins_each(const struct pins *pins, enum pinned_map map,
 {
 	_Alignas(8) char key[MAX_KEY], next[MAX_KEY], value[MAX_VALUE];
 	int fd = pins->fds[map], end;
+	__u32 left = pins->max_entries[map];
 
 	if (fd < 0)
 		return;
-	for (end = bpf_map_get_next_key(fd, NULL, next); !end; end = bpf_map_get_next_key(fd, key, next)) {
+	/* Bounded: when its key is deleted meanwhile, a walk over a hash begins anew. */
+	for (end = bpf_map_get_next_key(fd, NULL, next); !end && left--; end = bpf_map_get_next_key(fd, key, next)) {
 		memcpy(key, next, sizeof(key));
 		if (!bpf_map_lookup_elem(fd, key, value))
 			visit(context, key, value);
@@ -229,11 +233,12 @@ void pins_each_counter(const struct pins *pins, void (*visit)(void *context, con
 {
 	int fd = pins->fds[PIN_COUNTERS], cpus = libbpf_num_possible_cpus(), end;
 	_cleanup_free_ __u64 *counts = cpus > 0 ? xcalloc((size_t)cpus, sizeof(*counts)) : NULL;
+	__u32 left = pins->max_entries[PIN_COUNTERS];
 	struct counter_key key, next;
 
 	if (!counts)
 		return;
-	for (end = bpf_map_get_next_key(fd, NULL, &next); !end; end = bpf_map_get_next_key(fd, &key, &next)) {
+	for (end = bpf_map_get_next_key(fd, NULL, &next); !end && left--; end = bpf_map_get_next_key(fd, &key, &next)) {
 		__u64 sum = 0;
 
 		key = next;

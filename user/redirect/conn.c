@@ -35,8 +35,8 @@ static struct conn *conn_new(struct worker *worker, int fd)
 		worker->conns->previous = conn;
 	worker->conns = conn;
 	worker->conn_count++;
-	worker->statistics.connections_open++;
-	worker->statistics.connections_total++;
+	tally(&worker->statistics.connections_open, 1);
+	tally(&worker->statistics.connections_total, 1);
 	return conn;
 }
 
@@ -51,7 +51,7 @@ static void unlink_conn(struct conn *conn)
 	if (conn->next)
 		conn->next->previous = conn->previous;
 	worker->conn_count--;
-	worker->statistics.connections_open--;
+	tally(&worker->statistics.connections_open, (__u64)-1);
 }
 
 void conn_close(struct conn *conn)
@@ -61,7 +61,7 @@ void conn_close(struct conn *conn)
 	if (conn->state == CONN_CLOSED)
 		return;
 	if (conn->is_delayed)
-		worker->statistics.delays_active--;
+		tally(&worker->statistics.delays_active, (__u64)-1);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
 	relay_end(conn);
@@ -161,7 +161,7 @@ static void refuse_connection(struct conn *conn, struct decision decision)
 {
 	worker_report(conn, decision, conn->shown);
 	if (conn->is_tls)
-		conn->worker->statistics.tls_refused++;
+		tally(&conn->worker->statistics.tls_refused, 1);
 	conn_reset(conn);
 }
 
@@ -365,7 +365,7 @@ static void adopt(struct worker *worker, int fd, struct place *place)
 
 	/* Nobody was redirected here: somebody dialled the redirector himself. */
 	if (getsockopt(fd, SLUICE_SOL, SLUICE_SO_RECORD, &record, &size) < 0 || size != sizeof(record)) {
-		worker->statistics.connections_refused++;
+		tally(&worker->statistics.connections_refused, 1);
 		close(fd);
 		return;
 	}

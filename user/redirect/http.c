@@ -19,10 +19,10 @@ static const char *workload_name(const struct conn *conn)
 
 static void count_answer(struct redirector_statistics *statistics, uint16_t status)
 {
-	statistics->responses_local_4xx += status >= 400 && status < 500;
-	statistics->responses_local_502 += status == 502;
-	statistics->responses_local_503 += status == 503;
-	statistics->responses_local_504 += status == 504;
+	tally(&statistics->responses_local_4xx, status >= 400 && status < 500);
+	tally(&statistics->responses_local_502, status == 502);
+	tally(&statistics->responses_local_503, status == 503);
+	tally(&statistics->responses_local_504, status == 504);
 }
 
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
@@ -110,7 +110,7 @@ static void follow_route(struct conn *conn)
 	const struct service *to = conn->service;
 
 	if (route && route->abort.present && draw(conn->worker, route->abort.percent)) {
-		conn->worker->statistics.aborts_total++;
+		tally(&conn->worker->statistics.aborts_total, 1);
 		http_answer(conn, route->abort.http_status, "fault filter abort");
 		return;
 	}
@@ -140,16 +140,17 @@ static void begin_delay(struct conn *conn)
 
 	conn->is_delayed = true;
 	conn->state = CONN_DELAYED;
-	worker->statistics.delays_active++;
-	worker->statistics.delays_total++;
+	tally(&worker->statistics.delays_active, 1);
+	tally(&worker->statistics.delays_total, 1);
 	buffer_drop_if_empty(worker, &conn->from_client);
-	worker_timer(conn, worker->now_ms + conn->route->delay.fixed_ms);
+	worker_read_clock(worker); /* a long round must not make the delay shorter */
+	worker_timer(conn, worker->now_ms + conn->route->delay.fixed_ms + 1);
 }
 
 static void end_delay(struct conn *conn)
 {
 	conn->is_delayed = false;
-	conn->worker->statistics.delays_active--;
+	tally(&conn->worker->statistics.delays_active, (__u64)-1);
 	follow_route(conn);
 }
 
@@ -209,7 +210,7 @@ static void begin_request(struct conn *conn)
 {
 	const struct http_head *head = &conn->worker->head;
 
-	conn->worker->statistics.requests_total++;
+	tally(&conn->worker->statistics.requests_total, 1);
 	conn->head_pending = false;
 	conn->method = head->method;
 	conn->client_minor = head->minor;

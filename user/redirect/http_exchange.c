@@ -34,7 +34,7 @@ static enum moved send_parts(struct end *end, struct buffer *head, struct buffer
 		end->writable = false;
 		return MOVE_BLOCKED;
 	}
-	*bytes += (__u64)n;
+	tally(bytes, (__u64)n);
 	if (buffer_length(head)) {
 		uint32_t part = (uint64_t)n < buffer_length(head) ? (uint32_t)n : buffer_length(head);
 

@@ -209,6 +209,12 @@ struct timer_heap {
 	size_t count, capacity;
 };
 
+/* One writer, read by the main thread while it counts. */
+static inline void tally(__u64 *counter, __u64 n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
 #define DECISION_SLOTS 256
 
 struct worker {
@@ -249,6 +255,7 @@ int worker_start(struct worker *worker, unsigned int index, size_t conn_limit);
 void worker_wake(struct worker *worker);
 void worker_ready(struct conn *conn); /* step it again in this round */
 void worker_timer(struct conn *conn, uint64_t deadline_ms); /* 0: none */
+void worker_read_clock(struct worker *worker); /* once a round, and where a few milliseconds matter */
 uint64_t worker_random(struct worker *worker);
 void worker_report(struct conn *conn, struct decision decision, const char *shown);
 const char *worker_date(struct worker *worker);

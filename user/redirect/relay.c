@@ -111,7 +111,7 @@ static int drain_pipe(struct pipe_pair *pipe, struct end *to, __u64 *bytes)
 	n = splice(pipe->fds[0], NULL, to->fd, NULL, pipe->held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	if (n > 0) {
 		pipe->held -= (size_t)n;
-		*bytes += (__u64)n;
+		tally(bytes, (__u64)n);
 		return 1;
 	}
 	if (n < 0 && errno != EAGAIN)
@@ -151,7 +151,7 @@ void relay_begin(struct conn *conn)
 {
 	conn->state = CONN_RELAY;
 	conn->upstream.readable = conn->client.readable = true;
-	conn->worker->statistics.tls_relayed += conn->is_tls;
+	tally(&conn->worker->statistics.tls_relayed, conn->is_tls);
 	buffer_drop_if_empty(conn->worker, &conn->from_client);
 	buffer_drop_if_empty(conn->worker, &conn->from_upstream);
 }

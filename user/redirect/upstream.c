@@ -316,7 +316,7 @@ static void fail(struct conn *conn, uint16_t status, const char *why)
 	char address[SLUICE_PREFIX_TEXT];
 	const char *name = conn->service ? conn->service->host : conn->shown;
 
-	conn->worker->statistics.upstream_connect_failures++;
+	tally(&conn->worker->statistics.upstream_connect_failures, 1);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
 	if (conn->purpose == FOR_RELAY) {

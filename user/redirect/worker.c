@@ -225,7 +225,7 @@ const char *worker_date(struct worker *worker)
 	return worker->date;
 }
 
-static void read_clock(struct worker *worker)
+void worker_read_clock(struct worker *worker)
 {
 	struct timespec now;
 
@@ -257,7 +257,7 @@ void worker_report(struct conn *conn, struct decision decision, const char *show
 	if (!worth_reporting(worker, decision))
 		return;
 	if (head - tail == DECISION_SLOTS) {
-		worker->statistics.decisions_lost++;
+		tally(&worker->statistics.decisions_lost, 1);
 		return;
 	}
 	memset(event, 0, sizeof(*event));
@@ -273,7 +273,9 @@ void worker_report(struct conn *conn, struct decision decision, const char *show
 	event->by_redirector = 1;
 	snprintf(event->host, sizeof(event->host), "%s", shown);
 	atomic_store_explicit(&worker->decision_head, head + 1, memory_order_release);
-	(void)!write(main_wake_fd, &one, sizeof(one));
+	/* What was allowed waits for the main thread's next round, unless there is much of it. */
+	if (decision.verdict == VERDICT_DENY || decision.would_be || head - tail == DECISION_SLOTS / 2)
+		(void)!write(main_wake_fd, &one, sizeof(one));
 }
 
 void worker_ready(struct conn *conn)
@@ -430,7 +432,7 @@ static void *run(void *context)
 	for (;;) {
 		int n = epoll_wait(worker->epoll_fd, events, EVENTS_PER_ROUND, wait_ms(worker));
 
-		read_clock(worker);
+		worker_read_clock(worker);
 		follow_view(worker);
 		for (int i = 0; i < n; i++)
 			dispatch(worker, &events[i]);
@@ -452,7 +454,7 @@ int worker_start(struct worker *worker, unsigned int index, size_t conn_limit)
 	worker->wake.kind = WATCH_WAKE;
 	worker->supply_watch.kind = WATCH_SUPPLY;
 	worker->view = atomic_load(&current_view);
-	read_clock(worker);
+	worker_read_clock(worker);
 	worker->random = worker->now_us * 2654435761u + index + 1;
 	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
