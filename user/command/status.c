@@ -23,6 +23,14 @@ static const char usage[] =
 
 /* ---- collecting: one JSON object, from which the text is printed too ---- */
 
+/* Names may be paths of cgroups that others made, and errors quote what others wrote. */
+static struct json_object *foreign_text(const char *text)
+{
+	char safe[SLUICE_ERROR_TEXT];
+
+	return json_object_new_string(printable(safe, sizeof(safe), text));
+}
+
 static bool is_alive(__u32 pid)
 {
 	return pid && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
@@ -126,7 +134,7 @@ static void add_netns(void *context, const void *key, const void *value)
 
 	memcpy(&cookie, key, sizeof(cookie));
 	json_object_object_add(row, "cookie", json_object_new_int64((int64_t)cookie));
-	json_object_object_add(row, "workload", json_object_new_string(netns->name));
+	json_object_object_add(row, "workload", foreign_text(netns->name));
 	json_object_object_add(row, "host", json_object_new_boolean(netns->is_host));
 	json_object_object_add(row, "identity", json_object_new_string(netns->is_identity ? "netns or cgroup" : "cgroup only"));
 	json_object_object_add(row, "listens_v4", json_object_new_boolean(netns->listens_v4));
@@ -196,7 +204,7 @@ static struct json_object *collect(const struct pins *pins, bool *enforcing)
 	json_object_object_add(out, "generation", json_object_new_int64((int64_t)now->generation));
 	json_object_object_add(out, "applied_at", json_object_new_int64((int64_t)now->applied_at));
 	json_object_object_add(out, "config", json_object_new_string(now->config));
-	json_object_object_add(out, "last_error", json_object_new_string(now->last_error));
+	json_object_object_add(out, "last_error", foreign_text(now->last_error));
 	json_object_object_add(out, "config_errors", json_object_new_int64((int64_t)now->config_errors));
 	json_object_object_add(out, "abi", json_object_new_int64(now->abi));
 	json_object_object_add(out, "daemon", process(now->loader_pid));
