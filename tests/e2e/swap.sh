@@ -3,7 +3,7 @@
 # A new configuration is a swap: each connection is answered by the old one or by the new one.
 . "$(dirname "$0")/common.bash"
 
-FLIPS=500
+FLIPS=${FLIPS:-500}
 
 test_connections_during_500_flips_get_one_of_the_two_answers()
 {

@@ -124,10 +124,10 @@ static int prepare(const struct run_paths *paths, pid_t child)
 	if (error == -ENOENT || error == -ECONNREFUSED)
 		fprintf(stderr, "sluice: the daemon is not running (%s): start it with `sluice run`; the command was not started\n",
 			paths->control);
-	else if (error)
-		fprintf(stderr, "sluice: the daemon did not take the workload: %s%s%s; the command was not started\n",
-			strerror(-error), answer.text[0] ? ": " : "", answer.text);
-	return error;
+	else if (error || answer.error)
+		fprintf(stderr, "sluice: the daemon did not take the workload: %s; the command was not started\n",
+			answer.text[0] ? answer.text : strerror(error ? -error : -answer.error));
+	return error ? error : answer.error;
 }
 
 static volatile sig_atomic_t child_pid;

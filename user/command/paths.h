@@ -31,7 +31,7 @@ struct control_answer {
 	char text[252];
 };
 
-/* Asks the daemon. 0, -ENOENT or -ECONNREFUSED when none runs, -ETIMEDOUT, or the answer's error. */
+/* Asks the daemon. 0 with `answer`, whose own `error` counts then; -ENOENT or -ECONNREFUSED when none runs; -ETIMEDOUT. */
 int control_ask(const struct run_paths *paths, const struct control_request *request, struct control_answer *answer,
 		int timeout_ms);
 

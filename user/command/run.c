@@ -106,8 +106,9 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 		fputs(usage, stderr);
 		return 3;
 	}
-	for (size_t i = 0; !out->governed_count && i < ARRAY_SIZE(default_governed); i++)
-		*array_append(out->governed, out->governed_count, out->governed_capacity) = default_governed[i];
+	if (!out->governed_count)
+		for (size_t i = 0; i < ARRAY_SIZE(default_governed); i++)
+			*array_append(out->governed, out->governed_count, out->governed_capacity) = default_governed[i];
 	log_init(level, out->log_json, "sluice");
 	return 0;
 }

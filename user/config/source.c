@@ -48,7 +48,9 @@ static int unreadable(struct config *config, const char *path, int error)
 	else if (error == -EINVAL)
 		config_problem(config, SEVERITY_ERROR, &at, "", "", "is neither a file nor a folder");
 	else
-		config_problem(config, SEVERITY_ERROR, &at, "", "", "cannot be read: %s", strerror(-error));
+		config_problem(config, SEVERITY_ERROR, &at, "", "", "%s",
+			       error == -ENODATA ? "is empty, as a file is that is just being written; to drop its policies, remove it"
+						 : strerror(-error));
 	return error;
 }
 
@@ -107,6 +109,8 @@ static int read_file(struct config_source *source, int directory, const char *pa
 	if (before.st_size > CONFIG_MAX_FILE)
 		return -EFBIG;
 	wait_until_quiet(&before);
+	if (!before.st_size)
+		return -ENODATA;
 	text = xcalloc((size_t)before.st_size + 1, 1);
 	error = read_all(fd, text, (size_t)before.st_size);
 	if (error)

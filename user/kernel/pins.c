@@ -58,7 +58,8 @@ static bool is_generation_map(unsigned int map)
 
 static int open_map(struct pins *pins, unsigned int map)
 {
-	LIBBPF_OPTS(bpf_obj_get_opts, options, .file_flags = BPF_F_RDONLY);
+	/* The kernel maps no memory from a read-only descriptor: mmap() takes VM_SHARED away, which it asks for. */
+	LIBBPF_OPTS(bpf_obj_get_opts, options, .file_flags = map == PIN_FLOWS || map == PIN_FLOW_HEAD ? 0 : BPF_F_RDONLY);
 	struct bpf_map_info info = {0};
 	__u32 size = sizeof(info);
 	char path[PATH_MAX];

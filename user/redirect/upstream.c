@@ -15,7 +15,7 @@
 #include "redirect/internal.h"
 
 #define MAX_CANDIDATES 256
-#define ASK_AGAIN_MS 500 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
+#define ASK_AGAIN_MS 100 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
 
 struct candidate {
 	uint8_t addr[16];
@@ -419,8 +419,9 @@ static enum step begin_try(struct conn *conn)
 	fd = pool_take(worker, pool, &v4_only);
 	if (fd < 0) {
 		wait_in(conn, pool);
-		worker_timer(conn, conn->connect_ms + CONNECT_TIMEOUT_MS);
 		pool_ask(worker, pool);
+		/* The question or its answer may be lost, or the loader not be ready: ask again (upstream_timeout). */
+		worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
 		return STEP_BLOCKED;
 	}
 	memcpy(conn->addr, candidates[conn->tries % count].addr, 16);
@@ -484,7 +485,7 @@ void upstream_timeout(struct conn *conn)
 		break;
 	case CONN_SOCKET:
 		if (conn->worker->now_ms < conn->connect_ms + CONNECT_TIMEOUT_MS) {
-			worker_timer(conn, conn->connect_ms + CONNECT_TIMEOUT_MS);
+			upstream_forget_waiting(conn);
 			break;
 		}
 		fail(conn, 503, conn->worker->supply < 0 ? "loader unavailable" : "no upstream socket could be made");
