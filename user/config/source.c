@@ -109,8 +109,6 @@ static int read_file(struct config_source *source, int directory, const char *pa
 	if (before.st_size > CONFIG_MAX_FILE)
 		return -EFBIG;
 	wait_until_quiet(&before);
-	if (!before.st_size)
-		return -ENODATA;
 	text = xcalloc((size_t)before.st_size + 1, 1);
 	error = read_all(fd, text, (size_t)before.st_size);
 	if (error)
@@ -119,6 +117,8 @@ static int read_file(struct config_source *source, int directory, const char *pa
 		return -errno;
 	if (!same_state(&before, &after) || fstatat(directory, path, &named, 0) < 0 || !same_state(&before, &named))
 		return -EAGAIN;
+	if (!before.st_size)
+		return -ENODATA;
 	add_file(source, shown, TAKE_PTR(text), (size_t)before.st_size);
 	return 0;
 }
