@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The README stays true: its tour is run here as it stands, on the lab's node, with an /etc/sluice of its own.
+NO_START=1
+# shellcheck source=tests/e2e/common.bash
+. "$(dirname "$0")/common.bash"
+
+# The `sh` blocks of the tour, one after the other, in one shell. What README says of a command is in its comment.
+tour()
+{
+	awk '/^## /{ tour = /Five minutes/ } /^```/{ block = tour && /^```sh/; next } block' "$ROOT/README.md"
+}
+
+take_tour()
+{
+	mkdir -p "$scratch/bin" /etc/sluice
+	ln -sf "$SLUICE" "$scratch/bin/sluice"
+	tour >"$scratch/tour"
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	run node unshare -m bash -c \
+		'mount -t tmpfs tmpfs /etc/sluice && PATH=$0:$PATH && sed -i s,/var/log/sluice.log,$1/readme.log, $1/tour && . $1/tour' \
+		"$scratch/bin" "$scratch"
+	rmdir /etc/sluice 2>/dev/null
+}
+
+test_the_tour_does_what_it_says()
+{
+	take_tour
+	expect 'curl: \(7\)'
+	expect '^sluice: blocked www.aliyun.com port 80 .* for default/curl: not registered, mode REGISTRY_ONLY'
+	expect 'deny .*not-registered .*default/curl curl\[[0-9]+\]'
+	expect '^HTTP/1.1 301'
+	expect '^x-envoy-upstream-service-time: '
+	expect '^HTTP/(2|1.1) 200'
+	expect '^=> let through'
+	expect '^=> denied'
+	expect '^enforcing$'
+	expect 'www.aliyun.com +tls'
+	expect '^enforcing: generation 2'
+	expect '^detached: '
+	[[ ! -e $LAB_PIN ]] || fail "nothing is left of it"
+}
+
+test_the_commands_of_the_readme_are_targets()
+{
+	local target
+
+	for target in $(grep -oE '^make [a-z]+' "$ROOT/README.md" | awk '{ print $2 }'); do
+		grep -q "^$target:" "$ROOT/Makefile" || fail "make $target is a target"
+	done
+}
+
+run_story
