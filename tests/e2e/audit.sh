@@ -44,7 +44,7 @@ test_what_would_have_been_denied_is_recorded()
 	audited
 	probe -d hello tcp 203.0.113.12 9002
 	run node "$SLUICE" flows
-	expect '203\.0\.113\.12.9002.*(audit|would)'
+	expect 'deny \(audit\) .*203\.0\.113\.12:9002'
 }
 
 run_story

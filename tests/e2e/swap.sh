@@ -19,7 +19,8 @@ test_connections_during_500_flips_get_one_of_the_two_answers()
 	background registered web "$TOOLS/hammer" -n 2 -s 230 -w 2 http 203.0.113.10 80 www.aliyun.com
 	before=$(lab_status_number generation)
 	for ((i = 1; i <= FLIPS; i++)); do
-		cp "$scratch/$((i % 2))" "$LAB/flip" && mv "$LAB/flip" "$LAB_POLICIES/test.yaml"
+		cp "$scratch/$((i % 2))" "$LAB/flip" && mv "$LAB/flip" "$LAB_POLICIES/test.yaml" &&
+			kill -HUP "$(lab_sluice_pid)" # look now, not at the next quarter of a second
 		lab_wait 5 generation_is_beyond $((before + i - 1)) || fail "flip $i is applied"
 	done
 	end_background

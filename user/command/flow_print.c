@@ -167,7 +167,7 @@ void flow_print(const struct pins *pins, const struct flow_event *event, bool js
 	}
 	if (event->pid)
 		snprintf(process, sizeof(process), "%s[%u]", text.comm, event->pid);
-	printf("%s %-12s %-17s %s %s %s/%s%s%s%s%s\n", text.when, text.verdict, verdict_reason_name(event->reason), text.name, process,
-	       text.destination, protocol_name(event->protocol), text.host[0] ? " " : "", text.host, text.origin[0] ? ", by " : "",
-	       text.origin);
+	printf("%s %-11s %s %s %s/%s%s%s: %s%s%s\n", text.when, text.verdict, text.name, process, text.destination,
+	       protocol_name(event->protocol), text.host[0] ? " " : "", text.host, verdict_reason_name(event->reason),
+	       text.origin[0] ? ", by " : "", text.origin);
 }

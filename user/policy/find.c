@@ -77,8 +77,11 @@ const struct service *policy_find(const struct policy *policy, uint32_t registry
 		length--;
 	if (registry != REGISTRY || !length || length >= sizeof(name))
 		return NULL;
-	for (size_t i = 0; i < length; i++)
+	for (size_t i = 0; i < length; i++) {
+		if (!host[i])
+			return NULL; /* the names compared with end there */
 		name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);
+	}
 	alias = slot_of(policy, name, length, port, http);
 	/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x. */
 	for (size_t dot = 1; !alias->service && dot < length; dot++) {

@@ -143,8 +143,9 @@ static void add_service_port(struct builder *b, const struct service *service)
 		return;
 	flags |= PORT_NAMED | (service->flags & SERVICE_HTTP ? PORT_HTTP : 0);
 	flags |= service->flags & SERVICE_ROUTED ? PORT_NAMED_ROUTED : 0;
-	flags |= service->flags & SERVICE_NONE ? PORT_NAMED_NONE : 0;
 	add_port(b->image, REGISTRY, service->port, SLUICE_TCP, false, flags);
+	if (service->flags & SERVICE_NONE)
+		add_port(b->image, REGISTRY, service->target_port, SLUICE_TCP, false, PORT_NAMED_NONE);
 }
 
 static void add_catalog(struct builder *b, const struct service *service)

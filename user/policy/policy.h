@@ -35,6 +35,7 @@ struct service {
 	const struct virtual_service *virtual_service;
 	uint32_t destination;                  /* service id that `route` leads to; 0: not registered (503) */
 	const char *origin;                    /* "file:line ServiceEntry/name" */
+	const struct service_entry *entry;     /* NULL: a VirtualService host that nobody registers */
 	bool one_address;                      /* DNS_ROUND_ROBIN: only the first answer counts */
 };
 

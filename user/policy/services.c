@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ServiceEntries and VirtualServices become services: one for each host and port. */
+#include <stdio.h>
 #include <string.h>
 
 #include "policy/internal.h"
@@ -18,16 +19,6 @@ bool policy_is_tls(enum port_protocol protocol)
 static bool is_wildcard(const char *host)
 {
 	return host[0] == '*';
-}
-
-/* A wildcard "*.x" covers every host that ends in ".x", wildcards of longer suffix included. */
-static bool covers(const char *pattern, const char *host)
-{
-	size_t n = strlen(pattern), m = strlen(host);
-
-	if (!is_wildcard(pattern) || !strcmp(pattern, host))
-		return !strcmp(pattern, host);
-	return m > n - 1 && !strcmp(host + m - (n - 1), pattern + 1);
 }
 
 /* ---- targets ---- */
@@ -126,6 +117,7 @@ static void add_service(struct policy *policy, const struct service_entry *entry
 	service->addresses = entry->addresses.items;
 	service->address_count = entry->addresses.count;
 	service->origin = origin;
+	service->entry = entry;
 	service->one_address = entry->resolution == RESOLUTION_DNS_ROUND_ROBIN;
 	set_targets(policy, service, entry, port);
 	service->flags = flags_of(service, entry);
@@ -180,14 +172,15 @@ static void drop_younger_twins(struct policy *policy, struct config *config)
 		sorted[i] = &policy->services[i];
 	qsort(sorted, policy->service_count, sizeof(*sorted), services_by_name);
 	for (size_t i = 1; i < policy->service_count; i++) {
-		struct position at = {"", 0, 0};
+		const struct object *younger = &sorted[i]->entry->object;
 
 		if (strcmp(sorted[i]->host, sorted[i - 1]->host) || sorted[i]->port != sorted[i - 1]->port ||
 		    (sorted[i]->protocol == PROTOCOL_UDP) != (sorted[i - 1]->protocol == PROTOCOL_UDP))
 			continue;
-		config_problem(config, SEVERITY_WARNING, &at, "ServiceEntry", "spec.ports",
-			       "%s port %u of %s is already registered by %s, which is older: this one has no effect",
-			       sorted[i]->host, sorted[i]->port, sorted[i]->origin, sorted[i - 1]->origin);
+		config_problem(config, SEVERITY_WARNING, &younger->at,
+			       arena_printf(config->arena, "%s/%s", younger->kind, younger->name), "spec.ports",
+			       "%s port %u is already registered by %s, which is older: this one has no effect",
+			       sorted[i]->host, sorted[i]->port, sorted[i - 1]->origin);
 		sorted[i]->id = 0;
 		sorted[i] = sorted[i - 1];
 	}
@@ -203,78 +196,165 @@ static void drop_younger_twins(struct policy *policy, struct config *config)
 
 /* ---- routes ---- */
 
-/* The most specific VirtualService host that covers `host`; the oldest where several are equal. */
-static const struct virtual_service *route_for(struct virtual_service *const *sorted, size_t count, const char *host)
+/* A host of a VirtualService. Sorted by name, each once: of equal ones the oldest VirtualService's. */
+struct routed_host {
+	const char *name;
+	const struct virtual_service *owner;
+	size_t age; /* 0: the oldest */
+	bool is_registered;
+};
+
+/* How many ports a registered host has. Sorted by name, each once. */
+struct registered_host {
+	const char *name;
+	uint16_t port; /* one of them */
+	size_t ports;
+};
+
+struct routes {
+	struct routed_host *hosts;
+	size_t host_count;
+	struct registered_host *registered;
+	size_t registered_count;
+};
+
+static int routed_by_name(const void *a, const void *b)
 {
-	const struct virtual_service *best = NULL;
-	size_t best_length = 0;
+	const struct routed_host *x = a, *y = b;
+	int order = strcmp(x->name, y->name);
 
-	for (size_t i = 0; i < count; i++) {
-		for (size_t k = 0; k < sorted[i]->host_count; k++) {
-			const char *pattern = sorted[i]->hosts[k].name;
-			size_t length = is_wildcard(pattern) ? strlen(pattern) : SIZE_MAX;
-
-			if (covers(pattern, host) && length > best_length) {
-				best = sorted[i];
-				best_length = length;
-			}
-		}
-	}
-	return best;
+	return order ? order : (x->age > y->age) - (x->age < y->age);
 }
 
-static bool is_registered(const struct policy *policy, const char *host)
+static int compare_routed(const void *name, const void *host)
 {
+	return strcmp(name, ((const struct routed_host *)host)->name);
+}
+
+static int registered_by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct registered_host *)a)->name, ((const struct registered_host *)b)->name);
+}
+
+static void collect_routed(struct policy *policy, struct routes *routes, const struct config *config)
+{
+	struct virtual_service **sorted =
+		sorted_copy(policy, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
+	size_t capacity = 0, kept = 0;
+
+	for (size_t i = 0; i < config->virtual_service_count; i++)
+		for (size_t k = 0; k < sorted[i]->host_count; k++)
+			*arena_append(policy->arena, routes->hosts, routes->host_count, capacity) =
+				(struct routed_host){.name = sorted[i]->hosts[k].name, .owner = sorted[i], .age = i};
+	if (routes->host_count)
+		qsort(routes->hosts, routes->host_count, sizeof(*routes->hosts), routed_by_name);
+	for (size_t i = 0; i < routes->host_count; i++)
+		if (!kept || strcmp(routes->hosts[kept - 1].name, routes->hosts[i].name))
+			routes->hosts[kept++] = routes->hosts[i];
+	routes->host_count = kept;
+}
+
+static void collect_registered(struct policy *policy, struct routes *routes)
+{
+	size_t capacity = 0, kept = 0;
+
 	for (size_t i = 0; i < policy->service_count; i++)
-		if (covers(policy->services[i].host, host) || covers(host, policy->services[i].host))
-			return true;
-	return false;
+		*arena_append(policy->arena, routes->registered, routes->registered_count, capacity) =
+			(struct registered_host){policy->services[i].host, policy->services[i].port, 1};
+	if (routes->registered_count)
+		qsort(routes->registered, routes->registered_count, sizeof(*routes->registered), registered_by_name);
+	for (size_t i = 0; i < routes->registered_count; i++) {
+		if (kept && !strcmp(routes->registered[kept - 1].name, routes->registered[i].name))
+			routes->registered[kept - 1].ports++;
+		else
+			routes->registered[kept++] = routes->registered[i];
+	}
+	routes->registered_count = kept;
+}
+
+static struct routed_host *find_routed(const struct routes *routes, const char *name)
+{
+	return routes->host_count ? bsearch(name, routes->hosts, routes->host_count, sizeof(*routes->hosts), compare_routed)
+				  : NULL;
+}
+
+/* The wildcard over `dot`, which is the rest of a host from one of its dots on. */
+static struct routed_host *find_routed_wildcard(const struct routes *routes, const char *dot)
+{
+	char wildcard[SLUICE_HOST_MAX + 1];
+
+	snprintf(wildcard, sizeof(wildcard), "*%s", dot);
+	return find_routed(routes, wildcard);
+}
+
+/* The most specific VirtualService host that covers `host`: its own name, else the longest wildcard. */
+static const struct virtual_service *route_for(const struct routes *routes, const char *host)
+{
+	const struct routed_host *found = find_routed(routes, host);
+
+	for (const char *dot = strchr(host, '.'); !found && dot; dot = strchr(dot + 1, '.'))
+		found = find_routed_wildcard(routes, dot);
+	return found ? found->owner : NULL;
+}
+
+/* A VirtualService host is registered by a service of its own name or, if it is a wildcard, by any below it. */
+static void mark_registered(const struct routes *routes)
+{
+	for (size_t i = 0; i < routes->registered_count; i++) {
+		const char *name = routes->registered[i].name;
+		struct routed_host *found = find_routed(routes, name);
+
+		if (found)
+			found->is_registered = true;
+		for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+			found = find_routed_wildcard(routes, dot);
+			if (found)
+				found->is_registered = true;
+		}
+	}
 }
 
 /* Istio routes a host that nobody registers on port 80 only, under REGISTRY_ONLY too (ISTIO.md §1.5). */
-static void add_unregistered_hosts(struct policy *policy, struct virtual_service *const *sorted, size_t count)
+static void add_unregistered_hosts(struct policy *policy, const struct routes *routes)
 {
-	for (size_t i = 0; i < count; i++) {
-		for (size_t k = 0; k < sorted[i]->host_count; k++) {
-			const char *host = sorted[i]->hosts[k].name;
-			struct service *service;
+	for (size_t i = 0; i < routes->host_count; i++) {
+		const struct routed_host *host = &routes->hosts[i];
+		struct service *service;
 
-			if (is_registered(policy, host))
-				continue;
-			service = append_service(policy);
-			service->host = host;
-			service->wildcard = is_wildcard(host);
-			service->port = service->target_port = 80;
-			service->protocol = PROTOCOL_HTTP;
-			service->resolution = RESOLUTION_STATIC;
-			service->flags = SERVICE_HTTP | SERVICE_ROUTED | (service->wildcard ? SERVICE_WILDCARD : 0);
-			service->origin = origin_of(policy, &sorted[i]->object);
-		}
+		if (host->is_registered)
+			continue;
+		service = append_service(policy);
+		service->host = host->name;
+		service->wildcard = is_wildcard(host->name);
+		service->port = service->target_port = 80;
+		service->protocol = PROTOCOL_HTTP;
+		service->resolution = RESOLUTION_STATIC;
+		service->flags = SERVICE_HTTP | SERVICE_ROUTED | (service->wildcard ? SERVICE_WILDCARD : 0);
+		service->origin = origin_of(policy, &host->owner->object);
 	}
 }
 
 /* Port: the one given, else the destination's only one, else the one the client dialled. */
-static uint32_t destination_of(const struct policy *policy, const struct route_destination *destination, uint16_t dialled)
+static uint32_t destination_of(const struct policy *policy, const struct routes *routes,
+			       const struct route_destination *destination, uint16_t dialled)
 {
+	struct registered_host wanted = {.name = destination->host};
+	const struct registered_host *host;
 	const struct service *found;
-	uint16_t port = destination->port, only = 0;
-	size_t ports = 0;
+	uint16_t port = destination->port;
 
-	for (size_t i = 0; i < policy->service_count && !port; i++) {
-		if (strcmp(policy->services[i].host, destination->host))
-			continue;
-		only = policy->services[i].port;
-		ports++;
+	if (!port) {
+		host = routes->registered_count ? bsearch(&wanted, routes->registered, routes->registered_count,
+							  sizeof(wanted), registered_by_name) : NULL;
+		port = host && host->ports == 1 ? host->port : dialled;
 	}
-	if (!port)
-		port = ports == 1 ? only : dialled;
 	found = policy_find(policy, REGISTRY, destination->host, strlen(destination->host), port, true);
 	return found ? found->id : 0;
 }
 
-static void attach_route(struct policy *policy, struct config *config, struct service *service,
-			 const struct virtual_service *virtual_service)
+static void attach_route(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
 {
+	const struct virtual_service *virtual_service = route_for(routes, service->host);
 	const struct http_route *route;
 
 	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
@@ -290,7 +370,7 @@ static void attach_route(struct policy *policy, struct config *config, struct se
 		return; /* no effect there, as in Istio; `check` warns */
 	route = &virtual_service->http[0];
 	service->virtual_service = virtual_service;
-	service->destination = destination_of(policy, &route->destination, service->port);
+	service->destination = destination_of(policy, routes, &route->destination, service->port);
 	service->route = route;
 	if ((route->delay.present && route->delay.percent > 0) || (route->abort.present && route->abort.percent > 0) ||
 	    service->destination != service->id)
@@ -300,8 +380,7 @@ static void attach_route(struct policy *policy, struct config *config, struct se
 void policy_add_services(struct policy *policy, struct config *config)
 {
 	struct service_entry **entries = sorted_copy(policy, config->service_entries, config->service_entry_count, entries_by_age);
-	struct virtual_service **routes =
-		sorted_copy(policy, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
+	struct routes routes = {0};
 
 	for (size_t i = 0; i < config->service_entry_count; i++) {
 		const char *origin = origin_of(policy, &entries[i]->object);
@@ -311,9 +390,15 @@ void policy_add_services(struct policy *policy, struct config *config)
 				add_service(policy, entries[i], &entries[i]->hosts[h], &entries[i]->ports[p], origin);
 	}
 	drop_younger_twins(policy, config);
-	add_unregistered_hosts(policy, routes, config->virtual_service_count);
 	policy_index(policy);
-	for (size_t i = 0; i < policy->service_count && config->virtual_service_count; i++)
-		attach_route(policy, config, &policy->services[i],
-			     route_for(routes, config->virtual_service_count, policy->services[i].host));
+	if (!config->virtual_service_count)
+		return;
+	collect_routed(policy, &routes, config);
+	collect_registered(policy, &routes);
+	mark_registered(&routes);
+	add_unregistered_hosts(policy, &routes);
+	/* Destinations are found among what ServiceEntries register, so the index of those serves here. */
+	for (size_t i = 0; i < policy->service_count; i++)
+		attach_route(policy, config, &routes, &policy->services[i]);
+	policy_index(policy);
 }
