@@ -61,10 +61,10 @@ SLUICE_INLINE int connect_upstream(const struct flow *flow, __u32 workload)
 {
 	struct identity who = {};
 	struct judgement j;
+	int verdict = judge_workload(flow, workload, 1, &j);
 
-	judge_workload(flow, workload, 1, &j);
 	count(&j);
-	if (j.decision.verdict != VERDICT_DENY)
+	if (verdict != VERDICT_DENY)
 		return 1;
 	record(&who, flow, &j);
 	return refuse();

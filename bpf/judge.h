@@ -145,6 +145,7 @@ SLUICE_INLINE const struct rule_set *rules_of(const struct tables *t, __u32 work
 	return lookup_rule_set(t, *assigned);
 }
 
+/* Returns the verdict. (A result that nobody used would leave garbage in r0, which the verifier refuses.) */
 static __noinline int judge_workload(const struct flow *flow, __u32 workload, int upstream, struct judgement *out)
 {
 	const struct state *now = state_now();
@@ -156,21 +157,21 @@ static __noinline int judge_workload(const struct flow *flow, __u32 workload, in
 	out->audit = 0;
 	if (addr_is_loopback(flow->addr) && !upstream) {
 		out->decision = decide(VERDICT_BYPASS, REASON_LOOPBACK, 0);
-		return 0;
+		return VERDICT_BYPASS;
 	}
 	if (!now || !tables_open(&t, now)) {
 		out->decision = decide(VERDICT_DENY, REASON_NO_GENERATION, 0);
-		return 0;
+		return VERDICT_DENY;
 	}
 	rules = rules_of(&t, workload, &out->rule_set);
 	if (!rules) {
 		out->decision = decide(VERDICT_DENY, REASON_NO_RULE_SET, 0);
-		return 0;
+		return VERDICT_DENY;
 	}
 	out->audit = rules->audit;
 	out->decision = upstream ? verdict_upstream(&t, rules, flow, (__u16)now->redirector_port)
 				 : verdict_judge(&t, rules, flow);
-	return 0;
+	return out->decision.verdict;
 }
 
 /* The verdict for everybody the flow belongs to: where they disagree, the more severe one. */
@@ -178,15 +179,15 @@ SLUICE_INLINE void judge(const struct identity *who, const struct flow *flow, st
 {
 	__u32 by_cgroup = who->cgroup ? who->cgroup->workload : 0;
 	__u32 by_namespace = who->namespace ? who->namespace->workload : by_cgroup;
+	int verdict;
 
 	if (!who->cgroup)
 		by_cgroup = by_namespace;
-	judge_workload(flow, by_cgroup, 0, out);
+	verdict = judge_workload(flow, by_cgroup, 0, out);
 	if (by_namespace != by_cgroup) {
 		struct judgement other;
 
-		judge_workload(flow, by_namespace, 0, &other);
-		if (other.decision.verdict > out->decision.verdict)
+		if (judge_workload(flow, by_namespace, 0, &other) > verdict)
 			*out = other;
 	}
 }

@@ -192,7 +192,7 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 	if (dialled)
 		return decide(VERDICT_ALLOW, REASON_UPSTREAM, dialled->service);
 	d = verdict_judge(t, rules, flow);
-	if (d.verdict != VERDICT_REDIRECT && d.verdict != VERDICT_DENY)
+	if (d.verdict != VERDICT_REDIRECT && d.verdict != VERDICT_DENY && !d.would_be)
 		return d;
 	if (d.reason == REASON_SERVICE || d.reason == REASON_SERVICE_TLS)
 		return decide(VERDICT_ALLOW, d.reason, d.service);
@@ -200,7 +200,7 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 		return decide(VERDICT_PASSTHROUGH, REASON_NAME_ANY, 0);
 	if (flow->protocol == SLUICE_TCP && (verdict_port_flags(t, rules, flow) & PORT_NAMED_NONE))
 		return decide(VERDICT_ALLOW, REASON_NAME, 0);
-	if (d.verdict == VERDICT_DENY)
+	if (d.verdict != VERDICT_REDIRECT)
 		return d;
 	return decide_deny(rules, REASON_NOT_REGISTERED, 0);
 }

@@ -118,7 +118,7 @@ test_check_names_every_problem()
 	expect 'bad.yaml:8:3:.*color'
 	run node "$SLUICE" check -o json "$scratch/bad.yaml"
 	expect_status 1
-	python3 -m json.tool <<<"$output" >/dev/null || fail "valid JSON"
+	/usr/bin/python3 -m json.tool <<<"$output" >/dev/null || fail "valid JSON"
 }
 
 test_check_accepts_what_is_good()

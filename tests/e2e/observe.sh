@@ -13,9 +13,15 @@ sluice()
 	run node "$SLUICE" "$@"
 }
 
-expect_json()
+# The same with what scripts read: standard output only, which must be JSON, whole or one object a line.
+sluice_json()
 {
-	python3 -c 'import json, sys
+	command="sluice $* -o json"
+	output=$(lab_sluice "$@" -o json 2>/dev/null)
+	status=$?
+	expect_status 0
+	expect .
+	/usr/bin/python3 -c 'import json, sys
 text = sys.stdin.read()
 try: json.loads(text)
 except ValueError: [json.loads(line) for line in text.splitlines()]' <<<"$output" 2>/dev/null || fail "JSON, whole or one object a line"
@@ -29,9 +35,7 @@ test_status()
 	expect 'generation'
 	expect 'connect4'
 	expect 'www.aliyun.com.*203\.0\.113\.10'
-	sluice status -o json
-	expect_status 0
-	expect_json
+	sluice_json status
 }
 
 test_status_says_when_nothing_is_enforced()
@@ -52,8 +56,7 @@ family_flows_tell_who_where_and_why()
 	sluice flows --verdict deny
 	expect '9002'
 	refuse '9000'
-	sluice flows -o json
-	expect_json
+	sluice_json flows
 }
 
 test_flows_show_what_the_redirector_decided()
@@ -121,9 +124,7 @@ test_dump()
 	policy "$(mode REGISTRY_ONLY 'interception: {includeCIDRs: [203.0.113.0/24], excludeCIDRs: [10.96.0.0/12]}')" \
 		"$(service tcp.example.com 9000/TCP)"
 	for what in intercept bypass services workloads rulesets flows; do
-		sluice dump "$what" -o json
-		expect_status 0
-		expect_json
+		sluice_json dump "$what"
 		sluice dump "$what"
 		expect_status 0
 	done

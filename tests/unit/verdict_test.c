@@ -394,12 +394,15 @@ Test(verdict, an_upstream_socket_dials_an_unknown_address_only_for_none_allow_an
 
 Test(verdict, a_none_service_with_a_target_port_is_dialled_there_and_only_there)
 {
-	static const char text[] = ENTRY("n") "{hosts: [n.com], ports: [{number: 80, name: h, protocol: HTTP, targetPort: 8080}]}\n"
+	static const char text[] = ENTRY("none") "{hosts: [n.com], ports: [{number: 80, name: h, protocol: HTTP, targetPort: 8080}]}\n"
 		POLICY "{" REGISTRY_ONLY "}";
 
 	JUDGE(text, {T, "8.8.8.8", 80, R, REASON_NAME, 0}, {T, "8.8.8.8", 8080, D, REASON_NOT_REGISTERED, 0});
 	UPSTREAM(text, {T, "8.8.8.8", 8080, A, REASON_NAME, 0}, {T, "8.8.8.8", 80, D, REASON_NOT_REGISTERED, 0},
 		 {T, "8.8.8.8", 8081, D, REASON_NOT_REGISTERED, 0});
+	UPSTREAM(ENTRY("none") "{hosts: [n.com], ports: [{number: 80, name: h, protocol: HTTP, targetPort: 8080}]}\n"
+		 POLICY "{" REGISTRY_ONLY ", enforcement: audit}",
+		 {T, "8.8.8.8", 8080, A, REASON_NAME, 0}, {T, "8.8.8.8", 8081, P, REASON_NOT_REGISTERED, D});
 }
 
 Test(verdict, an_upstream_socket_is_refused_where_a_client_would_get_a_502)

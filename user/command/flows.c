@@ -45,8 +45,8 @@ static void print_event(void *context, const struct flow_event *event)
 
 static int parse_verdict(const char *text)
 {
-	for (__u8 verdict = 0; verdict < VERDICT_COUNT; verdict++)
-		if (!strcmp(text, verdict_name(verdict)))
+	for (int verdict = 0; verdict < VERDICT_COUNT; verdict++)
+		if (!strcmp(text, verdict_name((__u8)verdict)))
 			return verdict;
 	return -1;
 }

@@ -108,8 +108,8 @@ static struct json_object *verdicts(const struct pins *pins)
 
 	pins_each_counter(pins, add_counter, sums);
 	for (int by = 0; by < 2; by++) {
-		for (__u8 verdict = 0; verdict < VERDICT_COUNT; verdict++) {
-			for (__u8 reason = 0; reason < REASON_COUNT; reason++) {
+		for (int verdict = 0; verdict < VERDICT_COUNT; verdict++) {
+			for (int reason = 0; reason < REASON_COUNT; reason++) {
 				struct json_object *row;
 
 				if (!sums->counts[by][verdict][reason])

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Documents compiled into services, rule sets and map images. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "config/config.h"
+#include "policy/policy.h"
+
+#define ENTRY(name) "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name "}\nspec: "
+#define OLD_ENTRY(name, at) \
+	"---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", creationTimestamp: '" at "'}\nspec: "
+#define ROUTES(name) "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name "}\nspec: "
+#define OLD_ROUTES(name, at) \
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", creationTimestamp: '" at "'}\nspec: "
+#define POLICY(name, where) "---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: " name ", namespace: " where "}\nspec: "
+#define HTTP80 "ports: [{number: 80, name: http, protocol: HTTP}]"
+#define TLS443 "ports: [{number: 443, name: tls, protocol: TLS}]"
+#define TO(host) "http: [{route: [{destination: {host: " host "}}]}]}\n"
+#define SLOW_TO(host) "http: [{fault: {delay: {fixedDelay: 1s, percent: 100}}, route: [{destination: {host: " host "}}]}]}\n"
+
+static struct config *config;
+static struct policy *policy;
+
+static void compile(const char *text)
+{
+	struct policy_options options = {"istio-system", NULL, 0};
+	struct config_file file = {"p.yaml", text, strlen(text)};
+
+	config = config_new();
+	config_parse(config, &file);
+	config_validate(config, "istio-system");
+	for (size_t i = 0; config->error_count && i < config->problem_count; i++)
+		config_problem_print(stderr, &config->problems[i]);
+	cr_assert_eq(config->error_count, 0, "of\n%.2000s", text);
+	policy = policy_compile(config, &options);
+}
+
+static void finish(void)
+{
+	policy_free(policy);
+	config_free(config);
+	policy = NULL;
+	config = NULL;
+}
+
+TestSuite(policy, .fini = finish);
+
+static const struct service *service_of(const char *host, uint16_t port)
+{
+	const struct service *found = NULL;
+
+	for (uint32_t id = 1; id <= policy_service_count(policy); id++) {
+		const struct service *one = policy_service(policy, id);
+
+		cr_assert_eq(one->id, id);
+		if (!strcmp(one->host, host) && one->port == port) {
+			cr_assert_null(found, "%s port %u twice", host, port);
+			found = one;
+		}
+	}
+	return found;
+}
+
+static const struct service *must_have(const char *host, uint16_t port)
+{
+	const struct service *found = service_of(host, port);
+
+	cr_assert_not_null(found, "%s port %u", host, port);
+	return found;
+}
+
+static const struct service *find(const char *host, uint16_t port, bool http)
+{
+	return policy_find(policy, 1, host, strlen(host), port, http);
+}
+
+static void expect_route(const char *host, uint16_t port, const char *name)
+{
+	const struct virtual_service *route = must_have(host, port)->virtual_service;
+
+	cr_expect(name ? route && !strcmp(route->object.name, name) : !route, "%s is routed by %s, not %s", host,
+		  route ? route->object.name : "none", name ? name : "none");
+}
+
+static size_t warnings(const char *part)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < config->problem_count; i++)
+		n += config->problems[i].severity == SEVERITY_WARNING && strstr(config->problems[i].text, part);
+	return n;
+}
+
+/* ---- services ---- */
+
+Test(policy, each_host_and_port_is_a_service_with_the_flags_of_its_protocol)
+{
+	compile(ENTRY("a") "{hosts: [a.com, '*.b.com'], ports: [{number: 80, name: h, protocol: HTTP}, {number: 443, name: t, protocol: HTTPS}]}\n"
+		ENTRY("d") "{hosts: [d.com], resolution: DNS, ports: [{number: 5432, name: d, protocol: TCP}, {number: 53, name: u, protocol: UDP}, "
+		"{number: 50051, name: g, protocol: GRPC}]}\n");
+	cr_assert_eq(policy_service_count(policy), 7);
+	cr_expect_eq(must_have("a.com", 80)->flags, SERVICE_HTTP | SERVICE_NONE);
+	cr_expect_eq(must_have("a.com", 443)->flags, SERVICE_TLS | SERVICE_NONE);
+	cr_expect_eq(must_have("*.b.com", 80)->flags, SERVICE_HTTP | SERVICE_NONE | SERVICE_WILDCARD);
+	cr_expect_eq(must_have("d.com", 5432)->flags, SERVICE_TCP);
+	cr_expect_eq(must_have("d.com", 53)->flags, SERVICE_TCP);
+	cr_expect_eq(must_have("d.com", 50051)->flags, SERVICE_TCP);
+	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:3 ServiceEntry/a");
+	cr_expect_null(policy_service(policy, 0));
+	cr_expect_null(policy_service(policy, 8));
+}
+
+Test(policy, ids_follow_age_and_order_alone)
+{
+	compile(ENTRY("new") "{hosts: [new.com], " HTTP80 "}\n" OLD_ENTRY("older", "2021-01-01T00:00:00Z") "{hosts: [older.com], " HTTP80 "}\n"
+		OLD_ENTRY("oldest", "2020-01-01T00:00:00Z") "{hosts: [oldest.com], " HTTP80 "}\n" ENTRY("newer") "{hosts: [newer.com], " HTTP80 "}\n");
+	cr_expect_eq(must_have("oldest.com", 80)->id, 1);
+	cr_expect_eq(must_have("older.com", 80)->id, 2);
+	cr_expect_eq(must_have("new.com", 80)->id, 3);
+	cr_expect_eq(must_have("newer.com", 80)->id, 4);
+}
+
+Test(policy, of_twins_the_older_wins_and_the_other_is_reported)
+{
+	char line[1024];
+
+	compile(ENTRY("young") "{hosts: [a.com], resolution: DNS, " HTTP80 "}\n"
+		OLD_ENTRY("old", "2020-01-01T00:00:00Z") "{hosts: [a.com], ports: [{number: 80, name: t, protocol: TLS}, {number: 443, name: x, protocol: TLS}]}\n"
+		ENTRY("udp") "{hosts: [a.com], resolution: DNS, ports: [{number: 443, name: q, protocol: UDP}]}\n");
+	cr_assert_eq(policy_service_count(policy), 3);
+	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:8 ServiceEntry/old");
+	cr_assert_eq(warnings("is already registered by"), 1);
+	config_problem_format(line, sizeof(line), &config->problems[config->problem_count - 1]);
+	cr_expect_str_eq(line, "p.yaml:2:1: warning: ServiceEntry/young: spec.ports: a.com port 80 is already registered by "
+			 "p.yaml:8 ServiceEntry/old, which is older: this one has no effect");
+}
+
+Test(policy, an_endpoints_port_beats_target_port_beats_number)
+{
+	const struct service *service;
+
+	compile(ENTRY("a") "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 192.0.2.1, ports: {web: 9000}}, {address: 192.0.2.2, weight: 5}], "
+		"ports: [{number: 80, name: web, protocol: HTTP, targetPort: 8080}, {number: 81, name: plain, protocol: HTTP}]}\n"
+		ENTRY("d") "{hosts: [d.com], resolution: DNS, ports: [{number: 80, name: web, protocol: TCP, targetPort: 8080}]}\n");
+	service = must_have("a.com", 80);
+	cr_assert_eq(service->target_count, 2);
+	cr_expect_eq(service->targets[0].port, 9000);
+	cr_expect_eq(service->targets[1].port, 8080);
+	cr_expect_eq(service->targets[1].weight, 5);
+	cr_expect_eq(must_have("a.com", 81)->targets[0].port, 81);
+	cr_expect(service->flags & SERVICE_REWRITES);
+	cr_expect(!(must_have("a.com", 81)->flags & SERVICE_REWRITES));
+	cr_expect_str_eq(must_have("d.com", 80)->targets[0].host, "d.com");
+	cr_expect_eq(must_have("d.com", 80)->targets[0].port, 8080);
+	cr_expect(must_have("d.com", 80)->flags & SERVICE_REWRITES);
+}
+
+Test(policy, a_vip_and_named_endpoints_rewrite_and_udp_never_does)
+{
+	compile(ENTRY("vip") "{hosts: [vip.com], addresses: [10.0.0.1], resolution: DNS, ports: [{number: 1, name: a, protocol: TCP}]}\n"
+		ENTRY("cname") "{hosts: [c.com], resolution: DNS, endpoints: [{address: real.com}], ports: [{number: 1, name: a, protocol: TCP}]}\n"
+		ENTRY("none") "{hosts: [n.com], addresses: [10.0.0.1], ports: [{number: 1, name: a, protocol: TCP}, {number: 2, name: b, protocol: TCP, targetPort: 3}]}\n"
+		ENTRY("udp") "{hosts: [u.com], addresses: [10.0.0.2], resolution: DNS, ports: [{number: 1, name: a, protocol: UDP}]}\n");
+	cr_expect(must_have("vip.com", 1)->flags & SERVICE_REWRITES);
+	cr_expect(must_have("c.com", 1)->flags & SERVICE_REWRITES);
+	cr_expect(!(must_have("n.com", 1)->flags & SERVICE_REWRITES));
+	cr_expect(must_have("n.com", 2)->flags & SERVICE_REWRITES);
+	cr_expect(!(must_have("u.com", 1)->flags & SERVICE_REWRITES));
+}
+
+Test(policy, every_name_to_resolve_is_listed_once)
+{
+	const struct string_list *names;
+
+	compile(ENTRY("a") "{hosts: [b.com], resolution: DNS, endpoints: [{address: Real.com}, {address: 192.0.2.1}], " HTTP80 "}\n"
+		ENTRY("b") "{hosts: [real.com], resolution: DNS_ROUND_ROBIN, " HTTP80 "}\n" ENTRY("c") "{hosts: ['*.w.com'], resolution: DNS, endpoints: [{address: a.com}], " HTTP80 "}\n"
+		ENTRY("d") "{hosts: [none.com], " HTTP80 "}\n" ENTRY("e") "{hosts: [s.com], resolution: STATIC, endpoints: [{address: 192.0.2.1}], " HTTP80 "}\n");
+	names = policy_names(policy);
+	cr_assert_eq(names->count, 3);
+	cr_expect_str_eq(names->items[0], "a.com");
+	cr_expect_str_eq(names->items[1], "b.com");
+	cr_expect_str_eq(names->items[2], "real.com");
+	cr_expect(must_have("real.com", 80)->one_address);
+}
+
+/* ---- routes ---- */
+
+Test(policy, the_most_specific_virtual_service_host_routes_and_of_equal_ones_the_oldest)
+{
+	compile(ENTRY("a") "{hosts: [x.b.com, y.b.com, z.com, x.c.b.com, '*.d.b.com'], " HTTP80 "}\n"
+		ROUTES("wide") "{hosts: ['*.b.com'], " SLOW_TO("z.com") ROUTES("exact") "{hosts: [x.b.com], " SLOW_TO("z.com")
+		ROUTES("deep") "{hosts: ['*.c.b.com'], " SLOW_TO("z.com") ROUTES("first") "{hosts: [z.com], " SLOW_TO("z.com")
+		OLD_ROUTES("oldest", "2020-01-01T00:00:00Z") "{hosts: [z.com], " SLOW_TO("z.com"));
+	expect_route("x.b.com", 80, "exact");
+	expect_route("y.b.com", 80, "wide");
+	expect_route("x.c.b.com", 80, "deep");
+	expect_route("*.d.b.com", 80, "wide");
+	expect_route("z.com", 80, "oldest");
+	cr_expect_eq(policy_service_count(policy), 5, "a covered wildcard is registered");
+}
+
+Test(policy, routes_attach_to_http_ports_only)
+{
+	compile(ENTRY("a") "{hosts: [a.com], ports: [{number: 80, name: h, protocol: HTTP}, {number: 443, name: t, protocol: TLS}]}\n"
+		ROUTES("r") "{hosts: [a.com], " SLOW_TO("a.com"));
+	expect_route("a.com", 80, "r");
+	expect_route("a.com", 443, NULL);
+	cr_expect(must_have("a.com", 80)->flags & SERVICE_ROUTED);
+	cr_expect(!(must_have("a.com", 443)->flags & SERVICE_ROUTED));
+}
+
+Test(policy, a_route_to_itself_without_fault_is_no_route)
+{
+	compile(ENTRY("a") "{hosts: [a.com], " HTTP80 "}\n" ROUTES("r") "{hosts: [a.com], " TO("a.com"));
+	cr_expect(!(must_have("a.com", 80)->flags & SERVICE_ROUTED));
+	cr_expect_eq(must_have("a.com", 80)->destination, 1);
+}
+
+Test(policy, an_unregistered_virtual_service_host_is_routed_on_port_80)
+{
+	const struct service *service;
+
+	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, " HTTP80 "}\n"
+		ROUTES("r") "{hosts: [new.com], " TO("a.com") ROUTES("younger") "{hosts: [new.com], " TO("new.com"));
+	service = must_have("new.com", 80);
+	cr_expect_eq(service->flags, SERVICE_HTTP | SERVICE_ROUTED);
+	cr_expect_eq(service->destination, must_have("a.com", 80)->id);
+	cr_expect_null(service->entry);
+	cr_expect_eq(find("new.com", 80, true), service);
+	expect_route("new.com", 80, "r");
+}
+
+Test(policy, unregistered_hosts_do_not_register_each_other)
+{
+	compile(ROUTES("wide") "{hosts: ['*.a.com'], " TO("x.a.com") ROUTES("exact") "{hosts: [x.a.com], " TO("x.a.com"));
+	expect_route("x.a.com", 80, "exact");
+	expect_route("*.a.com", 80, "wide");
+	cr_expect_eq(must_have("x.a.com", 80)->destination, 0, "a host that no entry registers is no destination");
+	cr_expect_str_eq(find("y.a.com", 80, true)->host, "*.a.com");
+}
+
+Test(policy, a_host_below_a_registered_wildcard_can_be_routed_alone)
+{
+	compile(ENTRY("a") "{hosts: ['*.a.com'], " HTTP80 "}\n" ROUTES("r") "{hosts: [x.a.com], " SLOW_TO("x.a.com"));
+	expect_route("*.a.com", 80, NULL);
+	expect_route("x.a.com", 80, "r");
+	cr_expect_eq(must_have("x.a.com", 80)->destination, must_have("*.a.com", 80)->id);
+}
+
+Test(policy, a_destinations_port_is_the_given_one_else_its_only_one_else_the_dialled)
+{
+	compile(ENTRY("one") "{hosts: [one.com], ports: [{number: 8080, name: h, protocol: HTTP}]}\n"
+		ENTRY("two") "{hosts: [two.com], ports: [{number: 80, name: h, protocol: HTTP}, {number: 8080, name: i, protocol: HTTP}]}\n"
+		ENTRY("from") "{hosts: [f1.com, f2.com, f3.com, f4.com], " HTTP80 "}\n"
+		ROUTES("r1") "{hosts: [f1.com], " TO("one.com") ROUTES("r2") "{hosts: [f2.com], " TO("two.com")
+		ROUTES("r3") "{hosts: [f3.com], " TO("two.com, port: {number: 8080}") ROUTES("r4") "{hosts: [f4.com], " TO("two.com, port: {number: 9}"));
+	cr_expect_eq(must_have("f1.com", 80)->destination, must_have("one.com", 8080)->id);
+	cr_expect_eq(must_have("f2.com", 80)->destination, must_have("two.com", 80)->id);
+	cr_expect_eq(must_have("f3.com", 80)->destination, must_have("two.com", 8080)->id);
+	cr_expect_eq(must_have("f4.com", 80)->destination, 0);
+}
+
+/* ---- finding ---- */
+
+Test(policy, a_name_finds_its_own_service_else_the_longest_wildcard)
+{
+	compile(ENTRY("a") "{hosts: [x.b.com, '*.b.com', '*.com', '*.c.b.com'], ports: [{number: 80, name: h, protocol: HTTP}, {number: 443, name: t, protocol: TLS}]}\n");
+	cr_expect_eq(find("X.B.com", 80, true), must_have("x.b.com", 80));
+	cr_expect_eq(find("x.b.com.", 443, false), must_have("x.b.com", 443));
+	cr_expect_eq(find("y.b.com", 80, true), must_have("*.b.com", 80));
+	cr_expect_eq(find("z.y.b.com", 80, true), must_have("*.b.com", 80));
+	cr_expect_eq(find("y.c.b.com", 80, true), must_have("*.c.b.com", 80));
+	cr_expect_eq(find("c.b.com", 80, true), must_have("*.b.com", 80));
+	cr_expect_eq(find("b.com", 80, true), must_have("*.com", 80));
+	cr_expect_null(find("com", 80, true));
+	cr_expect_null(find(".com", 80, true));
+	cr_expect_null(find("x.b.com", 443, true));
+	cr_expect_null(find("x.b.com", 80, false));
+	cr_expect_null(find("x.b.com", 81, true));
+	cr_expect_null(policy_find(policy, 2, "x.b.com", 7, 80, true), "another registry");
+}
+
+Test(policy, hostile_names_find_nothing)
+{
+	char longest[400];
+
+	compile(ENTRY("a") "{hosts: [a.com], " HTTP80 "}\n" ENTRY("b") "{hosts: [b.com], " TLS443 "}\n");
+	memset(longest, 'a', sizeof(longest));
+	cr_expect_null(policy_find(policy, 1, longest, sizeof(longest), 80, true));
+	cr_expect_null(policy_find(policy, 1, longest, 255, 80, true));
+	cr_expect_null(policy_find(policy, 1, "", 0, 80, true));
+	cr_expect_null(policy_find(policy, 1, ".", 1, 80, true));
+	for (size_t n = 6; n < 200; n++) { /* beyond a NUL the name must not be read as the service's */
+		char name[200] = "a.com";
+
+		cr_expect_null(policy_find(policy, 1, name, n, 80, true));
+	}
+}
+
+Test(policy, an_entrys_single_addresses_are_names_of_its_http_services)
+{
+	compile(ENTRY("a") "{hosts: [a.com], addresses: [192.0.2.1, '2001:db8::1', 10.0.0.0/8], ports: [{number: 80, name: h, protocol: HTTP}, {number: 443, name: t, protocol: TLS}]}\n"
+		ENTRY("b") "{hosts: [b.com], addresses: [192.0.2.1], " HTTP80 "}\n");
+	cr_expect_eq(find("192.0.2.1", 80, true), must_have("a.com", 80));
+	cr_expect_eq(find("2001:DB8::1", 80, true), must_have("a.com", 80));
+	cr_expect_null(find("192.0.2.1", 443, false));
+	cr_expect_null(find("10.0.0.0", 80, true));
+	cr_expect_null(find("10.0.0.0/8", 80, true));
+}
+
+/* ---- rule sets ---- */
+
+static struct rule_set rules_of(const char *namespace_, const struct label *labels, size_t count, uint32_t *id)
+{
+	struct workload_identity who = {namespace_, "w", labels, count};
+	const struct rule_set *rules;
+	uint32_t found = policy_rule_set(policy, &who, &rules);
+
+	if (id)
+		*id = found;
+	cr_assert_eq(policy_rule_set_get(policy, found), rules);
+	return *rules;
+}
+
+static const struct label labels[] = {{"app", "web"}, {"tier", "front"}};
+
+Test(policy, without_policies_everything_is_the_default)
+{
+	struct rule_set rules;
+
+	compile("");
+	rules = rules_of("", NULL, 0, NULL);
+	cr_expect(rules.mode == MODE_ALLOW_ANY && rules.host_check == HOST_CHECK_PROXY && rules.dns_allow == DNS_RESOLVERS && !rules.audit);
+	cr_expect_str_eq(rules.origin, "default (ALLOW_ANY)");
+	cr_expect_null(policy_rule_set_get(policy, 0));
+	cr_expect_null(policy_rule_set_get(policy, 2));
+}
+
+Test(policy, each_field_comes_from_the_most_specific_policy_that_sets_it)
+{
+	struct rule_set rules;
+
+	compile(POLICY("both", "shop") "{workloadSelector: {labels: {app: web, tier: front}}, dns: {allow: none}}\n"
+		POLICY("app", "shop") "{workloadSelector: {labels: {app: web}}, enforcement: enforce, dns: {allow: any}}\n"
+		POLICY("shop", "shop") "{hostCheck: off, enforcement: audit}\n"
+		POLICY("rootweb", "istio-system") "{workloadSelector: {labels: {app: web}}, outboundTrafficPolicy: {mode: ALLOW_ANY}}\n"
+		POLICY("root", "istio-system") "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, hostCheck: proxy, dns: {allow: resolvers}}\n");
+	rules = rules_of("other", NULL, 0, NULL);
+	cr_expect(rules.mode == MODE_REGISTRY_ONLY && rules.host_check == HOST_CHECK_PROXY && !rules.audit && rules.dns_allow == DNS_RESOLVERS);
+	cr_expect_str_eq(rules.origin, "p.yaml:21 EgressPolicy/root");
+	rules = rules_of("other", labels, 1, NULL);
+	cr_expect(rules.mode == MODE_ALLOW_ANY && rules.host_check == HOST_CHECK_PROXY);
+	rules = rules_of("shop", NULL, 0, NULL);
+	cr_expect(rules.mode == MODE_REGISTRY_ONLY && rules.host_check == HOST_CHECK_OFF && rules.audit && rules.dns_allow == DNS_RESOLVERS);
+	rules = rules_of("shop", labels, 1, NULL);
+	cr_expect(rules.mode == MODE_ALLOW_ANY && rules.host_check == HOST_CHECK_OFF && !rules.audit && rules.dns_allow == DNS_ANY);
+	rules = rules_of("shop", labels, 2, NULL);
+	cr_expect(rules.dns_allow == DNS_NONE && !rules.audit && rules.host_check == HOST_CHECK_OFF);
+	rules = rules_of("", labels, 2, NULL);
+	cr_expect(rules.mode == MODE_ALLOW_ANY && rules.dns_allow == DNS_RESOLVERS);
+}
+
+Test(policy, equal_workloads_share_rule_set_interception_and_resolvers)
+{
+	struct rule_set shop, again, other;
+	uint32_t a, b, c;
+
+	compile(POLICY("shop", "shop") "{interception: {excludeCIDRs: [10.0.0.0/8]}, dns: {servers: [9.9.9.9]}}\n"
+		POLICY("cart", "cart") "{interception: {excludeCIDRs: [10.0.0.0/8]}, outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n");
+	shop = rules_of("shop", NULL, 0, &a);
+	again = rules_of("shop", labels, 2, &b);
+	other = rules_of("cart", NULL, 0, &c);
+	cr_expect_eq(a, b);
+	cr_expect_eq(memcmp(&shop, &again, sizeof(shop)), 0);
+	cr_expect_neq(a, c);
+	cr_expect_eq(shop.interception, other.interception);
+	cr_expect_neq(shop.resolvers, other.resolvers);
+	cr_expect_eq(rules_of("else", NULL, 0, NULL).resolvers, other.resolvers);
+	cr_expect_neq(rules_of("else", NULL, 0, NULL).interception, other.interception);
+}
+
+/* ---- images ---- */
+
+static const uint8_t (*same_for_all(void *context, const char *host, size_t *count))[16]
+{
+	(void)host;
+	*count = context ? 1 : 0;
+	return context;
+}
+
+#define EXPECT_SORTED(items, count)                                                             \
+	for (size_t i_ = 1; i_ < (count); i_++)                                                 \
+		cr_expect_lt(memcmp(&(items)[i_ - 1].key, &(items)[i_].key, sizeof((items)[0].key)), 0, #items)
+
+static void expect_sorted(const struct image *image)
+{
+	EXPECT_SORTED(image->intercept, image->intercept_count);
+	EXPECT_SORTED(image->bypass, image->bypass_count);
+	EXPECT_SORTED(image->services, image->service_count);
+	EXPECT_SORTED(image->ports, image->port_count);
+	EXPECT_SORTED(image->rule_sets, image->rule_set_count);
+	EXPECT_SORTED(image->catalog, image->catalog_count);
+}
+
+Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
+{
+	uint8_t address[1][16];
+	const struct service_item *shared = NULL;
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, " TLS443 "}\n"
+		ENTRY("b") "{hosts: [b.com], resolution: DNS, ports: [{number: 443, name: t, protocol: TCP}]}\n"
+		POLICY("p", "istio-system") "{interception: {includeCIDRs: [10.0.0.0/8, 10.0.0.0/8, 9.0.0.0/8], excludePorts: [80, 80]}, dns: {servers: [9.9.9.9, 9.9.9.9]}}\n");
+	rules_of("", NULL, 0, NULL);
+	parse_address(address[0], "192.0.2.1");
+	image = policy_image_build(policy, same_for_all, address);
+	expect_sorted(image);
+	cr_expect_eq(image->intercept_count, 2);
+	cr_expect_eq(image->catalog_count, 2);
+	cr_expect_eq(image->rule_set_count, 1);
+	for (size_t i = 0; i < image->service_count; i++) {
+		if (image->services[i].key.kind != KIND_SERVICE)
+			continue;
+		cr_expect_null(shared, "one item for the shared address");
+		shared = &image->services[i];
+	}
+	cr_assert_not_null(shared);
+	cr_expect_eq(shared->value.service, 1);
+	cr_expect_eq(shared->value.flags, SERVICE_TLS | SERVICE_TCP);
+	cr_expect_str_eq(shared->value.host, "a.com");
+	cr_expect_str_eq(shared->value.prefix, "192.0.2.1");
+	image_free(image);
+}
+
+Test(policy, new_addresses_change_the_services_and_nothing_else)
+{
+	uint8_t address[1][16];
+	struct image *before, *after;
+
+	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, " TLS443 "}\n" POLICY("p", "istio-system") "{interception: {excludeCIDRs: [10.0.0.0/8]}}\n");
+	rules_of("", NULL, 0, NULL);
+	before = policy_image_build(policy, same_for_all, NULL);
+	parse_address(address[0], "192.0.2.1");
+	after = policy_image_build(policy, same_for_all, address);
+	cr_expect_eq(before->service_count, 0);
+	cr_expect_eq(after->service_count, 2);
+#define SAME(items, count) \
+	cr_expect(before->count == after->count && !memcmp(before->items, after->items, after->count * sizeof(*after->items)), #items)
+	SAME(intercept, intercept_count);
+	SAME(bypass, bypass_count);
+	SAME(ports, port_count);
+	SAME(rule_sets, rule_set_count);
+	SAME(catalog, catalog_count);
+	image_free(before);
+	image_free(after);
+}
+
+/* ---- size ---- */
+
+static double milliseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* CPU time to compile and build `services` entries and `routes` VirtualServices that route all of them. */
+static double time_to_compile(unsigned int services, unsigned int routes)
+{
+	struct policy_options options = {"istio-system", NULL, 0};
+	struct config_file file = {.name = "p.yaml"};
+	char *text;
+	FILE *out = open_memstream(&text, &file.length);
+	uint8_t address[1][16];
+	struct image *image;
+	double start;
+
+	for (unsigned int i = 0; i < services; i++)
+		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e%u}\n"
+			"spec: {hosts: [h%u.g%u.com], resolution: DNS, " HTTP80 "}\n", i, i, i % 1000);
+	for (unsigned int i = 0; i < routes; i++)
+		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v%u}\n"
+			"spec: {hosts: ['*.g%u.com'], " TO("h0.g0.com"), i, i);
+	fclose(out);
+	file.text = text;
+	config = config_new();
+	config_parse(config, &file);
+	parse_address(address[0], "192.0.2.1");
+	start = milliseconds();
+	policy = policy_compile(config, &options);
+	image = policy_image_build(policy, same_for_all, address);
+	start = milliseconds() - start;
+	cr_expect_eq(image->catalog_count, services);
+	cr_expect(!routes || policy_service(policy, services)->route);
+	image_free(image);
+	free(text);
+	return start;
+}
+
+Test(policy, ten_thousand_services_compile_in_half_a_second)
+{
+	double spent = time_to_compile(10000, 0);
+
+	cr_expect_lt(spent, 500, "%.0f ms", spent);
+}
+
+Test(policy, ten_thousand_routed_services_do_not_cost_the_square)
+{
+	double spent = time_to_compile(10000, 1000);
+
+	cr_expect_lt(spent, 500, "%.0f ms", spent);
+}
