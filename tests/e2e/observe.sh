@@ -51,7 +51,7 @@ family_flows_tell_who_where_and_why()
 	probe udp "$(address 12)" 9001
 	probe tcp "$(address 12)" 9000
 	sluice flows
-	expect "deny +not-registered +default/web probe\\[[0-9]+\\] \\[?$(address 12 | sed 's/^::ffff://')\\]?:9002/tcp"
+	expect "deny +default/web probe\\[[0-9]+\\] \\[?$(address 12 | sed 's/^::ffff://')\\]?:9002/tcp: not-registered"
 	expect 'test\.yaml:[0-9]+'
 	sluice flows --verdict deny
 	expect '9002'

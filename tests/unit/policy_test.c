@@ -107,7 +107,7 @@ Test(policy, each_host_and_port_is_a_service_with_the_flags_of_its_protocol)
 	cr_expect_eq(must_have("d.com", 5432)->flags, SERVICE_TCP);
 	cr_expect_eq(must_have("d.com", 53)->flags, SERVICE_TCP);
 	cr_expect_eq(must_have("d.com", 50051)->flags, SERVICE_TCP);
-	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:3 ServiceEntry/a");
+	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:2 ServiceEntry/a");
 	cr_expect_null(policy_service(policy, 0));
 	cr_expect_null(policy_service(policy, 8));
 }
@@ -130,11 +130,11 @@ Test(policy, of_twins_the_older_wins_and_the_other_is_reported)
 		OLD_ENTRY("old", "2020-01-01T00:00:00Z") "{hosts: [a.com], ports: [{number: 80, name: t, protocol: TLS}, {number: 443, name: x, protocol: TLS}]}\n"
 		ENTRY("udp") "{hosts: [a.com], resolution: DNS, ports: [{number: 443, name: q, protocol: UDP}]}\n");
 	cr_assert_eq(policy_service_count(policy), 3);
-	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:8 ServiceEntry/old");
+	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:7 ServiceEntry/old");
 	cr_assert_eq(warnings("is already registered by"), 1);
 	config_problem_format(line, sizeof(line), &config->problems[config->problem_count - 1]);
 	cr_expect_str_eq(line, "p.yaml:2:1: warning: ServiceEntry/young: spec.ports: a.com port 80 is already registered by "
-			 "p.yaml:8 ServiceEntry/old, which is older: this one has no effect");
+			 "p.yaml:7 ServiceEntry/old, which is older: this one has no effect");
 }
 
 Test(policy, an_endpoints_port_beats_target_port_beats_number)
@@ -349,7 +349,7 @@ Test(policy, each_field_comes_from_the_most_specific_policy_that_sets_it)
 		POLICY("root", "istio-system") "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, hostCheck: proxy, dns: {allow: resolvers}}\n");
 	rules = rules_of("other", NULL, 0, NULL);
 	cr_expect(rules.mode == MODE_REGISTRY_ONLY && rules.host_check == HOST_CHECK_PROXY && !rules.audit && rules.dns_allow == DNS_RESOLVERS);
-	cr_expect_str_eq(rules.origin, "p.yaml:21 EgressPolicy/root");
+	cr_expect_str_eq(rules.origin, "p.yaml:25 EgressPolicy/root");
 	rules = rules_of("other", labels, 1, NULL);
 	cr_expect(rules.mode == MODE_ALLOW_ANY && rules.host_check == HOST_CHECK_PROXY);
 	rules = rules_of("shop", NULL, 0, NULL);
