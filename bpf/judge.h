@@ -211,6 +211,17 @@ SLUICE_INLINE void count(const struct judgement *j)
 		bpf_map_update_elem(&counters, &key, &one, BPF_ANY);
 }
 
+/* An upstream socket's workload is not the current task's: only its id is at hand. */
+SLUICE_INLINE void record_name_of(struct flow_event *event, __u32 workload)
+{
+	const struct workload_value *known = bpf_map_lookup_elem(&workloads, &workload);
+
+	if (known)
+		__builtin_memcpy(event->name, known->name, SLUICE_NAME_TEXT);
+	else
+		__builtin_memset(event->name, 0, SLUICE_NAME_TEXT);
+}
+
 /* Appends to the ring of decisions. The sequence number is written last: a reader sees a whole entry or none. */
 SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, const struct judgement *j)
 {
@@ -247,7 +258,7 @@ SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, c
 	else if (who->namespace)
 		__builtin_memcpy(event->name, who->namespace->name, SLUICE_NAME_TEXT);
 	else
-		__builtin_memset(event->name, 0, SLUICE_NAME_TEXT);
+		record_name_of(event, j->workload);
 	event->host[0] = 0;
 	__sync_lock_test_and_set(&event->seq, seq);
 }

@@ -54,6 +54,13 @@ static uint64_t mix_file(const char *path, const char *name)
 	return mix(hash, &st.st_ctim, sizeof(st.st_ctim));
 }
 
+static bool is_policy_file(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
+}
+
 /* A number that changes whenever the folder's files do, whatever their order. */
 static uint64_t folder_signature(const char *folder)
 {
@@ -66,7 +73,7 @@ static uint64_t folder_signature(const char *folder)
 	while ((entry = readdir(directory))) {
 		char path[PATH_MAX];
 
-		if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) >= PATH_MAX)
+		if (entry->d_name[0] == '.' || !is_policy_file(entry->d_name) || snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) >= PATH_MAX)
 			continue;
 		sum += mix_file(path, entry->d_name);
 	}
@@ -475,12 +482,14 @@ int apply_start(struct daemon *daemon)
 			return 0;
 	}
 	if (!kernel_generation(daemon->kernel)) {
+		workloads_scan(daemon->workloads);
 		attach_once(daemon);
 		return daemon->error;
 	}
 	error = read_applied(daemon, &next);
 	if (error) {
 		configuration_fini(&next);
+		workloads_scan(daemon->workloads);
 		attach_once(daemon);
 		log_warning("generation %llu stays in force as it is pinned; its names are not refreshed until a configuration is valid",
 			    (unsigned long long)kernel_generation(daemon->kernel));

@@ -336,7 +336,7 @@ static int start(struct daemon *daemon)
 	if (error)
 		return error;
 	daemon->denials = denials_new();
-	workloads_scan(daemon->workloads);
+	/* Looks at the workloads when it knows from the documents who they are. */
 	error = apply_start(daemon);
 	if (error)
 		return error;

@@ -206,6 +206,29 @@ static void judge_request(struct conn *conn, const struct http_head *head)
 		follow_route(conn);
 }
 
+/*
+ * The kernel refused the upstream connection, and there is a newer generation than the one this request was judged by:
+ * then that one's answer is the right one.
+ */
+bool http_judge_again(struct conn *conn)
+{
+	const struct service *service;
+	struct decision decision;
+
+	if (conn->table == conn->worker->view->table || !conn_decide(conn))
+		return false;
+	service = policy_find(conn->table->policy, conn->rules->registry, conn->shown, strlen(conn->shown), conn->record.port, true);
+	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
+	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
+	conn->service = decision.verdict == VERDICT_ALLOW ? service : NULL;
+	conn->route = conn->service ? conn->service->route : NULL;
+	if (decision.verdict == VERDICT_DENY)
+		refuse_blocked(conn, decision);
+	else
+		follow_route(conn);
+	return true;
+}
+
 static void begin_request(struct conn *conn)
 {
 	const struct http_head *head = &conn->worker->head;
@@ -239,6 +262,7 @@ void http_begin(struct conn *conn)
 {
 	reset_exchange(conn);
 	conn->purpose = FOR_HTTP;
+	conn->decided = false; /* what was looked at so far decided nothing: the first request does */
 	conn->head_pending = true;
 	worker_timer(conn, conn->worker->now_ms + HELLO_TIMEOUT_MS);
 }

@@ -201,7 +201,7 @@ struct conn {
 	struct pipe_pair *up, *down;
 	bool up_shut, down_shut;
 	bool is_tls;
-	char shown[SLUICE_HOST_TEXT];   /* Host or SNI of the last decision */
+	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision */
 };
 
 struct timer_heap {
@@ -306,6 +306,7 @@ void http_begin(struct conn *conn);
 enum step http_step(struct conn *conn);
 void http_connected(struct conn *conn);
 void http_timeout(struct conn *conn);
+bool http_judge_again(struct conn *conn); /* false: there is no newer generation */
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* relay.c */

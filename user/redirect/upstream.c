@@ -398,6 +398,8 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 		conn->state = CONN_SOCKET;
 		return;
 	}
+	if (error == ECONNREFUSED && conn->purpose == FOR_HTTP && http_judge_again(conn))
+		return;
 	fail(conn, error == ETIMEDOUT ? 504 : 503, error == ETIMEDOUT ? "no answer to connect within 10 s" : strerror(error));
 }
 

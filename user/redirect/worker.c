@@ -271,7 +271,7 @@ void worker_report(struct conn *conn, struct decision decision, const char *show
 	event->reason = decision.reason;
 	event->would_be = decision.would_be;
 	event->by_redirector = 1;
-	snprintf(event->host, sizeof(event->host), "%s", shown);
+	snprintf(event->host, sizeof(event->host), "%.*s", (int)sizeof(event->host) - 1, shown);
 	atomic_store_explicit(&worker->decision_head, head + 1, memory_order_release);
 	/* What was allowed waits for the main thread's next round, unless there is much of it. */
 	if (decision.verdict == VERDICT_DENY || decision.would_be || head - tail == DECISION_SLOTS / 2)

@@ -227,6 +227,7 @@ int supply_add_netns(struct supply *supply, uint64_t cookie, int netns_fd)
 		free(source);
 		return -errno;
 	}
+	supply_remove_netns(supply, cookie);
 	pthread_mutex_lock(&supply->lock);
 	HASH_ADD(hh, supply->sources, cookie, sizeof(source->cookie), source);
 	pthread_mutex_unlock(&supply->lock);

@@ -71,7 +71,9 @@ struct workloads {
 	size_t adopted_count, adopted_capacity;
 	uint32_t last_id;
 	unsigned int epoch;
-	bool dirty; /* something changed during this scan */
+	bool dirty;   /* something changed during this scan */
+	bool watched; /* the first scan has armed the watches */
+	bool settled; /* what an earlier loader left was claimed or dropped */
 };
 
 /* ---- identity ---- */
@@ -265,8 +267,10 @@ static struct netns_node *add_netns(struct workloads *workloads, int netns_fd, u
 		return NULL;
 	}
 	node->is_host = inode == workloads->host_inodes[0] || inode == workloads->host_inodes[1];
-	if (node->is_host)
+	if (node->is_host) {
 		node->workload = 0;
+		node->references = 1; /* it outlives every workload: the next one finds its listeners */
+	}
 	HASH_ADD(hh, workloads->namespaces, inode, sizeof(node->inode), node);
 	log_debug("netns %llu: listeners ready", (unsigned long long)node->seen.cookie);
 	workloads->events.netns_ready(workloads->events.context, &node->seen);
@@ -310,6 +314,11 @@ static void see_process(struct workloads *workloads, struct cgroup_node *cgroup,
 		if (!node)
 			return;
 		TAKE_FD(fd);
+	}
+	/* A port that was taken a moment ago, by ours of a workload that has just ended or by a stranger, may be free now. */
+	if (node->seen.listener_v4 < 0 && !open_listeners(workloads, node) && node->seen.listener_v4 >= 0) {
+		workloads->events.netns_ready(workloads->events.context, &node->seen);
+		publish_netns(workloads, node);
 	}
 	if (!node->is_host && !node->shared && node->workload != workload) {
 		if (!node->workload || !node->references) {
@@ -535,6 +544,7 @@ static void delete_unseen_netns(void *context, uint64_t cookie, const struct net
 /* After the first scan: what an earlier loader left and nobody claimed. */
 static void drop_leftovers(struct workloads *workloads)
 {
+	workloads->settled = true;
 	kernel_each_cgroup(workloads->kernel, delete_unseen_cgroup, workloads);
 	kernel_each_netns(workloads->kernel, delete_unseen_netns, workloads);
 	for (size_t i = 0; i < workloads->adopted_count; i++)
@@ -545,18 +555,30 @@ static void drop_leftovers(struct workloads *workloads)
 	workloads->adopted_count = workloads->adopted_capacity = 0;
 }
 
+static void watch_tree(struct workloads *workloads)
+{
+	if (workloads->watched)
+		return;
+	workloads->watched = true;
+	/* A governed cgroup that does not exist yet (kubepods before kubelet) shows up here. */
+	inotify_add_watch(workloads->inotify_fd, workloads->mount, IN_CREATE | IN_DELETE | IN_ONLYDIR);
+	loop_timer_arm(workloads->periodic, SCAN_PERIOD_MS);
+}
+
 void workloads_scan(struct workloads *workloads)
 {
 	struct cgroup_node *node, *next;
 
 	workloads->epoch++;
 	workloads->dirty = false;
+	watch_tree(workloads);
 	for (size_t i = 0; i < workloads->governed_count; i++)
 		walk(workloads, workloads->governed[i], 0, 1, true);
 	HASH_ITER(hh, workloads->cgroups, node, next)
 		if (node->epoch != workloads->epoch)
 			drop_cgroup(workloads, node);
-	if (workloads->epoch == 1)
+	/* Without documents nobody can tell who is who: what is pinned stays. */
+	if (!workloads->settled && workloads->documents)
 		drop_leftovers(workloads);
 	if (workloads->dirty)
 		workloads->events.changed(workloads->events.context);
@@ -657,9 +679,6 @@ int workloads_new(struct workloads **out, struct loop *loop, struct kernel *kern
 		workloads_free(workloads);
 		return log_errno(error, "workloads: cannot watch cgroups: %s; not started", strerror(-error));
 	}
-	/* A governed cgroup that does not exist yet (kubepods before kubelet) shows up here. */
-	inotify_add_watch(workloads->inotify_fd, workloads->mount, IN_CREATE | IN_DELETE | IN_ONLYDIR);
-	loop_timer_arm(workloads->periodic, SCAN_PERIOD_MS);
 	*out = workloads;
 	return 0;
 }
