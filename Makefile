@@ -33,7 +33,7 @@ UNIT_OBJECTS  = $(UNIT_SOURCES:%.c=$(BUILD)/%.o)
 TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps test test-programs demo bench unit analyze install clean
+.PHONY: all help deps test sanitize test-programs demo bench unit analyze install clean
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/sluice ## build build/sluice
@@ -80,10 +80,14 @@ test-programs: $(BUILD)/sluice $(BUILD)/unit-tests $(TEST_TOOLS)
 unit: $(BUILD)/unit-tests ## run the unit tests only
 	$(BUILD)/unit-tests
 
-test: deps ## install, build, run unit and end-to-end tests, plainly and under ASan and UBSan (as root)
+test: deps ## install, build, run unit and end-to-end tests, the unit tests also under ASan and UBSan (as root)
 	@$(MAKE) --no-print-directory test-programs
 	@$(MAKE) --no-print-directory SANITIZE=1 test-programs
 	@tests/run --both
+
+sanitize: deps ## install, build, run all tests under ASan and UBSan (as root)
+	@$(MAKE) --no-print-directory SANITIZE=1 test-programs
+	@tests/run --sanitize
 
 demo: deps ## install, build, show the scenarios of the documentation in a lab (as root)
 	@$(MAKE) --no-print-directory $(BUILD)/sluice
