@@ -29,7 +29,7 @@ test_the_tour_does_what_it_says()
 	take_tour
 	expect 'curl: \(7\)'
 	expect '^sluice: blocked www.aliyun.com port 80 .* for default/curl: not registered, mode REGISTRY_ONLY'
-	expect 'deny .*not-registered .*default/curl curl\[[0-9]+\]'
+	expect 'deny +default/curl curl\[[0-9]+\] .*: not-registered, by '
 	expect '^HTTP/1.1 301'
 	expect '^x-envoy-upstream-service-time: '
 	expect '^HTTP/(2|1.1) 200'
