@@ -211,6 +211,19 @@ Test(policy, routes_attach_to_http_ports_only)
 	cr_expect(!(must_have("a.com", 443)->flags & SERVICE_ROUTED));
 }
 
+Test(policy, http_rules_on_a_port_of_http2_or_grpc_are_an_error_that_names_both)
+{
+	char line[1024];
+
+	compile(ENTRY("g") "{hosts: [g.com], ports: [{number: 50051, name: g, protocol: GRPC}, {number: 80, name: h, protocol: HTTP}]}\n"
+		ROUTES("r") "{hosts: [g.com], " TO("g.com"));
+	cr_assert_null(policy);
+	cr_assert_eq(config->error_count, 1);
+	config_problem_format(line, sizeof(line), &config->problems[config->problem_count - 1]);
+	cr_expect_str_eq(line, "p.yaml:10:31: VirtualService/r: spec.http: g.com port 50051 is HTTP2 or GRPC (p.yaml:2 ServiceEntry/g): "
+			 "http rules there are not implemented yet");
+}
+
 Test(policy, a_route_to_itself_without_fault_is_no_route)
 {
 	compile(ENTRY("a") "{hosts: [a.com], " HTTP80 "}\n" ROUTES("r") "{hosts: [a.com], " TO("a.com"));
@@ -360,6 +373,62 @@ Test(policy, each_field_comes_from_the_most_specific_policy_that_sets_it)
 	cr_expect(rules.dns_allow == DNS_NONE && !rules.audit && rules.host_check == HOST_CHECK_OFF);
 	rules = rules_of("", labels, 2, NULL);
 	cr_expect(rules.mode == MODE_ALLOW_ANY && rules.dns_allow == DNS_RESOLVERS);
+	rules = rules_of("shop", &(struct label){"app", "db"}, 1, NULL);
+	cr_expect(rules.mode == MODE_REGISTRY_ONLY && rules.audit, "the key without the value selects nothing");
+}
+
+Test(policy, of_selectors_with_equally_many_labels_the_oldest_policy_wins)
+{
+	static const char *const order[] = {"2020", "2022"};
+
+	for (int i = 0; i < 2; i++) { /* whichever comes first in the files */
+		char text[1024];
+		struct rule_set rules;
+
+		snprintf(text, sizeof(text), "---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: app, namespace: shop, "
+			 "creationTimestamp: '%s-01-01T00:00:00Z'}\nspec: {workloadSelector: {labels: {app: web}}, "
+			 "outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\n"
+			 "metadata: {name: tier, namespace: shop, creationTimestamp: '%s-01-01T00:00:00Z'}\n"
+			 "spec: {workloadSelector: {labels: {tier: front}}, outboundTrafficPolicy: {mode: ALLOW_ANY}}\n", order[i], order[!i]);
+		compile(text);
+		rules = rules_of("shop", labels, 2, NULL);
+		cr_expect_eq(rules.mode, i ? MODE_ALLOW_ANY : MODE_REGISTRY_ONLY, "of\n%s", text);
+		finish();
+	}
+}
+
+Test(policy, interceptions_that_differ_in_one_list_are_not_shared)
+{
+	static const char *const spaces[] = {"a", "b", "c", "d", "e", "f"};
+
+	compile(POLICY("p", "a") "{interception: {includeCIDRs: [10.0.0.0/8]}}\n" POLICY("p", "b") "{interception: {includeCIDRs: [10.0.0.0/9]}}\n"
+		POLICY("p", "c") "{interception: {excludeCIDRs: [10.0.0.0/8]}}\n" POLICY("p", "d") "{interception: {includePorts: [80]}}\n"
+		POLICY("p", "e") "{interception: {excludePorts: [80]}}\n" POLICY("p", "f") "{interception: {excludePorts: [81]}}\n");
+	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++)
+		for (size_t k = 0; k <= i; k++)
+			cr_expect((i == k) == (rules_of(spaces[i], NULL, 0, NULL).interception == rules_of(spaces[k], NULL, 0, NULL).interception),
+				  "%s and %s", spaces[i], spaces[k]);
+}
+
+Test(policy, an_excluded_address_has_the_place_of_the_longest_prefix_over_it)
+{
+	struct rule_set rules;
+	uint8_t address[16];
+	const struct cidr *cidr;
+
+	compile(POLICY("p", "istio-system") "\n  interception:\n    excludeCIDRs:\n    - 10.0.0.0/8\n    - 10.1.0.0/17\n    - 2001:db8::/33\n");
+	rules = rules_of("", NULL, 0, NULL);
+	parse_address(address, "10.1.127.1");
+	cidr = policy_excluded(policy, &rules, address);
+	cr_assert_not_null(cidr);
+	cr_expect_eq(cidr->at.line, 9);
+	parse_address(address, "10.1.128.1");
+	cr_assert_not_null(policy_excluded(policy, &rules, address));
+	cr_expect_eq(policy_excluded(policy, &rules, address)->at.line, 8);
+	parse_address(address, "11.0.0.1");
+	cr_expect_null(policy_excluded(policy, &rules, address));
+	parse_address(address, "2001:db8:8000::1");
+	cr_expect_null(policy_excluded(policy, &rules, address));
 }
 
 Test(policy, equal_workloads_share_rule_set_interception_and_resolvers)
@@ -500,16 +569,22 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 	return start;
 }
 
-Test(policy, ten_thousand_services_compile_in_half_a_second)
+#ifdef __SANITIZE_ADDRESS__
+#define BUDGET_MS 1000
+#else
+#define BUDGET_MS 200
+#endif
+
+Test(policy, ten_thousand_services_compile_in_a_fifth_of_a_second)
 {
 	double spent = time_to_compile(10000, 0);
 
-	cr_expect_lt(spent, 500, "%.0f ms", spent);
+	cr_expect_lt(spent, BUDGET_MS, "%.0f ms", spent);
 }
 
 Test(policy, ten_thousand_routed_services_do_not_cost_the_square)
 {
 	double spent = time_to_compile(10000, 1000);
 
-	cr_expect_lt(spent, 500, "%.0f ms", spent);
+	cr_expect_lt(spent, BUDGET_MS, "%.0f ms", spent);
 }

@@ -387,6 +387,32 @@ static bool has_number(const struct port_list *list, unsigned int port)
 	return false;
 }
 
+static bool is_endpoint(const struct pair *pair, const struct flow *flow)
+{
+	const struct service_entry *entry = pair->entry;
+	const uint8_t (*known)[16];
+	size_t count;
+
+	for (size_t i = 0; i < entry->endpoint_count; i++) {
+		const struct endpoint *endpoint = &entry->endpoints[i];
+
+		if (endpoint_port(pair, endpoint) != flow->port)
+			continue;
+		count = 1;
+		known = endpoint->is_ip ? &endpoint->ip : look_up(NULL, endpoint->address, &count);
+		for (size_t k = 0; k < count; k++)
+			if (!memcmp(known[k], flow->addr, 16))
+				return true;
+	}
+	if (entry->endpoint_count || entry->resolution < RESOLUTION_DNS || pair->target != flow->port)
+		return false;
+	known = look_up(NULL, pair->host, &count);
+	for (size_t k = 0; k < count; k++)
+		if (!memcmp(known[k], flow->addr, 16))
+			return true;
+	return false;
+}
+
 /* Length of the longest prefix + 1 at which clients dial `pair` by this address; 0: none. */
 static unsigned int dialled_at(const struct pair *pair, const struct flow *flow)
 {
@@ -394,7 +420,11 @@ static unsigned int dialled_at(const struct pair *pair, const struct flow *flow)
 	unsigned int best = 0;
 	size_t count = 0;
 
-	if (!entry || pair->number != flow->port || (pair->class == UDP) != (flow->protocol == SLUICE_UDP))
+	if (!entry || (pair->class == UDP) != (flow->protocol == SLUICE_UDP))
+		return 0;
+	if (pair->class == UDP && is_endpoint(pair, flow)) /* nothing rewrites UDP: clients dial the endpoints */
+		return 129;
+	if (pair->number != flow->port)
 		return 0;
 	for (size_t i = 0; i < entry->addresses.count; i++) {
 		const struct cidr *cidr = &entry->addresses.items[i];
@@ -538,31 +568,12 @@ static struct decision model_judge(const struct model *model, const struct flow 
 static bool dials(const struct pair *pair, const struct flow *flow)
 {
 	const struct service_entry *entry = pair->entry;
-	const uint8_t (*known)[16];
-	size_t count;
 
 	if (!entry || pair->class == UDP || flow->protocol != SLUICE_TCP)
 		return false;
 	if (entry->resolution == RESOLUTION_NONE)
 		return pair->target != pair->number && pair->target == flow->port && in_list(flow->addr, &entry->addresses);
-	for (size_t i = 0; i < entry->endpoint_count; i++) {
-		const struct endpoint *endpoint = &entry->endpoints[i];
-
-		if (endpoint_port(pair, endpoint) != flow->port)
-			continue;
-		count = 1;
-		known = endpoint->is_ip ? &endpoint->ip : look_up(NULL, endpoint->address, &count);
-		for (size_t k = 0; k < count; k++)
-			if (!memcmp(known[k], flow->addr, 16))
-				return true;
-	}
-	if (entry->endpoint_count || entry->resolution == RESOLUTION_STATIC || pair->target != flow->port)
-		return false;
-	known = look_up(NULL, pair->host, &count);
-	for (size_t k = 0; k < count; k++)
-		if (!memcmp(known[k], flow->addr, 16))
-			return true;
-	return false;
+	return is_endpoint(pair, flow);
 }
 
 static struct decision model_upstream(const struct model *model, const struct flow *flow)

@@ -341,6 +341,18 @@ Test(verdict, registered_udp_is_allowed_and_is_no_tcp_service)
 	      {U, "192.0.2.33", 5432, D, REASON_NOT_REGISTERED, 0}, {U, "192.0.2.43", 443, D, REASON_NOT_REGISTERED, 0});
 }
 
+Test(verdict, registered_udp_endpoints_are_dialled_by_clients_themselves)
+{
+	JUDGE(ENTRY("vip") "{hosts: [v.com], addresses: [203.0.113.9], resolution: STATIC, endpoints: [{address: 192.0.2.9}], "
+	      "ports: [{number: 5353, name: u, protocol: UDP, targetPort: 53}, {number: 5354, name: t, protocol: TCP, targetPort: 54}]}\n"
+	      ENTRY("alias") "{hosts: [a.com], resolution: DNS, endpoints: [{address: alias.com}], "
+	      "ports: [{number: 4430, name: q, protocol: UDP}]}\n" POLICY "{" REGISTRY_ONLY ", dns: {allow: none}}",
+	      {U, "203.0.113.9", 5353, A, REASON_SERVICE, 0}, {U, "192.0.2.9", 53, A, REASON_SERVICE, 0},
+	      {U, "192.0.2.99", 4430, A, REASON_SERVICE, 0}, {U, "192.0.2.9", 5353, D, REASON_NOT_REGISTERED, 0},
+	      {T, "192.0.2.9", 53, D, REASON_NOT_REGISTERED, 0}, {U, "192.0.2.9", 54, D, REASON_NOT_REGISTERED, 0},
+	      {T, "192.0.2.9", 54, D, REASON_NOT_REGISTERED, 0});
+}
+
 /* ---- redirects that cannot be ---- */
 
 Test(verdict, a_redirect_without_listener_is_refused_but_not_under_audit)

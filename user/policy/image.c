@@ -110,18 +110,18 @@ static void add_dialled(struct builder *b, const struct service *service)
 		add_name(b, service, KIND_SERVICE, service->host, service->port);
 }
 
-/* Where sluice dials it. */
+/* Where sluice dials it; UDP is never redirected, so there clients themselves dial the endpoints. */
 static void add_upstreams(struct builder *b, const struct service *service)
 {
-	if (service->protocol == PROTOCOL_UDP)
-		return;
+	enum sluice_kind kind = service->protocol == PROTOCOL_UDP ? KIND_SERVICE : KIND_UPSTREAM;
+
 	for (size_t i = 0; i < service->target_count; i++) {
 		const struct upstream_target *target = &service->targets[i];
 
 		if (target->host)
-			add_name(b, service, KIND_UPSTREAM, target->host, target->port);
+			add_name(b, service, kind, target->host, target->port);
 		else
-			add_service_address(b, service, KIND_UPSTREAM, target->port, target->addr, 128);
+			add_service_address(b, service, kind, target->port, target->addr, 128);
 	}
 }
 

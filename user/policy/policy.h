@@ -75,6 +75,9 @@ const struct service *policy_find(const struct policy *policy, uint32_t registry
 uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *who, const struct rule_set **out);
 const struct rule_set *policy_rule_set_get(const struct policy *policy, uint32_t id); /* NULL if there is none */
 
+/* The longest of the rule set's excludeCIDRs that holds `addr`, with its place; NULL if none does. */
+const struct cidr *policy_excluded(const struct policy *policy, const struct rule_set *rules, const uint8_t addr[16]);
+
 /* Every name the policy's services must resolve, each once, lower case. */
 const struct string_list *policy_names(const struct policy *policy);
 

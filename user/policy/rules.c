@@ -152,3 +152,22 @@ const struct rule_set *policy_rule_set_get(const struct policy *policy, uint32_t
 {
 	return id && id <= policy->rule_set_count ? &policy->rule_sets[id - 1] : NULL;
 }
+
+static bool holds(const struct cidr *cidr, const uint8_t addr[16])
+{
+	for (unsigned int i = 0; i < cidr->bits; i++)
+		if ((addr[i / 8] ^ cidr->addr[i / 8]) & 0x80 >> i % 8)
+			return false;
+	return true;
+}
+
+const struct cidr *policy_excluded(const struct policy *policy, const struct rule_set *rules, const uint8_t addr[16])
+{
+	const struct cidr_list *exclude = &policy->interceptions[rules->interception - 1].exclude;
+	const struct cidr *longest = NULL;
+
+	for (size_t i = 0; i < exclude->count; i++)
+		if (holds(&exclude->items[i], addr) && (!longest || exclude->items[i].bits > longest->bits))
+			longest = &exclude->items[i];
+	return longest;
+}
