@@ -14,6 +14,7 @@
 #include "redirect/internal.h"
 
 #define ACCEPT_BATCH 32
+#define LINGER_BYTES 65536
 
 /* ---- life ---- */
 
@@ -34,7 +35,7 @@ static struct conn *conn_new(struct worker *worker, int fd)
 	if (worker->conns)
 		worker->conns->previous = conn;
 	worker->conns = conn;
-	worker->conn_count++;
+	worker->descriptors++;
 	tally(&worker->statistics.connections_open, 1);
 	tally(&worker->statistics.connections_total, 1);
 	return conn;
@@ -50,7 +51,7 @@ static void unlink_conn(struct conn *conn)
 		worker->conns = conn->next;
 	if (conn->next)
 		conn->next->previous = conn->previous;
-	worker->conn_count--;
+	worker->descriptors--;
 	tally(&worker->statistics.connections_open, (__u64)-1);
 }
 
@@ -113,7 +114,8 @@ int end_read(struct worker *worker, struct end *end, struct buffer **buffer)
 	n = recv(end->fd, (*buffer)->bytes + (*buffer)->end, room, 0);
 	if (n > 0) {
 		(*buffer)->end += (uint32_t)n;
-		if ((uint32_t)n < room)
+		(*buffer)->was_filled = (uint32_t)n == (*buffer)->size;
+		if ((uint32_t)n < room && !end->ending)
 			end->readable = false; /* edge-triggered: a short read says there is no more */
 		return 1;
 	}
@@ -147,7 +149,8 @@ bool conn_decide(struct conn *conn)
 	if (!view->table)
 		return false;
 	who = roster_find(view, conn->record.workload);
-	if (!conn->decided && view->previous && who->previous && conn->record.generation == view->previous->generation)
+	if (!conn->decided && view->previous && who->previous && conn->record.generation != view->table->generation &&
+	    conn->record.generation == view->previous->generation)
 		take_table(conn, view->previous, who->previous);
 	else
 		take_table(conn, view->table, who->now);
@@ -199,11 +202,12 @@ static enum step sniff_hello(struct conn *conn)
 {
 	char name[256];
 
+	if (!conn->is_tls)
+		worker_timer(conn, conn->worker->now_ms + HELLO_TIMEOUT_MS);
 	conn->is_tls = true;
 	switch (client_hello_parse(name, (const unsigned char *)buffer_bytes(conn->from_client), buffer_length(conn->from_client))) {
 	case CLIENT_HELLO_MORE:
-		worker_timer(conn, conn->worker->now_ms + HELLO_TIMEOUT_MS);
-		return STEP_BLOCKED;
+		return conn->client.readable ? STEP_ADVANCED : STEP_BLOCKED;
 	case CLIENT_HELLO_OK:
 		judge_name(conn, SHOWN_SNI, name);
 		return STEP_ADVANCED;
@@ -223,23 +227,46 @@ static bool is_plain_tcp(const struct conn *conn)
 	return (conn->record.service_flags & (SERVICE_TCP | SERVICE_HTTP | SERVICE_TLS)) == SERVICE_TCP;
 }
 
+static void relay_plain(struct conn *conn)
+{
+	/* The id is of the record's generation: of one that was replaced twice since, it names nothing any more. */
+	const struct service *service = conn->table->generation == conn->record.generation
+						? policy_service(conn->table->policy, conn->record.service)
+						: NULL;
+
+	if (!service || !(service->flags & SERVICE_TCP)) {
+		conn_reset(conn);
+		return;
+	}
+	snprintf(conn->shown, sizeof(conn->shown), "%s", service->host);
+	relay_to(conn, service);
+}
+
+/* Redirected by a table that was published while this round was under way: the next round sees it. */
+static bool is_table_coming(const struct conn *conn)
+{
+	const struct table *newest = conn->worker->view->table;
+
+	return newest && conn->record.generation > newest->generation && conn->worker->epoch != atomic_load(&current_epoch);
+}
+
 static enum step sniff_step(struct conn *conn)
 {
 	const char *why;
 	int got;
 
 	if (!conn->table) {
+		if (is_table_coming(conn)) {
+			worker_ready(conn);
+			return STEP_BLOCKED;
+		}
 		if (!conn_decide(conn)) {
 			conn_reset(conn);
 			return STEP_BLOCKED;
 		}
 		if (is_plain_tcp(conn)) {
-			const struct service *service = policy_service(conn->table->policy, conn->record.service);
-
-			if (service && service->flags & SERVICE_TCP) {
-				relay_to(conn, service);
-				return STEP_ADVANCED;
-			}
+			relay_plain(conn);
+			return STEP_ADVANCED;
 		}
 		worker_timer(conn, conn->worker->now_ms + SILENCE_MS);
 	}
@@ -264,15 +291,13 @@ static enum step sniff_step(struct conn *conn)
 /* Our answer is out. Closing with unread bytes would send a RST that could overtake it. */
 static enum step linger_step(struct conn *conn)
 {
-	char waste[4096];
-	ssize_t n = 1;
+	ssize_t n = recv(conn->client.fd, NULL, LINGER_BYTES, MSG_TRUNC); /* thrown away unseen (tcp(7)) */
 
-	while (conn->client.readable && n > 0)
-		n = recv(conn->client.fd, waste, sizeof(waste), 0);
-	conn->client.readable = false;
-	if (n == 0 || (n < 0 && errno != EAGAIN))
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 		conn_close(conn);
-	return STEP_BLOCKED;
+		return STEP_BLOCKED;
+	}
+	return n > 0 ? STEP_ADVANCED : STEP_BLOCKED;
 }
 
 void conn_run(struct conn *conn)
@@ -309,23 +334,33 @@ void conn_run(struct conn *conn)
 	}
 }
 
+/*
+ * Nobody is there to be answered. A relay carries even that on; elsewhere a reset ends everything, and a client that
+ * ends while a delay holds its request is taken to have lost its patience, as Envoy does.
+ */
+static bool client_left(const struct conn *conn, uint32_t events)
+{
+	if (conn->state == CONN_DELAYED)
+		return events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP);
+	return conn->state != CONN_RELAY && conn->state != CONN_LINGER && events & (EPOLLERR | EPOLLHUP);
+}
+
 void conn_event(struct conn *conn, bool upstream, uint32_t events)
 {
 	struct end *end = upstream ? &conn->upstream : &conn->client;
 
-	if (conn->state == CONN_CLOSED || end->fd < 0)
+	if (conn->state == CONN_CLOSED || end->fd < 0 || end->registered == conn->worker->round)
 		return;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))
 		end->readable = true;
 	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 		end->writable = true;
-	/* A client that is gone for good, not one that only has no more to say, ends even a request that waits. */
-	if (!upstream && events & (EPOLLERR | EPOLLHUP) &&
-	    (conn->state == CONN_DELAYED || conn->state == CONN_NAME || conn->state == CONN_SOCKET || conn->state == CONN_CONNECT)) {
+	end->ending |= (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0;
+	end->failing |= (events & EPOLLERR) != 0;
+	if (!upstream && client_left(conn, events))
 		conn_close(conn);
-		return;
-	}
-	conn_run(conn);
+	else
+		conn_run(conn);
 }
 
 void conn_timeout(struct conn *conn)
@@ -355,23 +390,15 @@ void conn_timeout(struct conn *conn)
 
 /* ---- accepting ---- */
 
-static void adopt(struct worker *worker, int fd, struct place *place)
+void conn_adopt(struct worker *worker, int fd, struct place *place, const struct flow_record *record)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
-	struct flow_record record;
-	socklen_t size = sizeof(record);
 	struct conn *conn;
 	int on = 1;
 
-	/* Nobody was redirected here: somebody dialled the redirector himself. */
-	if (getsockopt(fd, SLUICE_SOL, SLUICE_SO_RECORD, &record, &size) < 0 || size != sizeof(record)) {
-		tally(&worker->statistics.connections_refused, 1);
-		close(fd);
-		return;
-	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	conn = conn_new(worker, fd);
-	conn->record = record;
+	conn->record = *record;
 	conn->place = place_hold(place);
 	event.data.ptr = &conn->client.watch;
 	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
@@ -383,46 +410,68 @@ static void adopt(struct worker *worker, int fd, struct place *place)
 
 void conn_accept(struct worker *worker, const struct listener *listener)
 {
-	for (int i = 0; i < ACCEPT_BATCH && worker->conn_count < worker->conn_limit; i++) {
+	if (atomic_load(&listener->place->gone))
+		return;
+	for (int i = 0; i < ACCEPT_BATCH && worker_may_accept(worker); i++) {
 		int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		struct flow_record record;
+		socklen_t size = sizeof(record);
 
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+				worker->starved_ms = worker->now_ms;
 			return;
-		adopt(worker, fd, listener->place);
+		}
+		if (getsockopt(fd, SLUICE_SOL, SLUICE_SO_RECORD, &record, &size) < 0 || size != sizeof(record)) {
+			/* Nobody was redirected here: somebody dialled the redirector himself. */
+			tally(&worker->statistics.connections_refused, 1);
+			close(fd);
+			continue;
+		}
+		conn_adopt(worker, fd, listener->place, &record);
 	}
 }
 
 /* ---- a new generation, or a pod that is gone ---- */
 
 /* Whether an open relay would be admitted today. */
-static struct decision judge_again(struct conn *conn)
+static struct decision judge_again(const struct conn *conn)
 {
 	const struct service *service = NULL;
 
+	if (is_plain_tcp(conn)) {
+		service = table_find_plain(conn->table, conn->shown, conn->record.port);
+		return verdict_named(conn->rules, SHOWN_NOTHING, service ? service->id : 0, 0);
+	}
 	if (conn->shown[0])
 		service = policy_find(conn->table->policy, conn->rules->registry, conn->shown, strlen(conn->shown),
 				      conn->record.port, !conn->is_tls);
-	else if (is_plain_tcp(conn) && conn->record.service)
-		return decide(VERDICT_ALLOW, REASON_SERVICE, conn->record.service); /* its upstream socket is the kernel's to judge */
 	return verdict_named(conn->rules, conn->shown[0] ? SHOWN_SNI : SHOWN_NOTHING, service ? service->id : 0,
 			     conn->record.service_flags);
 }
 
-void conn_view_changed(struct conn *conn)
+bool conn_still_allowed(struct conn *conn)
 {
 	struct decision decision;
 
+	if (conn->table == conn->worker->view->table || !conn_decide(conn))
+		return true;
+	decision = judge_again(conn);
+	if (decision.verdict != VERDICT_DENY)
+		return true;
+	decision.reason = REASON_ROUTE_REVOKED;
+	refuse_connection(conn, decision);
+	return false;
+}
+
+void conn_view_changed(struct conn *conn)
+{
 	if (atomic_load(&conn->place->gone)) {
 		conn_reset(conn);
 		return;
 	}
 	if (conn->state == CONN_NAME)
 		worker_ready(conn); /* perhaps it was a name that changed */
-	if (conn->state != CONN_RELAY || conn->table == conn->worker->view->table || !conn_decide(conn))
-		return;
-	decision = judge_again(conn);
-	if (decision.verdict != VERDICT_DENY)
-		return;
-	decision.reason = REASON_ROUTE_REVOKED;
-	refuse_connection(conn, decision);
+	if (conn->state == CONN_RELAY)
+		conn_still_allowed(conn);
 }

@@ -29,6 +29,9 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 {
 	struct worker *worker = conn->worker;
 	char body[1024];
+	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
+	bool bodiless = status == 204 || status == 304;
+	char length[40] = "";
 	va_list args;
 	int n;
 
@@ -41,6 +44,8 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	va_end(args);
 	if (n >= (int)sizeof(body))
 		n = sizeof(body) - 1;
+	if (!bodiless)
+		snprintf(length, sizeof(length), "content-length: %d\r\n", n);
 	count_answer(&worker->statistics, status);
 	/* What is left of the request would be taken for the next one. */
 	if (!conn->request_body.done)
@@ -49,12 +54,12 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	conn->to_client = buffer_get(worker, false);
 	conn->to_client->end = (uint32_t)snprintf(
 		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\ncontent-length: %d\r\ncontent-type: text/plain\r\ndate: %s\r\nserver: sluice\r\n%s\r\n%s", status,
-		http_status_phrase(status), n, worker_date(worker), conn->keep_client ? "" : "connection: close\r\n",
-		conn->method == HTTP_HEAD ? "" : body);
+		"HTTP/1.1 %u %s\r\n%s%sdate: %s\r\nserver: sluice\r\n%s\r\n%s", status, http_status_phrase(status), length,
+		bodiless ? "" : "content-type: text/plain\r\n", worker_date(worker),
+		conn->keep_client ? "" : "connection: close\r\n", bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
-	conn->request_done = conn->response_head_done = conn->response_done = true;
+	conn->request_done = conn->response_head_done = conn->response_done = conn->response_body.done = true;
 	conn->request_ready = conn->response_ready = 0;
 	conn->state = CONN_EXCHANGE;
 	worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
@@ -70,7 +75,7 @@ static void answer_malformed(struct conn *conn, uint16_t status, const char *why
 /* A request that cannot be read is refused whoever it is for: two readers could disagree about it. */
 static void refuse_malformed(struct conn *conn, enum http_result result, const char *why)
 {
-	worker_report(conn, decide(VERDICT_DENY, REASON_MALFORMED, 0), conn->shown);
+	worker_report(conn, decide(VERDICT_DENY, REASON_MALFORMED, 0), "");
 	switch (result) {
 	case HTTP_ERROR_TOO_LARGE:
 		answer_malformed(conn, 431, "the request head is too large");
@@ -232,16 +237,20 @@ bool http_judge_again(struct conn *conn)
 static void begin_request(struct conn *conn)
 {
 	const struct http_head *head = &conn->worker->head;
+	size_t shown;
 
 	tally(&conn->worker->statistics.requests_total, 1);
 	conn->head_pending = false;
+	conn->incomplete = 0;
 	conn->method = head->method;
 	conn->client_minor = head->minor;
 	conn->keep_client = head->keep_alive;
 	conn->upgrade_asked = head->upgrade;
 	http_body_start(&conn->request_body, head);
 	conn->from_client->start += (uint32_t)head->bytes;
-	snprintf(conn->shown, sizeof(conn->shown), "%.*s", (int)head->host.n, head->host.p);
+	shown = head->host.n < sizeof(conn->shown) ? head->host.n : sizeof(conn->shown) - 1;
+	memcpy(conn->shown, head->host.p, shown);
+	conn->shown[shown] = 0;
 	judge_request(conn, head);
 	if (conn->state != CONN_CLOSED)
 		buffer_drop_if_empty(conn->worker, &conn->from_client);
@@ -254,6 +263,7 @@ static void reset_exchange(struct conn *conn)
 	conn->request_ready = conn->response_ready = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = false;
 	conn->is_local = conn->dechunk = conn->upgraded = false;
+	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
 	conn->state = CONN_REQUEST;
 }
@@ -284,6 +294,18 @@ static bool upstream_went_away(struct conn *conn)
 	return !buffer_length(conn->from_client) && !conn->client.readable;
 }
 
+/*
+ * Whether what came since the last parse can complete a head: without the end of a line it cannot. A head that comes
+ * byte by byte would otherwise be read anew for each of 65536.
+ */
+bool http_worth_parsing(const struct conn *conn, const struct buffer *buffer)
+{
+	uint32_t length = buffer_length(buffer), known = conn->incomplete;
+
+	return length > known &&
+	       (!known || length >= LARGE_BUFFER || memchr(buffer->bytes + buffer->start + known, '\n', length - known));
+}
+
 static enum step request_step(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
@@ -297,9 +319,11 @@ static enum step request_step(struct conn *conn)
 		enum http_result result = HTTP_MORE;
 		int got;
 
-		if (buffer_length(conn->from_client))
+		if (http_worth_parsing(conn, conn->from_client)) {
 			result = http_parse_request(&worker->head, buffer_bytes(conn->from_client), buffer_length(conn->from_client),
 						    &why);
+			conn->incomplete = buffer_length(conn->from_client);
+		}
 		if (result == HTTP_OK) {
 			begin_request(conn);
 			return STEP_ADVANCED;

@@ -9,6 +9,8 @@
 #include "base/memory.h"
 #include "redirect/http_internal.h"
 
+#define MOVES_PER_TURN 64 /* then other connections have theirs */
+
 enum moved { MOVE_BLOCKED, MOVE_SOME, MOVE_DONE, MOVE_BROKEN };
 
 /* ---- sending: a rebuilt head, then checked body bytes, in one call ---- */
@@ -48,6 +50,13 @@ static enum moved send_parts(struct end *end, struct buffer *head, struct buffer
 	return MOVE_SOME;
 }
 
+/* A connection whose sides are both fast must not keep the worker to itself. */
+static enum moved give_way(struct conn *conn)
+{
+	worker_ready(conn);
+	return MOVE_BLOCKED;
+}
+
 /* ---- the request's body ---- */
 
 static enum moved feed_request(struct conn *conn)
@@ -80,9 +89,11 @@ static enum moved push_request(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
 
-	while (!conn->request_done) {
+	for (int moves = 0; !conn->request_done; moves++) {
 		enum moved flow;
 
+		if (moves == MOVES_PER_TURN)
+			return give_way(conn);
 		if (buffer_length(conn->to_upstream) || conn->request_ready) {
 			flow = send_parts(&conn->upstream, conn->to_upstream, conn->from_client, &conn->request_ready,
 					  &worker->statistics.bytes_to_upstream);
@@ -126,6 +137,7 @@ static bool retry_fresh(struct conn *conn)
 	conn->to_upstream->start = 0;
 	conn->request_done = false;
 	conn->reused = false;
+	conn->incomplete = 0;
 	upstream_begin(conn, conn->service);
 	return true;
 }
@@ -227,9 +239,11 @@ static enum moved read_response_head(struct conn *conn)
 	bool good = true;
 	int got;
 
-	if (buffer_length(conn->from_upstream))
+	if (http_worth_parsing(conn, conn->from_upstream)) {
 		result = http_parse_response(head, buffer_bytes(conn->from_upstream), buffer_length(conn->from_upstream), conn->method,
 					     &why);
+		conn->incomplete = buffer_length(conn->from_upstream);
+	}
 	if (result == HTTP_MORE) {
 		if (buffer_length(conn->from_upstream) >= LARGE_BUFFER) {
 			answer_protocol_error(conn, why);
@@ -238,6 +252,7 @@ static enum moved read_response_head(struct conn *conn)
 		got = end_read(conn->worker, &conn->upstream, &conn->from_upstream);
 		return got < 0 ? upstream_ended(conn) : got ? MOVE_SOME : MOVE_BLOCKED;
 	}
+	conn->incomplete = 0;
 	if (result != HTTP_OK) {
 		answer_protocol_error(conn, why);
 		return MOVE_BROKEN;
@@ -285,12 +300,24 @@ static enum moved feed_response(struct conn *conn)
 	return MOVE_SOME;
 }
 
+/* A head waits for the body bytes that came with it, and a 1xx for what may follow at once: one call for both. */
+static bool is_time_to_send(const struct conn *conn)
+{
+	if (conn->response_ready || !buffer_length(conn->to_client))
+		return conn->response_ready;
+	if (!conn->response_head_done)
+		return !conn->upstream.readable;
+	return conn->response_body.done || !buffer_length(conn->from_upstream);
+}
+
 static enum moved pull_response(struct conn *conn)
 {
-	while (!conn->response_done || buffer_length(conn->to_client) || conn->response_ready) {
+	for (int moves = 0; !conn->response_done || buffer_length(conn->to_client) || conn->response_ready; moves++) {
 		enum moved flow;
 
-		if ((buffer_length(conn->to_client) && (conn->response_head_done || !conn->upstream.readable)) || conn->response_ready) {
+		if (moves == MOVES_PER_TURN)
+			return give_way(conn);
+		if (is_time_to_send(conn)) {
 			flow = send_parts(&conn->client, conn->to_client, conn->from_upstream, &conn->response_ready,
 					  &conn->worker->statistics.bytes_to_client);
 			if (flow == MOVE_BROKEN) {
@@ -305,6 +332,9 @@ static enum moved pull_response(struct conn *conn)
 		} else {
 			flow = feed_response(conn);
 		}
+		/* No more can be read: a 1xx that waited for it goes now. */
+		if (flow == MOVE_BLOCKED && conn->client.writable && is_time_to_send(conn))
+			continue;
 		if (flow != MOVE_SOME)
 			return flow;
 	}

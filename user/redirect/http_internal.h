@@ -7,5 +7,6 @@
 
 enum step http_exchange_step(struct conn *conn);
 void http_next_request(struct conn *conn);
+bool http_worth_parsing(const struct conn *conn, const struct buffer *buffer);
 
 #endif

@@ -44,6 +44,8 @@ struct table {
 	struct config *config;
 	struct policy *policy;
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
+	const struct service **plain;      /* TCP services by (host, port): they have no name that clients show */
+	size_t plain_count;
 };
 
 struct roster_entry {
@@ -58,6 +60,7 @@ struct place {
 	atomic_uint references;
 	uint64_t cookie;
 	atomic_bool gone;
+	atomic_size_t idle; /* upstream sockets in all the workers' pools */
 };
 
 struct listener {
@@ -84,6 +87,7 @@ void table_release(struct table *table); /* accepts NULL */
 struct place *place_hold(struct place *place);
 void place_release(struct place *place);
 const struct roster_entry *roster_find(const struct view *view, uint32_t workload); /* never NULL: the default's */
+const struct service *table_find_plain(const struct table *table, const char *host, uint16_t port); /* or NULL */
 
 /* ---- workers ---- */
 
@@ -97,6 +101,7 @@ struct watch {
 struct buffer {
 	struct buffer *next; /* while free */
 	uint32_t size;
+	bool was_filled; /* by one read: more will come */
 	uint32_t start, end;
 	char bytes[];
 };
@@ -114,19 +119,19 @@ struct pool_key {
 	uint32_t pad;
 };
 
-#define POOL_LOW 8
-#define POOL_BATCH 24
-#define POOL_MAX 64
+#define POOL_MAX 64 /* idle sockets of a namespace, all workers together */
 
 struct pool {
 	UT_hash_handle hh;
 	struct pool_key key;
+	struct place *place;
 	int fds[POOL_MAX + MESSAGE_MAX_FDS];
-	bool v4_only[POOL_MAX + MESSAGE_MAX_FDS];
 	size_t count;
+	bool v4_only; /* the sockets: a kernel without IPv6 has no others */
 	bool asked;
 	uint64_t asked_ms;
 	struct conn *waiting_first, *waiting_last;
+	size_t waiting;
 };
 
 enum conn_state {
@@ -148,12 +153,15 @@ struct end {
 	struct watch watch; /* first */
 	int fd;
 	bool readable, writable, eof;
+	bool ending;           /* the peer's end was announced: a short read is not the last */
+	bool failing;          /* an error was announced */
+	uint64_t registered;   /* the round in which it was: events of that round are of an earlier descriptor */
 };
 
 struct conn {
 	struct worker *worker;
 	struct conn *next, *previous;   /* of the worker's */
-	struct conn *next_waiting;      /* of the pool's */
+	struct conn *next_waiting, *previous_waiting; /* of the pool's */
 	struct conn *next_ready;
 	bool is_ready;                  /* on the worker's ready list */
 	struct end client, upstream;
@@ -179,6 +187,7 @@ struct conn {
 	uint8_t addr[16];
 	uint16_t port;
 	unsigned int tries;
+	uint64_t draw;                  /* settles the order of the addresses for all tries */
 	bool reused;                    /* the request went out on a connection that had served before */
 	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
 	const struct service *kept_for; /* of `table`; NULL: the original destination */
@@ -192,6 +201,7 @@ struct conn {
 	uint8_t client_minor;
 	bool keep_client, keep_upstream, upgrade_asked, upgraded, is_passthrough, is_local, dechunk;
 	bool head_pending;              /* part of a request head was read: the clock runs */
+	uint32_t incomplete;            /* bytes that were parsed and found to be no whole head */
 	bool request_done, response_head_done, response_done;
 	bool is_delayed;
 	const struct http_route *route; /* of `table`, or NULL */
@@ -201,7 +211,7 @@ struct conn {
 	struct pipe_pair *up, *down;
 	bool up_shut, down_shut;
 	bool is_tls;
-	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision */
+	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision; of a plain TCP service its host */
 };
 
 struct timer_heap {
@@ -224,13 +234,16 @@ struct worker {
 	struct watch wake, supply_watch;
 	int supply;                 /* -1: no loader */
 	_Atomic int new_supply;     /* handed over by the main thread; -1: none */
-	atomic_ulong seen;          /* epoch */
+	atomic_ulong seen;          /* epoch: nothing older is in this worker's hands */
+	unsigned long epoch;        /* of `view` */
+	uint64_t round;
 	struct view *view;
 	uint64_t now_ms, now_us;
 	struct timer_heap timers;
 	struct conn *conns, *closed, *free_conns, *ready;
-	size_t conn_count, conn_limit;
-	bool paused;                /* at the limit: not accepting */
+	size_t descriptors, descriptor_limit; /* of connections, pools and pipes */
+	bool paused;                /* not accepting: at the limit, or out of descriptors */
+	uint64_t starved_ms;        /* when descriptors ran out; 0: there are some */
 	struct buffer *free_small, *free_large;
 	size_t free_large_count;
 	struct pipe_pair *free_pipes;
@@ -243,17 +256,20 @@ struct worker {
 	struct redirector_statistics statistics; /* written here, read racily by the main thread */
 	struct flow_event decisions[DECISION_SLOTS];
 	atomic_uint decision_head, decision_tail;
-	uint64_t allowed_second;
-	unsigned int allowed_reported;
+	uint64_t report_second;
+	unsigned int reported;
 };
 
 extern struct worker workers[MAX_WORKERS];
 extern unsigned int worker_count;
 extern int main_wake_fd;
 
-int worker_start(struct worker *worker, unsigned int index, size_t conn_limit);
+int worker_init(struct worker *worker, unsigned int index, size_t descriptor_limit);
+int worker_start(struct worker *worker);
+void worker_round(struct worker *worker, int patience_ms); /* waits at most that long; -1: as long as nothing happens */
 void worker_wake(struct worker *worker);
 void worker_ready(struct conn *conn); /* step it again in this round */
+bool worker_may_accept(const struct worker *worker);
 void worker_timer(struct conn *conn, uint64_t deadline_ms); /* 0: none */
 void worker_read_clock(struct worker *worker); /* once a round, and where a few milliseconds matter */
 uint64_t worker_random(struct worker *worker);
@@ -280,12 +296,14 @@ static inline char *buffer_bytes(struct buffer *buffer)
 enum step { STEP_BLOCKED, STEP_ADVANCED };
 
 void conn_accept(struct worker *worker, const struct listener *listener);
+void conn_adopt(struct worker *worker, int fd, struct place *place, const struct flow_record *record);
 void conn_event(struct conn *conn, bool upstream, uint32_t events);
 void conn_run(struct conn *conn); /* until it is blocked or closed */
 void conn_timeout(struct conn *conn);
 void conn_close(struct conn *conn);
 void conn_reset(struct conn *conn); /* RST to the client */
 void conn_view_changed(struct conn *conn);
+bool conn_still_allowed(struct conn *conn); /* by the newest table; resets it if not */
 /* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
 int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */

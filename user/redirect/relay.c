@@ -29,6 +29,7 @@ static struct pipe_pair *pipe_get(struct worker *worker)
 		return NULL;
 	}
 	fcntl(pair->fds[0], F_SETPIPE_SZ, SPLICE_BYTES);
+	worker->descriptors += 2;
 	return pair;
 }
 
@@ -47,6 +48,7 @@ static void pipe_put(struct worker *worker, struct pipe_pair **pipe)
 	}
 	close(pair->fds[0]);
 	close(pair->fds[1]);
+	worker->descriptors -= 2;
 	free(pair);
 }
 
@@ -59,7 +61,7 @@ void relay_end(struct conn *conn)
 /* ---- one direction ---- */
 
 /* What was read before the relay began goes first. -1: broken; 0: the other side takes no more now; 1: all is out. */
-static int flush_buffer(struct worker *worker, struct buffer **buffer, struct end *to)
+static int flush_buffer(struct worker *worker, struct buffer **buffer, struct end *to, __u64 *bytes)
 {
 	while (buffer_length(*buffer)) {
 		ssize_t n;
@@ -67,12 +69,14 @@ static int flush_buffer(struct worker *worker, struct buffer **buffer, struct en
 		if (!to->writable)
 			return 0;
 		n = send(to->fd, buffer_bytes(*buffer), buffer_length(*buffer), MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EAGAIN) {
 			to->writable = false;
-		else if (n < 0)
+		} else if (n < 0) {
 			return -1;
-		else
+		} else {
 			(*buffer)->start += (uint32_t)n;
+			tally(bytes, (__u64)n);
+		}
 	}
 	buffer_put(worker, buffer);
 	return 1;
@@ -124,7 +128,7 @@ static int drain_pipe(struct pipe_pair *pipe, struct end *to, __u64 *bytes)
 static int move(struct worker *worker, struct end *from, struct end *to, struct buffer **first, struct pipe_pair **pipe,
 		bool *shut, __u64 *bytes)
 {
-	int moved = flush_buffer(worker, first, to);
+	int moved = flush_buffer(worker, first, to, bytes);
 
 	if (moved <= 0)
 		return moved;
@@ -150,6 +154,8 @@ static int move(struct worker *worker, struct end *from, struct end *to, struct 
 void relay_begin(struct conn *conn)
 {
 	conn->state = CONN_RELAY;
+	if (!conn_still_allowed(conn)) /* a table may have come while the upstream connection was made */
+		return;
 	conn->upstream.readable = conn->client.readable = true;
 	tally(&conn->worker->statistics.tls_relayed, conn->is_tls);
 	buffer_drop_if_empty(conn->worker, &conn->from_client);
@@ -167,6 +173,8 @@ enum step relay_step(struct conn *conn)
 				 &statistics->bytes_to_client);
 
 	if (up < 0 || down < 0) {
+		/* Broken for one, broken for the other: a clean end could pass for the end of the data. */
+		setsockopt(conn->upstream.fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
 		conn_reset(conn);
 		return STEP_BLOCKED;
 	}

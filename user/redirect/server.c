@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,8 @@
 #define NOBODY 65534
 #define LOADER_PATIENCE_MS 60000 /* how long a redirector without any loader waits for its first */
 #define TICK_MS 1000
+#define ANSWER_PATIENCE_S 5 /* then a loader that does not read is given up for the next */
+#define OWN_DESCRIPTORS 256 /* besides the workers', as long as there are few listeners */
 
 int main_wake_fd = -1;
 
@@ -31,6 +34,7 @@ static struct {
 	int control; /* -1: no loader */
 	bool had_loader;
 	bool quit;
+	bool changed; /* something is to be published */
 	char root_namespace[SLUICE_HOST_MAX];
 	struct table *table, *previous;
 	struct redirector_statistics sent;
@@ -40,6 +44,9 @@ static struct {
 
 static int drop_privileges(void)
 {
+	/* Of no more use once no_new_privs is set, and not to be had without CAP_SETPCAP: may fail. */
+	capng_clear(CAPNG_SELECT_ALL);
+	(void)capng_apply(CAPNG_SELECT_BOUNDS | CAPNG_SELECT_AMBIENT);
 	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
 		return log_errno(-errno, "redirector: cannot become nobody: %s; not started", strerror(errno));
 	capng_clear(CAPNG_SELECT_ALL);
@@ -133,9 +140,12 @@ struct packet {
 	size_t fd_count;
 };
 
+/* Once for all that came together: each publication makes every worker look at every connection. */
 static void publish(void)
 {
-	view_publish(server.table, server.previous);
+	if (server.changed)
+		view_publish(server.table, server.previous);
+	server.changed = false;
 }
 
 static void on_hello(const struct packet *packet)
@@ -172,7 +182,7 @@ static void on_supply(struct packet *packet)
 			close(old);
 		packet->fds[i] = -1;
 	}
-	publish(); /* the workers look for it at the top of their round */
+	server.changed = true; /* the workers look for it at the top of their round */
 }
 
 static void on_table(const struct packet *packet)
@@ -182,10 +192,16 @@ static void on_table(const struct packet *packet)
 
 	if (packet->fd_count == 1 &&
 	    !table_compile(&table, packet->head.generation, packet->fds[0], server.root_namespace, why, sizeof(why))) {
-		table_release(server.previous);
-		server.previous = server.table;
+		/* The same generation again, or one that never came into force, is no predecessor of itself. */
+		if (server.table && server.table->generation == table->generation) {
+			table_release(server.table);
+		} else {
+			table_release(server.previous);
+			server.previous = server.table;
+		}
 		server.table = table;
-		publish();
+		server.changed = true;
+		publish(); /* before the answer: it says that the workers see it */
 	}
 	tell(MESSAGE_TABLE_ANSWER, packet->head.generation, why, strlen(why), -1);
 }
@@ -198,7 +214,7 @@ static void on_workload(const struct packet *packet)
 		return;
 	memcpy(&message, packet->payload, sizeof(message));
 	workload_learn(message.workload, packet->payload + sizeof(message), packet->length - sizeof(message), message.label_count);
-	publish();
+	server.changed = true;
 }
 
 static void on_workload_gone(const struct packet *packet)
@@ -209,7 +225,7 @@ static void on_workload_gone(const struct packet *packet)
 		return;
 	memcpy(&workload, packet->payload, sizeof(workload));
 	workload_forget(workload);
-	publish();
+	server.changed = true;
 }
 
 static void on_listener(struct packet *packet)
@@ -222,7 +238,7 @@ static void on_listener(struct packet *packet)
 	if (!listener_add(message.netns, message.is_v6, packet->fds[0]))
 		return;
 	packet->fds[0] = -1;
-	publish();
+	server.changed = true;
 }
 
 static void on_listener_gone(const struct packet *packet)
@@ -233,7 +249,7 @@ static void on_listener_gone(const struct packet *packet)
 		return;
 	memcpy(&message, packet->payload, sizeof(message));
 	if (listeners_drop(message.netns))
-		publish();
+		server.changed = true;
 }
 
 static void on_name(const struct packet *packet)
@@ -325,6 +341,7 @@ static void read_control(void)
 
 	while (!server.quit && server.control >= 0 && (got = receive(&packet)) > 0)
 		dispatch(&packet);
+	publish();
 	if (got < 0) {
 		log_info("redirector: the loader is gone; serving on");
 		close(server.control);
@@ -339,6 +356,7 @@ static void accept_loader(int listen_fd)
 
 	if (fd < 0)
 		return;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = ANSWER_PATIENCE_S}, sizeof(struct timeval));
 	if (server.control >= 0)
 		close(server.control);
 	server.control = fd;
@@ -384,11 +402,13 @@ static int serve(int listen_fd)
 
 int redirector_run(void)
 {
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	size_t limit = raise_descriptor_limit();
-	int error = drop_privileges();
+	cpu_set_t cpus;
+	int error;
 
 	log_init(LOG_LEVEL_INFO, false, "redirector");
+	close_range(REDIRECTOR_LISTEN_FD + 1, ~0U, 0); /* nothing of the loader's, least of all a BPF map */
+	error = drop_privileges();
 	if (error)
 		return error;
 	signal(SIGPIPE, SIG_IGN);
@@ -397,9 +417,13 @@ int redirector_run(void)
 	if (main_wake_fd < 0)
 		return log_errno(-errno, "redirector: %s; not started", strerror(errno));
 	view_publish(NULL, NULL);
-	worker_count = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (unsigned int)cpus;
+	worker_count = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : (unsigned int)CPU_COUNT(&cpus);
+	if (worker_count > MAX_WORKERS)
+		worker_count = MAX_WORKERS;
 	for (unsigned int i = 0; i < worker_count && !error; i++)
-		error = worker_start(&workers[i], i, limit * 3 / 4 / worker_count);
+		error = worker_init(&workers[i], i, (limit > 2 * OWN_DESCRIPTORS ? limit - OWN_DESCRIPTORS : limit / 2) / worker_count);
+	for (unsigned int i = 0; i < worker_count && !error; i++)
+		error = worker_start(&workers[i]);
 	if (error)
 		return log_errno(error, "redirector: cannot start its workers: %s; not started", strerror(-error));
 	return serve(REDIRECTOR_LISTEN_FD);

@@ -24,9 +24,9 @@ struct candidate {
 
 /* ---- pools of sockets ---- */
 
-static struct pool *pool_of(struct worker *worker, uint64_t netns, uint32_t workload)
+static struct pool *pool_of(struct worker *worker, struct place *place, uint32_t workload)
 {
-	struct pool_key key = {netns, workload, 0};
+	struct pool_key key = {place->cookie, workload, 0};
 	struct pool *pool;
 
 	HASH_FIND(hh, worker->pools, &key, sizeof(key), pool);
@@ -34,8 +34,24 @@ static struct pool *pool_of(struct worker *worker, uint64_t netns, uint32_t work
 		return pool;
 	pool = xcalloc(1, sizeof(*pool));
 	pool->key = key;
+	pool->place = place_hold(place);
 	HASH_ADD(hh, worker->pools, key, sizeof(pool->key), pool);
 	return pool;
+}
+
+/* A worker's part of what a namespace may have idle: it asks when a quarter of that is left, for the rest. */
+static size_t share_of_worker(void)
+{
+	return POOL_MAX / worker_count;
+}
+
+/* How many more sockets the pool may hold: for those who wait, and what the namespace's bound leaves. */
+static size_t room_of(const struct pool *pool)
+{
+	size_t idle = atomic_load_explicit(&pool->place->idle, memory_order_relaxed);
+	size_t room = pool->waiting + (idle < POOL_MAX ? POOL_MAX - idle : 0);
+
+	return room < ARRAY_SIZE(pool->fds) - pool->count ? room : ARRAY_SIZE(pool->fds) - pool->count;
 }
 
 static void pool_ask(struct worker *worker, struct pool *pool)
@@ -43,30 +59,41 @@ static void pool_ask(struct worker *worker, struct pool *pool)
 	struct {
 		struct message head;
 		struct want want;
-	} request = {{MESSAGE_WANT, sizeof(struct want), 0}, {pool->key.netns, pool->key.workload, POOL_BATCH}};
+	} request = {{MESSAGE_WANT, sizeof(struct want), 0}, {pool->key.netns, pool->key.workload, 0}};
+	size_t count = share_of_worker() - share_of_worker() / 4, room = room_of(pool);
 
 	if (worker->supply < 0 || (pool->asked && worker->now_ms - pool->asked_ms < ASK_AGAIN_MS))
 		return;
+	if (count < pool->waiting)
+		count = pool->waiting;
+	if (count > room)
+		count = room;
+	if (count > MESSAGE_MAX_FDS)
+		count = MESSAGE_MAX_FDS;
+	if (!count || worker->descriptors + count > worker->descriptor_limit)
+		return;
+	request.want.count = (__u32)count;
 	pool->asked = send(worker->supply, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(request);
 	pool->asked_ms = worker->now_ms;
 }
 
-static int pool_take(struct worker *worker, struct pool *pool, bool *v4_only)
+static int pool_take(struct worker *worker, struct pool *pool)
 {
 	int fd = -1;
 
 	if (pool->count) {
-		pool->count--;
-		fd = pool->fds[pool->count];
-		*v4_only = pool->v4_only[pool->count];
+		fd = pool->fds[--pool->count];
+		atomic_fetch_sub_explicit(&pool->place->idle, 1, memory_order_relaxed);
 	}
-	if (pool->count < POOL_LOW)
+	if (pool->count < share_of_worker() / 4)
 		pool_ask(worker, pool);
 	return fd;
 }
 
-static void pool_empty(struct pool *pool)
+static void pool_empty(struct worker *worker, struct pool *pool)
 {
+	atomic_fetch_sub_explicit(&pool->place->idle, pool->count, memory_order_relaxed);
+	worker->descriptors -= pool->count;
 	while (pool->count)
 		close(pool->fds[--pool->count]);
 }
@@ -75,32 +102,31 @@ static void wait_in(struct conn *conn, struct pool *pool)
 {
 	conn->waiting_in = pool;
 	conn->next_waiting = NULL;
+	conn->previous_waiting = pool->waiting_last;
 	if (pool->waiting_last)
 		pool->waiting_last->next_waiting = conn;
 	else
 		pool->waiting_first = conn;
 	pool->waiting_last = conn;
+	pool->waiting++;
 }
 
 void upstream_forget_waiting(struct conn *conn)
 {
 	struct pool *pool = conn->waiting_in;
-	struct conn *previous = NULL;
 
 	if (!pool)
 		return;
 	conn->waiting_in = NULL;
-	for (struct conn *at = pool->waiting_first; at; previous = at, at = at->next_waiting) {
-		if (at != conn)
-			continue;
-		if (previous)
-			previous->next_waiting = at->next_waiting;
-		else
-			pool->waiting_first = at->next_waiting;
-		if (pool->waiting_last == at)
-			pool->waiting_last = previous;
-		return;
-	}
+	pool->waiting--;
+	if (conn->previous_waiting)
+		conn->previous_waiting->next_waiting = conn->next_waiting;
+	else
+		pool->waiting_first = conn->next_waiting;
+	if (conn->next_waiting)
+		conn->next_waiting->previous_waiting = conn->previous_waiting;
+	else
+		pool->waiting_last = conn->previous_waiting;
 }
 
 /* Those who wait look again: there are sockets, or the question is to be asked anew. */
@@ -124,18 +150,24 @@ static bool is_v4_only(int fd)
 
 static void pool_fill(struct worker *worker, const struct want *want, const int *fds, size_t count)
 {
-	struct pool *pool = pool_of(worker, want->netns, want->workload);
+	struct pool_key key = {want->netns, want->workload, 0};
+	struct pool *pool;
+	size_t kept = 0;
 
-	pool->asked = false;
-	for (size_t i = 0; i < count; i++) {
-		if (pool->count >= ARRAY_SIZE(pool->fds)) {
-			close(fds[i]);
-			continue;
-		}
-		pool->v4_only[pool->count] = is_v4_only(fds[i]);
-		pool->fds[pool->count++] = fds[i];
+	HASH_FIND(hh, worker->pools, &key, sizeof(key), pool);
+	if (pool) { /* else the pod went away in between */
+		kept = room_of(pool);
+		kept = kept < count ? kept : count;
+		pool->asked = false;
+		pool->v4_only = kept && is_v4_only(fds[0]);
+		memcpy(pool->fds + pool->count, fds, kept * sizeof(*fds));
+		pool->count += kept;
+		atomic_fetch_add_explicit(&pool->place->idle, kept, memory_order_relaxed);
+		worker->descriptors += kept;
+		pool_wake(pool, kept);
 	}
-	pool_wake(pool, count);
+	for (size_t i = kept; i < count; i++)
+		close(fds[i]);
 }
 
 void upstream_supplied(struct worker *worker)
@@ -156,9 +188,9 @@ void upstream_supplied(struct worker *worker)
 		int fds[MESSAGE_MAX_FDS];
 		size_t count = 0;
 
-		if (n < 0)
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
-		if (n == 0) { /* the loader is gone: what is in the pools is all there is until another comes */
+		if (n <= 0) { /* the loader is gone: what is in the pools is all there is until another comes */
 			close(worker->supply);
 			worker->supply = -1;
 			return;
@@ -199,7 +231,8 @@ void upstream_places_gone(struct worker *worker)
 			present = worker->view->listeners[i]->place->cookie == pool->key.netns;
 		if (present || pool->waiting_first)
 			continue;
-		pool_empty(pool);
+		pool_empty(worker, pool);
+		place_release(pool->place);
 		HASH_DEL(worker->pools, pool);
 		free(pool);
 	}
@@ -234,14 +267,18 @@ static size_t add_target(const struct conn *conn, struct candidate *out, size_t 
 	const struct upstream_target *target = &conn->service->targets[i];
 	bool v4 = addr_is_v4(conn->record.addr);
 	const struct addresses *known;
+	size_t turn;
 
 	if (!target->host)
 		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
 	known = addresses_of(conn, i);
+	turn = known && known->count && !conn->service->one_address ? (conn->draw >> 32) % known->count : 0;
 	for (size_t k = 0; known && k < known->count; k++) {
-		if ((addr_is_v4(known->items[k]) == v4) != same_family)
+		const uint8_t *addr = known->items[(turn + k) % known->count];
+
+		if ((addr_is_v4(addr) == v4) != same_family)
 			continue;
-		n = add_candidate(out, n, known->items[k], target->port);
+		n = add_candidate(out, n, addr, target->port);
 		if (conn->service->one_address)
 			break;
 	}
@@ -262,7 +299,7 @@ static size_t first_target(const struct conn *conn)
 		total += weight_of(&conn->service->targets[i]);
 	if (!total)
 		return 0;
-	draw = worker_random(conn->worker) % total;
+	draw = (conn->draw & UINT32_MAX) % total;
 	for (size_t i = 0; i < conn->service->target_count; i++) {
 		if (draw < weight_of(&conn->service->targets[i]))
 			return i;
@@ -271,7 +308,7 @@ static size_t first_target(const struct conn *conn)
 	return 0;
 }
 
-static size_t candidates_of(struct conn *conn, struct candidate *out)
+static size_t candidates_of(const struct conn *conn, struct candidate *out)
 {
 	const struct service *service = conn->service;
 	size_t n = 0, first;
@@ -280,33 +317,24 @@ static size_t candidates_of(struct conn *conn, struct candidate *out)
 		return add_candidate(out, 0, conn->record.addr,
 				     service && service->target_port != service->port ? service->target_port : conn->record.port);
 	first = first_target(conn);
-	for (int other = 0; other < 2; other++) {
-		size_t family = n;
-
+	for (int other = 0; other < 2; other++)
 		for (size_t i = 0; i < service->target_count; i++)
 			n = add_target(conn, out, n, (first + i) % service->target_count, !other);
-		/* Spread over a name's addresses; one target's own come first, in turn. */
-		if (service->target_count == 1 && n - family > 1) {
-			size_t turn = worker_random(conn->worker) % (n - family);
-			struct candidate swap = out[family];
-
-			out[family] = out[family + turn];
-			out[family + turn] = swap;
-		}
-	}
 	return n;
 }
 
-/* Some target's name has not had its first answer. */
+/* Some target's name has not had its first answer, and no other can do. */
 static bool is_name_pending(const struct conn *conn)
 {
-	for (size_t i = 0; conn->service && i < conn->service->target_count; i++) {
+	struct candidate candidates[MAX_CANDIDATES];
+	bool pending = false;
+
+	for (size_t i = 0; conn->service && i < conn->service->target_count && !pending; i++) {
 		const struct addresses *known = addresses_of(conn, i);
 
-		if (conn->service->targets[i].host && (!known || !known->known))
-			return true;
+		pending = conn->service->targets[i].host && (!known || !known->known);
 	}
-	return false;
+	return pending && !candidates_of(conn, candidates);
 }
 
 /* ---- failing ---- */
@@ -343,10 +371,11 @@ static void fail_without_address(struct conn *conn, const char *why)
 
 void upstream_drop(struct conn *conn)
 {
-	if (conn->upstream.fd >= 0)
+	if (conn->upstream.fd >= 0) {
 		close(conn->upstream.fd);
-	conn->upstream.fd = -1;
-	conn->upstream.readable = conn->upstream.writable = conn->upstream.eof = false;
+		conn->worker->descriptors--;
+	}
+	conn->upstream = (struct end){.watch = conn->upstream.watch, .fd = -1};
 	conn->kept = false;
 	buffer_put(conn->worker, &conn->from_upstream);
 }
@@ -355,6 +384,7 @@ void upstream_begin(struct conn *conn, const struct service *service)
 {
 	conn->service = service;
 	conn->tries = 0;
+	conn->draw = worker_random(conn->worker);
 	conn->connect_ms = conn->worker->now_ms;
 	memcpy(conn->addr, conn->record.addr, 16);
 	conn->port = conn->record.port;
@@ -409,16 +439,15 @@ static enum step begin_try(struct conn *conn)
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &conn->upstream.watch};
 	struct worker *worker = conn->worker;
 	struct candidate candidates[MAX_CANDIDATES];
-	struct pool *pool = pool_of(worker, conn->place->cookie, conn->record.workload);
+	struct pool *pool = pool_of(worker, conn->place, conn->record.workload);
 	size_t count = candidates_of(conn, candidates);
-	bool v4_only = false;
 	int fd, error, on = 1;
 
 	if (!count) {
 		fail_without_address(conn, "it has no address");
-		return STEP_BLOCKED;
+		return STEP_ADVANCED;
 	}
-	fd = pool_take(worker, pool, &v4_only);
+	fd = pool_take(worker, pool);
 	if (fd < 0) {
 		wait_in(conn, pool);
 		pool_ask(worker, pool);
@@ -431,13 +460,13 @@ static enum step begin_try(struct conn *conn)
 	conn->tries++;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	conn->upstream.fd = fd;
-	error = dial(conn, fd, v4_only);
+	conn->upstream.registered = worker->round;
+	error = dial(conn, fd, pool->v4_only);
 	if (error && error != -EINPROGRESS) {
 		try_failed(conn, -error, count);
 		return STEP_ADVANCED;
 	}
 	conn->state = CONN_CONNECT;
-	conn->upstream.readable = conn->upstream.writable = false;
 	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
 		try_failed(conn, errno, count);
 		return STEP_ADVANCED;
@@ -454,7 +483,8 @@ static enum step finish_try(struct conn *conn)
 
 	if (!conn->upstream.writable)
 		return STEP_BLOCKED;
-	getsockopt(conn->upstream.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (conn->upstream.failing)
+		getsockopt(conn->upstream.fd, SOL_SOCKET, SO_ERROR, &error, &size);
 	if (error)
 		try_failed(conn, error, candidates_of(conn, candidates));
 	else

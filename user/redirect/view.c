@@ -82,6 +82,7 @@ void table_release(struct table *table)
 	for (size_t i = 0; i < policy_service_count(table->policy); i++)
 		free(table->target_names[i]);
 	free(table->target_names);
+	free(table->plain);
 	policy_free(table->policy);
 	config_free(table->config);
 	free(table);
@@ -115,6 +116,38 @@ static void bind_names(struct table *table)
 			if (service->targets[k].host)
 				table->target_names[i][k] = name_of(service->targets[k].host);
 	}
+}
+
+static int by_host_and_port(const void *a, const void *b)
+{
+	const struct service *x = *(const struct service *const *)a, *y = *(const struct service *const *)b;
+	int order = strcmp(x->host, y->host);
+
+	return order ? order : (x->port > y->port) - (x->port < y->port);
+}
+
+static void collect_plain(struct table *table)
+{
+	size_t count = policy_service_count(table->policy);
+
+	table->plain = xcalloc(count, sizeof(*table->plain));
+	for (size_t i = 0; i < count; i++) {
+		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
+
+		if (service->flags & SERVICE_TCP && service->protocol != PROTOCOL_UDP)
+			table->plain[table->plain_count++] = service;
+	}
+	qsort(table->plain, table->plain_count, sizeof(*table->plain), by_host_and_port);
+}
+
+const struct service *table_find_plain(const struct table *table, const char *host, uint16_t port)
+{
+	struct service key = {.host = host, .port = port};
+	const struct service *wanted = &key;
+	const struct service *const *found =
+		bsearch(&wanted, table->plain, table->plain_count, sizeof(*table->plain), by_host_and_port);
+
+	return found ? *found : NULL;
 }
 
 static void say_first_error(const struct config *config, char *why, size_t room)
@@ -161,6 +194,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	table->policy = policy;
 	atomic_store(&table->references, 1);
 	bind_names(table);
+	collect_plain(table);
 	why[0] = 0;
 	*out = table;
 	return 0;

@@ -14,7 +14,8 @@
 
 #define KEEP_FREE_LARGE 64
 #define EVENTS_PER_ROUND 256
-#define REPORTS_OF_ALLOWED_PER_SECOND 200
+#define REPORTS_PER_SECOND 1000 /* of all workers; of what was allowed a fifth */
+#define STARVED_MS 100          /* until descriptors are looked for again */
 
 struct worker workers[MAX_WORKERS];
 unsigned int worker_count;
@@ -38,6 +39,7 @@ struct buffer *buffer_get(struct worker *worker, bool large)
 		buffer->size = (uint32_t)size;
 	}
 	buffer->start = buffer->end = 0;
+	buffer->was_filled = false;
 	return buffer;
 }
 
@@ -72,6 +74,14 @@ bool buffer_make_room(struct worker *worker, struct buffer **buffer)
 
 	if (!old) {
 		*buffer = buffer_get(worker, false);
+		return true;
+	}
+	if (old->start == old->end) {
+		old->start = old->end = 0;
+		if (!old->was_filled || old->size == LARGE_BUFFER)
+			return true;
+		buffer_put(worker, buffer);
+		*buffer = buffer_get(worker, true);
 		return true;
 	}
 	if (old->end < old->size)
@@ -196,8 +206,10 @@ static int wait_ms(const struct worker *worker)
 	if (worker->ready)
 		return 0;
 	if (!worker->timers.count)
-		return -1;
+		return worker->starved_ms ? STARVED_MS : -1;
 	next = worker->timers.items[1]->timer_ms;
+	if (worker->starved_ms && worker->starved_ms + STARVED_MS < next)
+		next = worker->starved_ms + STARVED_MS;
 	if (next <= worker->now_ms)
 		return 0;
 	return next - worker->now_ms > 60000 ? 60000 : (int)(next - worker->now_ms);
@@ -234,16 +246,22 @@ void worker_read_clock(struct worker *worker)
 	worker->now_ms = worker->now_us / 1000;
 }
 
-/* Denials always, what was allowed by name at most so often: the ring is for people. */
-static bool worth_reporting(struct worker *worker, struct decision decision)
+/* The ring is for people: only so much a second, most of it for denials. */
+static bool worth_reporting(struct worker *worker, bool denial)
 {
-	if (decision.verdict == VERDICT_DENY || decision.would_be)
-		return true;
-	if (worker->now_ms / 1000 != worker->allowed_second) {
-		worker->allowed_second = worker->now_ms / 1000;
-		worker->allowed_reported = 0;
+	unsigned int share = REPORTS_PER_SECOND / worker_count;
+
+	if (worker->now_ms / 1000 != worker->report_second) {
+		worker->report_second = worker->now_ms / 1000;
+		worker->reported = 0;
 	}
-	return worker->allowed_reported++ < REPORTS_OF_ALLOWED_PER_SECOND;
+	if (worker->reported >= (denial ? share : share / 5)) {
+		if (denial)
+			tally(&worker->statistics.decisions_lost, 1);
+		return false;
+	}
+	worker->reported++;
+	return true;
 }
 
 void worker_report(struct conn *conn, struct decision decision, const char *shown)
@@ -252,9 +270,10 @@ void worker_report(struct conn *conn, struct decision decision, const char *show
 	unsigned int head = atomic_load_explicit(&worker->decision_head, memory_order_relaxed);
 	unsigned int tail = atomic_load_explicit(&worker->decision_tail, memory_order_acquire);
 	struct flow_event *event = &worker->decisions[head % DECISION_SLOTS];
+	bool denial = decision.verdict == VERDICT_DENY || decision.would_be;
 	uint64_t one = 1;
 
-	if (!worth_reporting(worker, decision))
+	if (!worth_reporting(worker, denial))
 		return;
 	if (head - tail == DECISION_SLOTS) {
 		tally(&worker->statistics.decisions_lost, 1);
@@ -274,7 +293,7 @@ void worker_report(struct conn *conn, struct decision decision, const char *show
 	snprintf(event->host, sizeof(event->host), "%.*s", (int)sizeof(event->host) - 1, shown);
 	atomic_store_explicit(&worker->decision_head, head + 1, memory_order_release);
 	/* What was allowed waits for the main thread's next round, unless there is much of it. */
-	if (decision.verdict == VERDICT_DENY || decision.would_be || head - tail == DECISION_SLOTS / 2)
+	if (denial || head - tail == DECISION_SLOTS / 2)
 		(void)!write(main_wake_fd, &one, sizeof(one));
 }
 
@@ -309,22 +328,30 @@ static void unwatch_listener(const struct worker *worker, const struct listener 
 	epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, listener->fd, NULL);
 }
 
+/* The last quarter is for what connections need later: upstream connections and pipes. */
+bool worker_may_accept(const struct worker *worker)
+{
+	return worker->descriptors < worker->descriptor_limit / 4 * 3;
+}
+
 static void pause_or_resume(struct worker *worker)
 {
-	bool full = worker->conn_count >= worker->conn_limit;
+	bool full = !worker_may_accept(worker);
 
-	if (full == worker->paused || (worker->paused && worker->conn_count > worker->conn_limit * 9 / 10))
+	if (worker->starved_ms && worker->now_ms >= worker->starved_ms + STARVED_MS)
+		worker->starved_ms = 0;
+	if ((full || worker->starved_ms) == worker->paused || (worker->paused && worker->descriptors > worker->descriptor_limit / 3 * 2))
 		return;
-	worker->paused = full;
+	worker->paused = !worker->paused;
 	for (size_t i = 0; i < worker->view->listener_count; i++) {
-		if (full)
+		if (worker->paused)
 			unwatch_listener(worker, worker->view->listeners[i]);
 		else
 			watch_listener(worker, worker->view->listeners[i]);
 	}
-	if (full)
-		log_warning("redirector: at its bound of %zu connections in worker %u; others wait in the backlog",
-			    worker->conn_limit, worker->index);
+	if (full && worker->paused)
+		log_warning("redirector: %zu of %zu descriptors of worker %u are in use; new connections wait in the backlog",
+			    worker->descriptors, worker->descriptor_limit, worker->index);
 }
 
 static void take_supply(struct worker *worker)
@@ -341,16 +368,20 @@ static void take_supply(struct worker *worker)
 	upstream_supply_lost(worker); /* what was asked of the old one is asked again */
 }
 
-/* The top of each round: from here on only the newest view is looked at. That is what lets old ones be freed. */
+/*
+ * The top of each round: from here on only the newest view is looked at. Events of this round may still name a
+ * listener of the old one: `seen` follows at its end.
+ */
 static void follow_view(struct worker *worker)
 {
 	unsigned long epoch = atomic_load(&current_epoch);
 	struct view *view, *old = worker->view;
 
-	if (epoch == atomic_load_explicit(&worker->seen, memory_order_relaxed))
+	if (epoch == worker->epoch)
 		return;
 	view = atomic_load(&current_view);
 	worker->view = view;
+	worker->epoch = epoch;
 	take_supply(worker);
 	for (size_t i = 0; old && i < old->listener_count; i++)
 		if (atomic_load(&old->listeners[i]->place->gone))
@@ -362,7 +393,6 @@ static void follow_view(struct worker *worker)
 		conn_view_changed(conn);
 	}
 	upstream_places_gone(worker);
-	atomic_store(&worker->seen, epoch);
 }
 
 /* ---- the loop ---- */
@@ -424,31 +454,39 @@ static void reap(struct worker *worker)
 	pause_or_resume(worker);
 }
 
+void worker_round(struct worker *worker, int patience_ms)
+{
+	struct epoll_event events[EVENTS_PER_ROUND];
+	int wait = wait_ms(worker), n;
+
+	if (patience_ms >= 0 && (wait < 0 || wait > patience_ms))
+		wait = patience_ms;
+	n = epoll_wait(worker->epoll_fd, events, EVENTS_PER_ROUND, wait);
+	worker_read_clock(worker);
+	worker->round++;
+	follow_view(worker);
+	for (int i = 0; i < n; i++)
+		dispatch(worker, &events[i]);
+	run_timers(worker);
+	run_ready(worker);
+	reap(worker);
+	if (worker->epoch != atomic_load_explicit(&worker->seen, memory_order_relaxed))
+		atomic_store(&worker->seen, worker->epoch);
+}
+
 static void *run(void *context)
 {
-	struct worker *worker = context;
-	struct epoll_event events[EVENTS_PER_ROUND];
-
-	for (;;) {
-		int n = epoll_wait(worker->epoll_fd, events, EVENTS_PER_ROUND, wait_ms(worker));
-
-		worker_read_clock(worker);
-		follow_view(worker);
-		for (int i = 0; i < n; i++)
-			dispatch(worker, &events[i]);
-		run_timers(worker);
-		run_ready(worker);
-		reap(worker);
-	}
+	for (;;)
+		worker_round(context, -1);
 	return NULL;
 }
 
-int worker_start(struct worker *worker, unsigned int index, size_t conn_limit)
+int worker_init(struct worker *worker, unsigned int index, size_t descriptor_limit)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = &worker->wake};
 
 	worker->index = index;
-	worker->conn_limit = conn_limit;
+	worker->descriptor_limit = descriptor_limit;
 	worker->supply = -1;
 	atomic_store(&worker->new_supply, -1);
 	worker->wake.kind = WATCH_WAKE;
@@ -461,5 +499,10 @@ int worker_start(struct worker *worker, unsigned int index, size_t conn_limit)
 	if (worker->epoll_fd < 0 || worker->wake_fd < 0 ||
 	    epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &event) < 0)
 		return -errno;
+	return 0;
+}
+
+int worker_start(struct worker *worker)
+{
 	return -pthread_create(&worker->thread, NULL, run, worker);
 }

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+/* HTTP through a worker: what is forwarded, what is answered here, and what happens when either side ends. */
+#include "redirect_rig.h"
+
+static uint16_t port;
+static int server = -1;
+
+#define GET "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
+#define VIA ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, " \
+	"ports: [{number: 80, name: p, protocol: HTTP, targetPort: %u}], endpoints: [{address: 127.0.0.1}]")
+
+static void start(void)
+{
+	char documents[2048];
+
+	server = serve_on(&port, "127.0.0.1");
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA, port);
+	rig_start(documents);
+}
+
+static int dial(void)
+{
+	struct flow_record record = record_to("203.0.113.1", 80);
+
+	return dial_as(&record);
+}
+
+/* The client's request has reached the server: the server's end of that connection. */
+static int ask(int client, const char *request)
+{
+	int upstream;
+
+	say(client, request);
+	turn();
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0, "no upstream connection");
+	turn();
+	return upstream;
+}
+
+TestSuite(redirect_http, .init = start, .timeout = 20);
+
+Test(redirect_http, an_answer_is_forwarded_with_its_time)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard = hear(upstream);
+
+	expect_in(&heard, "GET / HTTP/1.1\r\nHost: a.example\r\n");
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 200 OK\r\n");
+	expect_in(&heard, "x-envoy-upstream-service-time: ");
+	expect_in(&heard, "\r\n\r\nhi");
+}
+
+Test(redirect_http, a_body_until_close_ends_where_bytes_and_end_arrive_together)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard = hear(upstream);
+
+	say(upstream, "HTTP/1.1 200 OK\r\n\r\nhi");
+	close(upstream);
+	usleep(2000);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+	cr_expect(heard.ended, "the client learns of the end");
+}
+
+Test(redirect_http, an_upstream_that_ends_with_its_answer_is_not_used_again)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard = hear(upstream);
+
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	close(upstream);
+	usleep(2000);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+	cr_expect(heard.ended, "as without us, the client's connection ends too");
+}
+
+Test(redirect_http, a_request_on_a_connection_that_just_ended_is_sent_anew)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	hear(client);
+	say(client, GET);
+	reset(upstream);
+	usleep(2000);
+	turn();
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0, "a fresh upstream connection");
+	turn();
+	say(upstream, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 201 ");
+}
+
+Test(redirect_http, a_client_that_breaks_off_ends_the_upstream_request)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	hear(upstream);
+	reset(client);
+	usleep(2000);
+	turn();
+	heard = hear(upstream);
+	cr_expect(heard.ended || heard.error, "the server learns of it");
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
+
+Test(redirect_http, a_half_closed_client_gets_its_answer)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	shutdown(client, SHUT_WR);
+	turn();
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+	cr_expect(heard.ended);
+}
+
+Test(redirect_http, blocked_hosts_get_502_and_the_connection_goes_on)
+{
+	int client = dial(), upstream;
+	struct heard heard;
+
+	say(client, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 Bad Gateway\r\n");
+	expect_in(&heard, "server: sluice\r\n");
+	expect_in(&heard, "evil.example");
+	expect_in(&heard, "REGISTRY_ONLY");
+	upstream = ask(client, GET);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 200 ");
+}
+
+Test(redirect_http, http_2_is_reset_where_nothing_else_is_allowed)
+{
+	int client = dial();
+	struct heard heard;
+
+	say(client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.error, ECONNRESET);
+}
+
+Test(redirect_http, http_2_is_relayed_where_all_is_allowed)
+{
+	struct flow_record record = record_to("127.0.0.1", port);
+	struct heard heard;
+	int client, upstream;
+
+	apply(ENTRY_OF("a", "hosts: [a.example], resolution: NONE, ports: [{number: 80, name: p, protocol: HTTP}]"));
+	turn();
+	record.generation = rig.generation;
+	client = dial_as(&record);
+	upstream = ask(client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+	heard = hear(upstream);
+	expect_in(&heard, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+}
+
+Test(redirect_http, the_end_of_a_failed_upstream_is_not_taken_for_the_end_of_the_body)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	say(upstream, "HTTP/1.1 200 OK\r\n\r\nhi");
+	reset(upstream);
+	usleep(2000);
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.error, ECONNRESET);
+}
+
+Test(redirect_http, an_interim_response_is_forwarded_at_once)
+{
+	int client = dial(), upstream = ask(client, "PUT / HTTP/1.1\r\nHost: a.example\r\nExpect: 100-continue\r\n"
+						    "Content-Length: 2\r\n\r\n");
+	struct heard heard;
+
+	say(upstream, "HTTP/1.1 100 Continue\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 100 ");
+	say(client, "hi");
+	turn();
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 200 ");
+}
+
+Test(redirect_http, a_chunked_answer_reaches_an_http_1_0_client_without_chunks)
+{
+	int client = dial(), upstream = ask(client, "GET / HTTP/1.0\r\nHost: a.example\r\n\r\n");
+	struct heard heard;
+
+	say(upstream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nabcde");
+	cr_expect_null(strstr(heard.text, "chunked"));
+	cr_expect(heard.ended);
+}
+
+Test(redirect_http, a_head_in_single_bytes_is_understood)
+{
+	int client = dial();
+
+	for (const char *at = GET; *at; at++) {
+		cr_assert_eq(send(client, at, 1, 0), 1);
+		turn();
+	}
+	cr_expect_geq(accept_upstream(server), 0);
+}
+
+Test(redirect_http, pipelined_requests_share_the_upstream_connection)
+{
+	int client = dial(), upstream = ask(client, GET GET GET);
+	struct heard heard;
+
+	for (int i = 0; i < 3; i++) {
+		heard = hear(upstream);
+		expect_in(&heard, "GET / HTTP/1.1\r\n");
+		say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+		turn();
+		heard = hear(client);
+		expect_in(&heard, "\r\n\r\nx");
+	}
+	cr_expect_eq(accept_upstream(server), -1);
+}
+
+Test(redirect_http, the_last_answer_before_the_upstream_ends_does_not_lose_the_next_request)
+{
+	int client = dial(), upstream = ask(client, GET GET);
+	struct heard heard = hear(upstream);
+
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	close(upstream);
+	usleep(2000);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nx");
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0, "the second request has a fresh connection");
+}
+
+/* ---- faults ---- */
+
+static void start_with_fault(const char *fault)
+{
+	char documents[4096];
+
+	snprintf(documents, sizeof(documents),
+		 REGISTRY_ONLY VIA
+		 "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: r}\n"
+		 "spec: {hosts: [a.example], http: [{fault: {%s}, route: [{destination: {host: a.example}}]}]}\n", port, fault);
+	apply(documents);
+	turn();
+}
+
+Test(redirect_http, a_client_that_leaves_during_the_delay_is_forgotten)
+{
+	int client;
+
+	start_with_fault("delay: {percent: 100, fixedDelay: 30s}");
+	client = dial();
+	say(client, GET);
+	turn();
+	cr_assert_eq(rig.worker->statistics.delays_active, 1);
+	close(client);
+	usleep(2000);
+	turn();
+	cr_expect_eq(rig.worker->statistics.delays_active, 0);
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
+
+Test(redirect_http, a_delay_holds_only_a_small_buffer)
+{
+	int client;
+	struct conn *conn;
+
+	start_with_fault("delay: {percent: 100, fixedDelay: 30s}");
+	client = dial();
+	say(client, GET);
+	turn();
+	conn = rig.worker->conns;
+	cr_assert_not_null(conn);
+	cr_expect_null(conn->from_client);
+	cr_expect_null(conn->from_upstream);
+	cr_expect_null(conn->to_client);
+	cr_expect_eq(conn->to_upstream->size, SMALL_BUFFER);
+	cr_expect_eq(conn->upstream.fd, -1);
+	close(client);
+}
+
+Test(redirect_http, an_abort_without_content_leaves_no_bytes_behind)
+{
+	int client;
+	struct heard heard;
+	char *end;
+
+	start_with_fault("abort: {httpStatus: 204, percentage: {value: 100}}");
+	client = dial();
+	say(client, GET);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 204 ");
+	end = strstr(heard.text, "\r\n\r\n");
+	cr_assert_not_null(end);
+	cr_expect_str_eq(end + 4, "");
+	cr_expect_null(strstr(heard.text, "content-length"));
+}
+
+/* ---- where to ---- */
+
+Test(redirect_http, of_two_endpoints_the_one_that_works_is_found)
+{
+	char documents[2048];
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY
+		 ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, name: p, "
+			       "protocol: HTTP, targetPort: %u}], endpoints: [{address: 127.0.0.1}, {address: 127.0.0.2}]"), port);
+	apply(documents);
+	turn();
+	for (int i = 0; i < 40; i++) {
+		int client = dial(), upstream = ask(client, GET);
+
+		close(client);
+		close(upstream);
+		turn();
+	}
+}
+
+#define NAMED(host) ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: DNS, ports: [{number: 80, " \
+	"name: p, protocol: HTTP, targetPort: %u}], endpoints: [" host "]")
+
+static const uint8_t loopback[1][16] = {{[10] = 0xff, 0xff, 127, 0, 0, 1}};
+
+Test(redirect_http, a_name_without_an_answer_is_waited_for)
+{
+	char documents[2048];
+	int client, upstream;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY NAMED("{address: one.example}"), port);
+	apply(documents);
+	turn();
+	client = dial();
+	say(client, GET);
+	turn();
+	cr_assert_eq(accept_upstream(server), -1);
+	name_publish("one.example", loopback, 1, true);
+	turn();
+	upstream = accept_upstream(server);
+	cr_expect_geq(upstream, 0);
+}
+
+Test(redirect_http, one_name_with_an_answer_is_enough)
+{
+	char documents[2048];
+	int client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY NAMED("{address: one.example}, {address: two.example}"), port);
+	apply(documents);
+	name_publish("two.example", loopback, 1, true);
+	turn();
+	client = dial();
+	say(client, GET);
+	turn();
+	cr_expect_geq(accept_upstream(server), 0);
+}
+
+Test(redirect_http, a_name_that_does_not_resolve_is_503)
+{
+	char documents[2048];
+	struct heard heard;
+	int client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY NAMED("{address: one.example}"), port);
+	apply(documents);
+	name_publish("one.example", NULL, 0, true);
+	turn();
+	client = dial();
+	say(client, GET);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 503 ");
+	expect_in(&heard, "no healthy upstream: a.example:80");
+}
+
+/* ---- bytes ---- */
+
+Test(redirect_http, a_large_body_moves_in_large_pieces)
+{
+	static char body[4 << 20];
+	int client = dial(), upstream = ask(client, GET);
+	size_t sent = 0, came = 0;
+	bool grew = false;
+
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n");
+	for (int i = 0; i < 10000 && came < sizeof(body); i++) {
+		ssize_t n = send(upstream, body + sent, sizeof(body) - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		struct heard heard;
+
+		sent += n > 0 ? (size_t)n : 0;
+		turn();
+		if (rig.worker->conns && rig.worker->conns->from_upstream)
+			grew |= rig.worker->conns->from_upstream->size == LARGE_BUFFER;
+		do {
+			heard = hear(client);
+			came += heard.n;
+		} while (heard.n);
+		if (sent == sizeof(body) && !heard.n && came > sizeof(body))
+			break;
+	}
+	cr_expect_gt(came, sizeof(body));
+	cr_expect(grew, "a large buffer for a large body");
+}
