@@ -12,7 +12,7 @@ V        ?= 0
 msg       = @$(if $(filter 0,$(V)),printf '  %-8s %s\n' "$(1)" "$(patsubst $(CURDIR)/%,%,$(2))";)
 
 WARNINGS  = -Wall -Wextra -Wshadow -Werror -Wstrict-prototypes -Wmissing-prototypes
-LIBRARIES = libbpf libelf zlib yaml-0.1 libcares libmicrohttpd libcap-ng libseccomp json-c
+LIBRARIES = libbpf libelf zlib yaml-0.1 libcares libmicrohttpd libcap-ng libmnl libseccomp json-c
 CFLAGS   ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -iquote user -iquote $(BUILD) -fno-strict-aliasing -fstack-protector-strong \
 	     $(CFLAGS) $(SANITIZERS) $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)

@@ -70,6 +70,43 @@ struct {
 	__type(value, struct netns_value);
 } netns SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SLUICE_MAX_NETNS);
+	__type(key, __u32);
+	__type(value, struct device_value);
+} devices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SLUICE_MAX_SOURCES);
+	__type(key, struct source_key);
+	__type(value, __u64);
+} sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SLUICE_MAX_EXCHANGES);
+	__type(key, struct exchange_key);
+	__type(value, struct exchange_value);
+} exchanges SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SLUICE_MAX_DRAINING);
+	__type(key, struct exchange_key);
+	__type(value, __u64);
+} draining SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SLUICE_MAX_FRAGMENTS);
+	__type(key, struct fragment_key);
+	__type(value, __u64);
+} fragments SEC(".maps");
+
 /* Inherited by accepted sockets (BPF_F_CLONE): that is how the origdst program knows sluice's own. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

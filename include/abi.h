@@ -15,7 +15,7 @@
 #include <linux/types.h>
 #endif
 
-#define SLUICE_ABI 1
+#define SLUICE_ABI 2
 
 enum sluice_protocol { /* IANA numbers */
 	SLUICE_TCP = 6,
@@ -62,6 +62,16 @@ enum sluice_reason {
 	REASON_NAME_ALLOWED,        /* ALLOW: Host or SNI is a registered service */
 	REASON_NAME_ANY,            /* PASSTHROUGH: ALLOW_ANY, relayed to where the client dialled */
 	REASON_ROUTE_REVOKED,       /* DENY: a newer generation took the flow's right away */
+	/* Decided on a packet (guard, veth) or a bind: */
+	REASON_INBOUND_ANSWER,      /* ALLOW: belongs to an exchange that began inbound */
+	REASON_FORMER_ADDRESS,      /* ALLOW: an open flow to an address that has left a service's name */
+	REASON_DRAINING,            /* ALLOW: forbidden by now, but its policy lets open flows drain */
+	REASON_FOREIGN_SOURCE,      /* DENY: the source address is not this namespace's */
+	REASON_FRAME,               /* DENY: an ethertype, a VLAN tag or an ARP that no pod needs */
+	REASON_PACKET,              /* DENY: headers that cannot be read to their end */
+	REASON_SOURCE_ROUTE,        /* DENY: IP options or a routing header hide where it goes */
+	REASON_FRAGMENT,            /* DENY: a fragment whose first part was not admitted, or that hides the ports */
+	REASON_RESERVED_PORT,       /* DENY: bind() to the redirector's port */
 	REASON_COUNT
 };
 
@@ -83,6 +93,7 @@ enum sluice_kind {
 	KIND_SERVICE = 0,  /* clients dial this address to reach the service */
 	KIND_UPSTREAM = 1, /* sluice's own upstream sockets dial this address for it */
 	KIND_RESOLVER = 2, /* a DNS server; `scope` is rule_set.resolvers */
+	KIND_FORMER = 3,   /* has left its name: admits packets of open flows, no new ones */
 };
 
 /* LPM key of `services`; prefixlen: 64 + address bits. */
@@ -174,6 +185,8 @@ struct state {
 	__u64 applied_at;       /* unix seconds */
 	__u64 config_errors;    /* configurations refused since the first start */
 	__u64 host_netns;       /* cookie of the loader's network namespace: never an identity */
+	__u64 epoch;            /* grows with every change that could alter a verdict: what is cached is of one epoch */
+	__u64 draining_until;   /* ns, CLOCK_BOOTTIME: until then `draining` holds flows */
 	__u32 loader_pid;
 	__u32 redirector_pid;
 	char config[SLUICE_ORIGIN_TEXT];     /* the policy folder */
@@ -204,6 +217,48 @@ struct netns_value {
 	__u64 listener_v4;     /* socket cookies, so that an adopted descriptor can be checked */
 	__u64 listener_v6;
 	char name[SLUICE_NAME_TEXT];
+};
+
+/* Hash `devices`: index of the host's end of a governed namespace's link (u32, in the loader's namespace). */
+struct device_value {
+	__u64 netns;     /* cookie of the namespace at the other end: key of `netns` */
+	char name[16];   /* of the host's end */
+};
+
+/* Hash `sources` → u64 CLOCK_BOOTTIME ns when it was learned: the addresses that may stand as source behind a device. */
+struct source_key {
+	__u32 device; /* key of `devices` */
+	__u32 pad;
+	__u8 addr[16];
+};
+
+/*
+ * Key of LRU hash `exchanges` → struct exchange_value, and of hash `draining` → u64 CLOCK_BOOTTIME ns until when the
+ * flow may live. An ICMP echo's identifier stands for both ports.
+ */
+struct exchange_key {
+	__u64 netns;
+	__u8 peer[16];
+	__u16 peer_port; /* host order */
+	__u16 own_port;  /* host order */
+	__u8 protocol;   /* IANA number; ICMPv6 as ICMP */
+	__u8 pad[3];
+};
+
+/* Who spoke first. Written where the namespace cannot reach: tc on the host's end of its link. */
+struct exchange_value {
+	__u64 seen;    /* ns, CLOCK_BOOTTIME, of the last inbound packet (outbound: of the last outbound one) */
+	__u32 inbound; /* 1: the peer began it, so answers pass whatever the policy; 0: a flow of our own */
+	__u32 pad;
+};
+
+/* Key of LRU hash `fragments` → u64 CLOCK_BOOTTIME ns of an admitted first fragment. */
+struct fragment_key {
+	__u64 netns;
+	__u8 source[16];
+	__u8 dest[16];
+	__u32 id;
+	__u32 protocol;
 };
 
 /* Socket storage `marks`: written by the loader by descriptor, inherited by accepted sockets. */
@@ -305,10 +360,15 @@ _Static_assert(sizeof(struct port_key) == 8, "abi");
 _Static_assert(sizeof(struct port_value) == 4, "abi");
 _Static_assert(sizeof(struct rule_set) == 144, "abi");
 _Static_assert(sizeof(struct catalog_value) == 400, "abi");
-_Static_assert(sizeof(struct state) == 688, "abi");
+_Static_assert(sizeof(struct state) == 704, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");
 _Static_assert(sizeof(struct workload_value) == 320, "abi");
 _Static_assert(sizeof(struct netns_value) == 88, "abi");
+_Static_assert(sizeof(struct device_value) == 24, "abi");
+_Static_assert(sizeof(struct source_key) == 24, "abi");
+_Static_assert(sizeof(struct exchange_key) == 32, "abi");
+_Static_assert(sizeof(struct exchange_value) == 16, "abi");
+_Static_assert(sizeof(struct fragment_key) == 48, "abi");
 _Static_assert(sizeof(struct socket_mark) == 8, "abi");
 _Static_assert(sizeof(struct flow_record) == 40, "abi");
 _Static_assert(sizeof(struct handover_key) == 32, "abi");

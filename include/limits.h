@@ -20,5 +20,11 @@
 #define SLUICE_UDP_PEER_NS (60ULL * 1000000000ULL)    /* how long a UDP server may answer a peer */
 #define SLUICE_UDP_RECORD_NS (1ULL * 1000000000ULL)   /* at most one event per UDP peer in this time */
 #define SLUICE_MAX_COUNTERS 65536
+#define SLUICE_MAX_SOURCES 65536
+#define SLUICE_MAX_EXCHANGES 262144
+#define SLUICE_MAX_DRAINING 65536
+#define SLUICE_MAX_FRAGMENTS 16384
+#define SLUICE_FRAGMENT_NS (30ULL * 1000000000ULL)     /* RFC 791: how long a datagram is put together */
+#define SLUICE_EXCHANGE_NS (86400ULL * 1000000000ULL)  /* an inbound TCP connection may be silent this long */
 
 #endif

@@ -269,6 +269,15 @@ SLUICE_INLINE const char *verdict_reason_name(__u8 reason)
 		[REASON_NAME_ALLOWED] = "name-allowed",
 		[REASON_NAME_ANY] = "name-any",
 		[REASON_ROUTE_REVOKED] = "route-revoked",
+		[REASON_INBOUND_ANSWER] = "inbound-answer",
+		[REASON_FORMER_ADDRESS] = "former-address",
+		[REASON_DRAINING] = "draining",
+		[REASON_FOREIGN_SOURCE] = "foreign-source",
+		[REASON_FRAME] = "frame",
+		[REASON_PACKET] = "packet",
+		[REASON_SOURCE_ROUTE] = "source-route",
+		[REASON_FRAGMENT] = "fragment",
+		[REASON_RESERVED_PORT] = "reserved-port",
 	};
 
 	return reason < REASON_COUNT ? names[reason] : "?";

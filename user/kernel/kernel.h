@@ -14,7 +14,7 @@
 #include "policy/policy.h"
 
 #define KERNEL_PROGRAM_COUNT 10
-/* In the order of the skeleton; each link is pinned as link_<name>. */
+/* Those that are attached at the cgroup root; each link is pinned as link_<name>. */
 extern const char *const kernel_programs[KERNEL_PROGRAM_COUNT];
 
 struct assignment {

@@ -262,9 +262,11 @@ int kernel_attach(struct kernel *kernel)
 
 	if (cgroup_fd < 0)
 		return log_errno(-errno, "%s: cannot open the cgroup root: %s; not enforcing", kernel->cgroup, strerror(errno));
-	bpf_object__for_each_program(program, kernel->bpf->obj) {
-		int error = attach_program(kernel, program, cgroup_fd);
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
+		int error;
 
+		program = bpf_object__find_program_by_name(kernel->bpf->obj, kernel_programs[i]);
+		error = attach_program(kernel, program, cgroup_fd);
 		if (error && !first_error)
 			first_error = error;
 	}
