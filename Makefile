@@ -80,7 +80,7 @@ test-programs: $(BUILD)/sluice $(BUILD)/unit-tests $(TEST_TOOLS)
 unit: $(BUILD)/unit-tests ## run the unit tests only
 	$(BUILD)/unit-tests
 
-test: deps ## install, build, run unit and end-to-end tests, the unit tests also under ASan and UBSan (as root)
+test: deps ## install, build, run unit and end-to-end tests, plain and under ASan and UBSan (as root)
 	@$(MAKE) --no-print-directory test-programs
 	@$(MAKE) --no-print-directory SANITIZE=1 test-programs
 	@tests/run --both

@@ -153,6 +153,7 @@ hello()
 # Runs a command in the background as `run` would, its output in $scratch/NAME: background NAME WHERE CMD...
 background()
 {
+	: >"$scratch/$1" # now: the child may be late, and an earlier one's output is not this one's
 	lab_enter "${@:2}" >"$scratch/$1" 2>&1 </dev/null &
 	background_pids+=($!)
 }
@@ -160,6 +161,7 @@ background_pids=()
 
 end_background()
 {
+	: >"$scratch/$1" # now: the child may be late, and an earlier one's output is not this one's
 	((${#background_pids[@]})) || return 0
 	kill "${background_pids[@]}" 2>/dev/null
 	wait "${background_pids[@]}" 2>/dev/null
