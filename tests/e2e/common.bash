@@ -161,7 +161,6 @@ background_pids=()
 
 end_background()
 {
-	: >"$scratch/$1" # now: the child may be late, and an earlier one's output is not this one's
 	((${#background_pids[@]})) || return 0
 	kill "${background_pids[@]}" 2>/dev/null
 	wait "${background_pids[@]}" 2>/dev/null
