@@ -12,6 +12,7 @@
 #include "addr.h"
 #include "maps.h"
 
+#define EADDRINUSE 98
 #define ECONNREFUSED 111
 #define AF_INET 2
 #define AF_INET6 10
@@ -145,30 +146,50 @@ SLUICE_INLINE const struct rule_set *rules_of(const struct tables *t, __u32 work
 	return lookup_rule_set(t, *assigned);
 }
 
-/* Returns the verdict. (A result that nobody used would leave garbage in r0, which the verifier refuses.) */
-static __noinline int judge_workload(const struct flow *flow, __u32 workload, int upstream, struct judgement *out)
+/* The rules in force for a workload. NULL: there are none; `reason` tells why. */
+SLUICE_INLINE const struct rule_set *rules_in_force(struct tables *t, __u32 workload, struct judgement *out, __u8 *reason)
 {
 	const struct state *now = state_now();
 	const struct rule_set *rules;
-	struct tables t;
 
 	out->workload = workload;
 	out->rule_set = 0;
 	out->audit = 0;
+	*reason = REASON_NO_GENERATION;
+	if (!now || !tables_open(t, now))
+		return 0;
+	*reason = REASON_NO_RULE_SET;
+	rules = rules_of(t, workload, &out->rule_set);
+	if (rules)
+		out->audit = rules->audit;
+	return rules;
+}
+
+/*
+ * Returns the verdict. Global functions are verified once, by themselves, whoever calls them: inlined into each path of
+ * a packet program this would be too much for the verifier. The price is that it wants to see pointers checked.
+ */
+__noinline int judge_workload(const struct flow *flow, __u32 workload, int upstream, struct judgement *out)
+{
+	const struct state *now = state_now();
+	const struct rule_set *rules;
+	struct tables t;
+	__u8 reason;
+
+	if (!flow || !out)
+		return VERDICT_DENY;
 	if (addr_is_loopback(flow->addr) && !upstream) {
+		out->workload = workload;
+		out->rule_set = 0;
+		out->audit = 0;
 		out->decision = decide(VERDICT_BYPASS, REASON_LOOPBACK, 0);
 		return VERDICT_BYPASS;
 	}
-	if (!now || !tables_open(&t, now)) {
-		out->decision = decide(VERDICT_DENY, REASON_NO_GENERATION, 0);
+	rules = rules_in_force(&t, workload, out, &reason);
+	if (!rules || !now) {
+		out->decision = decide(VERDICT_DENY, reason, 0);
 		return VERDICT_DENY;
 	}
-	rules = rules_of(&t, workload, &out->rule_set);
-	if (!rules) {
-		out->decision = decide(VERDICT_DENY, REASON_NO_RULE_SET, 0);
-		return VERDICT_DENY;
-	}
-	out->audit = rules->audit;
 	out->decision = upstream ? verdict_upstream(&t, rules, flow, (__u16)now->redirector_port)
 				 : verdict_judge(&t, rules, flow);
 	return out->decision.verdict;
@@ -222,8 +243,12 @@ SLUICE_INLINE void record_name_of(struct flow_event *event, __u32 workload)
 		__builtin_memset(event->name, 0, SLUICE_NAME_TEXT);
 }
 
-/* Appends to the ring of decisions. The sequence number is written last: a reader sees a whole entry or none. */
-SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, const struct judgement *j)
+/*
+ * Appends to the ring of decisions. The sequence number is written last: a reader sees a whole entry or none.
+ * `by_task`: the current task does it. (Where packets are seen it may be any.)
+ */
+SLUICE_INLINE void record_event(const struct identity *who, const struct flow *flow, const struct judgement *j,
+				const int by_task)
 {
 	const struct state *now = state_now();
 	__u32 zero = 0, slot;
@@ -244,7 +269,7 @@ SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, c
 	event->workload = j->workload;
 	event->service = j->decision.service;
 	event->rule_set = j->rule_set;
-	event->pid = bpf_get_current_pid_tgid() >> 32;
+	event->pid = by_task ? bpf_get_current_pid_tgid() >> 32 : 0;
 	__builtin_memcpy(event->addr, flow->addr, 16);
 	event->port = flow->port;
 	event->protocol = flow->protocol;
@@ -252,7 +277,10 @@ SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, c
 	event->reason = j->decision.reason;
 	event->would_be = j->decision.would_be;
 	event->by_redirector = 0;
-	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (by_task)
+		bpf_get_current_comm(event->comm, sizeof(event->comm));
+	else
+		__builtin_memset(event->comm, 0, sizeof(event->comm));
 	if (who->cgroup)
 		__builtin_memcpy(event->name, who->cgroup->name, SLUICE_NAME_TEXT);
 	else if (who->namespace)
@@ -261,6 +289,11 @@ SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, c
 		record_name_of(event, j->workload);
 	event->host[0] = 0;
 	__sync_lock_test_and_set(&event->seq, seq);
+}
+
+SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, const struct judgement *j)
+{
+	record_event(who, flow, j, 1);
 }
 
 /* The protocol of a socket in the terms of the tables; MPTCP is TCP on the wire. */

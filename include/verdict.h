@@ -205,6 +205,12 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 	return decide_deny(rules, REASON_NOT_REGISTERED, 0);
 }
 
+/* Whether the flow goes to an address that a service's name has had. That admits what is open, nothing new. */
+SLUICE_INLINE int verdict_former(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
+{
+	return verdict_service(t, rules->registry, KIND_FORMER, flow) != 0;
+}
+
 /* What a redirected client showed of itself. */
 enum shown_name {
 	SHOWN_HOST,    /* an HTTP request: Host or the authority of the target */

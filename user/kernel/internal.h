@@ -37,6 +37,7 @@ extern const char *const kernel_fixed_maps[];
 extern const size_t kernel_fixed_map_count;
 
 int kernel_write_state(struct kernel *kernel);
+int kernel_bump_epoch(struct kernel *kernel);
 int kernel_open_requests(struct kernel *kernel);
 void kernel_generation_free(struct generation *generation);
 

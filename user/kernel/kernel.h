@@ -13,7 +13,7 @@
 #include "abi.h"
 #include "policy/policy.h"
 
-#define KERNEL_PROGRAM_COUNT 10
+#define KERNEL_PROGRAM_COUNT 14
 /* Those that are attached at the cgroup root; each link is pinned as link_<name>. */
 extern const char *const kernel_programs[KERNEL_PROGRAM_COUNT];
 

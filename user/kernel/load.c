@@ -24,6 +24,7 @@
 const char *const kernel_programs[KERNEL_PROGRAM_COUNT] = {
 	"connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4",
 	"recvmsg6", "getpeername4", "getpeername6", "sock_ops", "origdst",
+	"guard", "guard_inbound", "post_bind4", "post_bind6",
 };
 
 static const char *const live_maps[] = {"intercept", "bypass", "services", "ports", "rule_sets", "assignments", "catalog"};
@@ -163,7 +164,7 @@ static int read_state(struct kernel *kernel, const struct kernel_options *option
 	kernel->state.redirector_port = options->redirector_port;
 	kernel->state.host_netns = options->host_netns;
 	snprintf(kernel->state.config, sizeof(kernel->state.config), "%s", options->config);
-	return kernel_write_state(kernel);
+	return kernel_bump_epoch(kernel);
 }
 
 int kernel_open(struct kernel **out, const struct kernel_options *options)

@@ -12,7 +12,7 @@
 
 const char *const kernel_fixed_maps[] = {
 	"state",  "cgroups",  "workloads", "netns",    "marks",     "redirected", "accepted",
-	"devices", "sources", "exchanges", "draining", "fragments",
+	"devices", "sources", "exchanges", "draining", "fragments", "verdict_cache",
 	"handover", "udp_peers", "counters", "flows", "flow_head", "requests",
 };
 const size_t kernel_fixed_map_count = ARRAY_SIZE(kernel_fixed_maps);
@@ -24,6 +24,13 @@ int kernel_write_state(struct kernel *kernel)
 	if (bpf_map_update_elem(bpf_map__fd(kernel->bpf->maps.state), &zero, &kernel->state, BPF_ANY))
 		return log_errno(-errno, "state map: cannot write it: %s", strerror(errno));
 	return 0;
+}
+
+/* What programs have cached of the tables, of cgroups or of namespaces is void from here on. */
+int kernel_bump_epoch(struct kernel *kernel)
+{
+	kernel->state.epoch++;
+	return kernel_write_state(kernel);
 }
 
 void kernel_set_error(struct kernel *kernel, const char *text, bool counts)
@@ -49,7 +56,9 @@ static int put(struct bpf_map *map, const void *key, const void *value)
 
 int kernel_set_cgroup(struct kernel *kernel, uint64_t id, const struct cgroup_value *value)
 {
-	return put(kernel->bpf->maps.cgroups, &id, value);
+	int error = put(kernel->bpf->maps.cgroups, &id, value);
+
+	return error ? error : kernel_bump_epoch(kernel);
 }
 
 int kernel_get_cgroup(const struct kernel *kernel, uint64_t id, struct cgroup_value *out)
@@ -60,6 +69,7 @@ int kernel_get_cgroup(const struct kernel *kernel, uint64_t id, struct cgroup_va
 void kernel_delete_cgroup(struct kernel *kernel, uint64_t id)
 {
 	bpf_map_delete_elem(bpf_map__fd(kernel->bpf->maps.cgroups), &id);
+	kernel_bump_epoch(kernel);
 }
 
 int kernel_set_workload(struct kernel *kernel, uint32_t id, const struct workload_value *value)
@@ -74,12 +84,15 @@ void kernel_delete_workload(struct kernel *kernel, uint32_t id)
 
 int kernel_set_netns(struct kernel *kernel, uint64_t cookie, const struct netns_value *value)
 {
-	return put(kernel->bpf->maps.netns, &cookie, value);
+	int error = put(kernel->bpf->maps.netns, &cookie, value);
+
+	return error ? error : kernel_bump_epoch(kernel);
 }
 
 void kernel_delete_netns(struct kernel *kernel, uint64_t cookie)
 {
 	bpf_map_delete_elem(bpf_map__fd(kernel->bpf->maps.netns), &cookie);
+	kernel_bump_epoch(kernel);
 }
 
 int kernel_get_netns(const struct kernel *kernel, uint64_t cookie, struct netns_value *out)

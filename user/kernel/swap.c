@@ -197,13 +197,15 @@ int kernel_swap(struct kernel *kernel, struct image *image, const struct assignm
 	}
 	kernel->state.generation = generation;
 	kernel->state.applied_at = (__u64)time(NULL);
-	error = kernel_write_state(kernel);
+	error = kernel_bump_epoch(kernel);
 	if (error) {
 		kernel->state.generation--;
 		kernel_generation_free(&next);
 		return error;
 	}
 	wait_for_programs(kernel, &next, slot);
+	/* Again: a program that saw the new epoch first and then the old generation has cached the one under the other. */
+	kernel_bump_epoch(kernel);
 	for (unsigned int table = 0; table < TABLE_COUNT; table++) {
 		pin_live(kernel, table, next.fds[table]);
 		bpf_map_delete_elem(slots_fd(kernel, table), &old);
@@ -253,11 +255,13 @@ int kernel_update(struct kernel *kernel, struct image *image, const struct assig
 			int error = apply_difference(live->fds[table], kinds[table].name, &was, &will, pass);
 
 			if (error) {
+				kernel_bump_epoch(kernel);
 				free(sorted);
 				return error;
 			}
 		}
 	}
+	kernel_bump_epoch(kernel);
 	image_free(live->image);
 	free(live->assignments);
 	live->image = image;

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The one rule of guard and veth, on a packet's real destination (DESIGN §4). A packet passes if the verdict on it is
+ * BYPASS, ALLOW or PASSTHROUGH; if it belongs to an exchange that the host's end of the link saw begin inbound; or if it
+ * is of an open flow to an address that has left its name, or of one that may drain. What the kernel's own sockets send
+ * (RST, the acknowledgement of a TIME_WAIT) has no owner any more: empty packets also pass where sluice itself dials.
+ */
+#ifndef SLUICE_ADMIT_H
+#define SLUICE_ADMIT_H
+
+#include "packet.h"
+
+#define CACHE_SLOTS 1024
+#define RECORD_NS (1ULL * 1000000000ULL) /* at most one event about the same packets in this time */
+
+/* On whose behalf a packet travels. */
+struct subject {
+	__u64 cgroup;  /* of its socket; 0: none */
+	__u64 netns;   /* cookie */
+	__u32 mark;    /* enum sluice_mark of its socket; 0: none */
+	__u32 workload; /* of an UPSTREAM mark */
+	__u32 device;  /* the host's end that it came in by; 0: seen at its socket */
+};
+
+enum cached { CACHED_NOTHING = 0, CACHED_PASS = 1, CACHED_ASK = 2 /* the verdict denies it: look for another right */ };
+
+/*
+ * Per-CPU array `verdict_cache`: what the tables said of the same packets a moment ago. `sequence` is odd while an entry
+ * is written: a packet that is sent in an interrupt finds no half of one.
+ */
+struct cached_verdict {
+	__u32 sequence;
+	__u32 outcome; /* enum cached */
+	__u64 epoch;   /* state.epoch */
+	struct subject subject;
+	struct flow flow;
+	__u8 source[16];  /* where `subject.device` checks it */
+	__u32 workload;   /* that `outcome` was found for */
+	__u64 recorded;   /* ns, CLOCK_BOOTTIME, of the last event about these packets */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CACHE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct cached_verdict);
+} verdict_cache SEC(".maps");
+
+SLUICE_INLINE struct cached_verdict *cache_slot(const struct subject *s, const struct packet *p)
+{
+	__u64 words[2];
+	__u32 slot;
+
+	__builtin_memcpy(words, p->flow.addr, 16);
+	words[0] ^= words[1] * 0x9e3779b97f4a7c15ULL;
+	words[0] ^= (s->cgroup + s->netns * 31 + ((__u64)p->flow.port << 32 | s->device)) * 0xbf58476d1ce4e5b9ULL;
+	words[0] *= 0x94d049bb133111ebULL;
+	slot = words[0] >> 54;
+	return bpf_map_lookup_elem(&verdict_cache, &slot);
+}
+
+SLUICE_INLINE int words_equal(const void *a, const void *b, const __u32 words)
+{
+	const __u32 *x = a, *y = b;
+	__u32 difference = 0;
+
+	for (__u32 i = 0; i < words; i++)
+		difference |= x[i] ^ y[i];
+	return !difference;
+}
+
+_Static_assert(sizeof(struct subject) == 32 && sizeof(struct flow) == 20, "compared as words");
+
+SLUICE_INLINE int cache_get(const volatile struct cached_verdict *slot, __u64 epoch, const struct subject *s,
+			    const struct packet *p)
+{
+	__u32 sequence = slot->sequence;
+	int outcome = (int)slot->outcome;
+
+	if ((sequence & 1) || slot->epoch != epoch || !words_equal((const void *)&slot->subject, s, 8) ||
+	    !words_equal((const void *)&slot->flow, &p->flow, 5) ||
+	    (s->device && !words_equal((const void *)slot->source, p->own, 4)))
+		return CACHED_NOTHING;
+	barrier();
+	return slot->sequence == sequence ? outcome : CACHED_NOTHING;
+}
+
+SLUICE_INLINE void cache_put(struct cached_verdict *slot, __u64 epoch, const struct subject *s, const struct packet *p,
+			     int outcome, __u32 workload)
+{
+	__u32 sequence = slot->sequence & ~1U;
+
+	if (__sync_val_compare_and_swap(&slot->sequence, sequence, sequence + 1) != sequence)
+		return; /* an interrupt of a writer: let him finish */
+	slot->outcome = (__u32)outcome;
+	slot->epoch = epoch;
+	slot->subject = *s;
+	slot->flow = p->flow;
+	__builtin_memcpy(slot->source, p->own, 16);
+	slot->workload = workload;
+	slot->recorded = 0;
+	barrier();
+	__sync_fetch_and_add(&slot->sequence, 1);
+}
+
+/* ---- who ---- */
+
+SLUICE_INLINE const struct cgroup_value *governing_cgroup_of(struct __sk_buff *skb, __u64 *id)
+{
+	const struct cgroup_value *deepest = bpf_map_lookup_elem(&cgroups, id);
+
+	if (deepest)
+		return deepest;
+	for (int level = 1; level <= SLUICE_CGROUP_LEVELS; level++) {
+		__u64 ancestor = bpf_skb_ancestor_cgroup_id(skb, level);
+		const struct cgroup_value *found;
+
+		if (!ancestor)
+			break;
+		found = bpf_map_lookup_elem(&cgroups, &ancestor);
+		if (found) {
+			deepest = found;
+			*id = ancestor;
+		}
+	}
+	return deepest;
+}
+
+/* Who the packet's socket, namespace or device belongs to. 0: nobody that is governed. */
+SLUICE_INLINE int identify_packet(struct __sk_buff *skb, const struct subject *s, struct identity *who)
+{
+	__u64 cookie = s->netns;
+
+	who->cgroup_id = s->cgroup;
+	who->cgroup = s->cgroup ? governing_cgroup_of(skb, &who->cgroup_id) : 0;
+	who->listener = bpf_map_lookup_elem(&netns, &cookie);
+	who->namespace = who->listener;
+	if (who->namespace && (who->namespace->is_host || !who->namespace->is_identity))
+		who->namespace = 0;
+	/* Behind a governed device nothing is ungoverned: what has no owner is the node's default's. */
+	return who->cgroup || who->namespace || s->device;
+}
+
+SLUICE_INLINE void mark_of(struct __sk_buff *skb, struct subject *s)
+{
+	struct bpf_sock *sk = skb->sk;
+	const struct socket_mark *mark;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return;
+	mark = bpf_sk_storage_get(&marks, sk, 0, 0);
+	if (!mark)
+		return;
+	s->mark = mark->mark;
+	if (mark->mark == MARK_UPSTREAM)
+		s->workload = mark->workload;
+}
+
+/* ---- what is recorded ---- */
+
+/* One event a second about the same packets: a flood must not push all else out of the ring. */
+SLUICE_INLINE int worth_recording(struct cached_verdict *slot)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (slot->recorded && now - slot->recorded < RECORD_NS)
+		return 0;
+	slot->recorded = now;
+	return 1;
+}
+
+/*
+ * Counts a denial, and records it now and then. Returns 1 if it passes all the same, because it is audited; of TCP and
+ * UDP the socket's own hooks have recorded that already.
+ */
+SLUICE_INLINE int deny_packet(const struct identity *who, const struct packet *p, struct judgement *j,
+			      struct cached_verdict *slot)
+{
+	int denied;
+
+	if (j->decision.verdict == VERDICT_REDIRECT)
+		judge_instead(j, j->decision.reason);
+	denied = j->decision.verdict == VERDICT_DENY;
+	if (!denied && (p->protocol == SLUICE_TCP || p->protocol == SLUICE_UDP))
+		return 1;
+	count(j);
+	if (worth_recording(slot))
+		record_event(who, &p->flow, j, 0);
+	return !denied;
+}
+
+/* A packet that must not pass whatever the tables say, unless the policy only audits. */
+__noinline int judge_malformed(__u32 workload, int reason, struct judgement *out)
+{
+	const struct rule_set *rules;
+	struct tables t;
+	__u8 none;
+
+	if (!out)
+		return VERDICT_DENY;
+	rules = rules_in_force(&t, workload, out, &none);
+	out->decision = rules ? decide_deny(rules, (__u8)reason, 0) : decide(VERDICT_DENY, (__u8)reason, 0);
+	return out->decision.verdict;
+}
+
+/* ---- the rule ---- */
+
+SLUICE_INLINE int passes(const struct judgement *j)
+{
+	return j->decision.verdict <= VERDICT_PASSTHROUGH;
+}
+
+SLUICE_INLINE int is_draining(const struct exchange_key *key, __u64 now)
+{
+	const struct state *current = state_now();
+	const __u64 *until;
+
+	if (!current || current->draining_until < now)
+		return 0;
+	until = bpf_map_lookup_elem(&draining, key);
+	return until && *until > now;
+}
+
+/* Of an exchange that began inbound; `*is_open`: of one that we began. */
+SLUICE_INLINE int is_answer(const struct exchange_key *key, const struct packet *p, __u64 now, int *is_open)
+{
+	const struct exchange_value *known = bpf_map_lookup_elem(&exchanges, key);
+	__u64 life = p->protocol == SLUICE_TCP ? SLUICE_EXCHANGE_NS : SLUICE_UDP_PEER_NS;
+
+	if (!known || now - known->seen > life)
+		return 0;
+	*is_open = !known->inbound;
+	return known->inbound != 0;
+}
+
+/* Whether an open flow goes to an address that a service's name once had. */
+__noinline int was_admitted(const struct flow *flow, __u32 workload)
+{
+	struct judgement unused;
+	const struct rule_set *rules;
+	struct tables t;
+	__u8 reason;
+
+	if (!flow)
+		return 0;
+	rules = rules_in_force(&t, workload, &unused, &reason);
+	return rules && verdict_former(&t, rules, flow);
+}
+
+/* Another right than the verdict's. Returns the reason, or REASON_NONE. */
+SLUICE_INLINE __u8 other_right(const struct subject *s, const struct packet *p, __u32 workload)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct exchange_key key;
+	struct judgement upstream;
+	int is_open = p->protocol == SLUICE_TCP && !p->opens;
+
+	exchange_key_fill(&key, s->netns, p);
+	if (is_answer(&key, p, now, &is_open))
+		return REASON_INBOUND_ANSWER;
+	if (is_open && was_admitted(&p->flow, workload))
+		return REASON_FORMER_ADDRESS;
+	if (is_draining(&key, now))
+		return REASON_DRAINING;
+	if ((p->empty || p->kind == PACKET_ERROR) && judge_workload(&p->flow, workload, 1, &upstream) != VERDICT_DENY)
+		return REASON_UPSTREAM;
+	return REASON_NONE;
+}
+
+SLUICE_INLINE void judge_packet(const struct subject *s, const struct identity *who, const struct packet *p,
+				struct judgement *j)
+{
+	if (s->mark == MARK_UPSTREAM)
+		judge_workload(&p->flow, s->workload, 1, j);
+	else
+		judge(who, &p->flow, j);
+}
+
+/* ---- fragments: the later ones go where the first went ---- */
+
+SLUICE_INLINE void fragment_key_fill(struct fragment_key *key, const struct subject *s, const struct packet *p)
+{
+	key->netns = s->netns;
+	__builtin_memcpy(key->source, p->own, 16);
+	__builtin_memcpy(key->dest, p->flow.addr, 16);
+	key->id = p->fragment_id;
+	key->protocol = p->protocol;
+}
+
+SLUICE_INLINE void remember_fragment(const struct subject *s, const struct packet *p)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct fragment_key key;
+
+	fragment_key_fill(&key, s, p);
+	bpf_map_update_elem(&fragments, &key, &now, BPF_ANY);
+}
+
+SLUICE_INLINE int follows_fragment(const struct subject *s, const struct packet *p)
+{
+	struct fragment_key key;
+	const __u64 *first;
+
+	fragment_key_fill(&key, s, p);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	return first && bpf_ktime_get_boot_ns() - *first < SLUICE_FRAGMENT_NS;
+}
+
+/* ---- all of it ---- */
+
+SLUICE_INLINE int is_foreign(const struct subject *s, const struct packet *p)
+{
+	struct source_key key = {s->device, 0, {0}};
+	__u8 unspecified[16] = {};
+
+	if (!s->device)
+		return 0;
+	if (p->kind == PACKET_LINK && words_equal(p->own, unspecified, 4)) /* RFC 4862 §5.4: looking for duplicates */
+		return 0;
+	__builtin_memcpy(key.addr, p->own, 16);
+	return !bpf_map_lookup_elem(&sources, &key);
+}
+
+/* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */
+SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason)
+{
+	const struct state *now = state_now();
+	struct cached_verdict *slot = cache_slot(s, p);
+	int plain = !reason && p->kind == PACKET_FLOW && !p->is_fragment, known = CACHED_NOTHING;
+	struct identity who = {};
+	struct judgement j;
+	__u64 epoch;
+
+	if (!slot || !now)
+		return 0;
+	epoch = *(const volatile __u64 *)&now->epoch; /* before the tables are looked at: they may be newer, never older */
+	if (plain)
+		known = cache_get(slot, epoch, s, p);
+	if (known == CACHED_PASS || (known == CACHED_ASK && other_right(s, p, slot->workload)))
+		return 1;
+	if (!identify_packet(skb, s, &who)) {
+		if (plain)
+			cache_put(slot, epoch, s, p, CACHED_PASS, 0);
+		return 1;
+	}
+	if (!reason && is_foreign(s, p))
+		reason = REASON_FOREIGN_SOURCE;
+	if (!reason && p->kind == PACKET_LINK)
+		return 1;
+	if (!reason && p->kind == PACKET_TRAILER) {
+		if (follows_fragment(s, p))
+			return 1;
+		reason = REASON_FRAGMENT;
+	}
+	if (reason) {
+		judge_malformed(who.cgroup ? who.cgroup->workload : who.namespace ? who.namespace->workload : 0, reason, &j);
+		return deny_packet(&who, p, &j, slot);
+	}
+	judge_packet(s, &who, p, &j);
+	if (!passes(&j) || j.decision.would_be) {
+		if (plain && known == CACHED_NOTHING)
+			cache_put(slot, epoch, s, p, CACHED_ASK, j.workload);
+		if (!other_right(s, p, j.workload) && !deny_packet(&who, p, &j, slot))
+			return 0;
+	} else if (plain) {
+		cache_put(slot, epoch, s, p, CACHED_PASS, j.workload);
+	}
+	if (p->is_fragment)
+		remember_fragment(s, p);
+	return 1;
+}
+
+#endif

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * guard: the rule of admit.h at the socket's end, on what no socket hook sees: raw sockets, sockets older than the
+ * hooks, addresses rewritten on the way. guard_inbound learns what began inbound in the host's own namespace, which has
+ * no link to watch: there nobody who is governed can forge it.
+ */
+#include "exchanges.h"
+
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
+
+SEC("cgroup_skb/egress")
+int guard(struct __sk_buff *skb)
+{
+	struct subject s = {};
+	struct packet p;
+	__u8 reason = (__u8)read_packet(skb, &p, 0);
+
+	if (!reason && addr_is_loopback(p.flow.addr)) {
+		if (skb->ifindex == LOOPBACK_IFINDEX)
+			return 1;
+		reason = REASON_PACKET;
+	}
+	s.cgroup = bpf_skb_cgroup_id(skb);
+	s.netns = bpf_get_netns_cookie(skb);
+	mark_of(skb, &s);
+	return s.mark == MARK_OWN || admit(skb, &s, &p, reason);
+}
+
+SEC("cgroup_skb/ingress")
+int guard_inbound(struct __sk_buff *skb)
+{
+	const struct state *now = state_now();
+	struct subject s = {};
+	struct identity who = {};
+	struct packet p;
+
+	if (!now || bpf_get_netns_cookie(skb) != now->host_netns)
+		return 1;
+	if (read_packet(skb, &p, 1) || (p.protocol == SLUICE_TCP && !p.opens))
+		return 1;
+	s.cgroup = bpf_skb_cgroup_id(skb);
+	s.netns = now->host_netns;
+	if (identify_packet(skb, &s, &who))
+		learn_inbound(s.netns, &p);
+	return 1;
+}

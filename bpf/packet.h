@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What a packet says of itself: where it really goes, and whether it could be part of an open flow. Everything that
+ * cannot be read to its end, or that hides where it goes, has a reason to be dropped.
+ */
+#ifndef SLUICE_PACKET_H
+#define SLUICE_PACKET_H
+
+#include "judge.h"
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define ETH_P_ARP 0x0806
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_ICMPV6 58
+#define IPV6_HOP_BY_HOP 0
+#define IPV6_ROUTING 43
+#define IPV6_FRAGMENT 44
+#define IPV6_DEST_OPTIONS 60
+#define IPV6_MAX_HEADERS 4 /* before the transport header; no real packet has more */
+#define ICMP_ERROR_MAX 1280 /* RFC 4443 §2.4(c): an error fits the minimum MTU; RFC 1812: 576 for IPv4 */
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+enum packet_kind {
+	PACKET_FLOW,    /* of a flow: TCP, UDP, ICMP echo and whatever else there is */
+	PACKET_ERROR,   /* an ICMP error: `flow` is the one it tells of */
+	PACKET_LINK,    /* neighbour or multicast listener discovery, which no router forwards */
+	PACKET_SOLICIT, /* a neighbour solicitation that may wait for an answer; PACKET_ADVERT is one */
+	PACKET_ADVERT,
+	PACKET_TRAILER, /* not the first fragment of a datagram */
+};
+
+struct packet {
+	struct flow flow;     /* peer: the destination; of an inbound packet the source */
+	__u8 own[16];         /* the other address */
+	__u16 own_port;       /* host order */
+	__u8 kind;            /* enum packet_kind */
+	__u8 protocol;        /* IANA number; ICMPv6 as ICMP */
+	__u8 opens;           /* a TCP SYN without ACK, an ICMP echo request; UDP cannot tell */
+	__u8 empty;           /* TCP that carries no data and opens nothing: all that the kernel's own sockets send */
+	__u8 is_fragment;
+	__u32 fragment_id;
+};
+
+SLUICE_INLINE int load(struct __sk_buff *skb, __u32 offset, void *out, __u32 size)
+{
+	return bpf_skb_load_bytes_relative(skb, offset, out, size, BPF_HDR_START_NET) == 0;
+}
+
+/* Sets `flow.port` and `own_port`. Ports of an inbound packet are the other way round. */
+SLUICE_INLINE void set_ports(struct packet *p, const __be16 ports[2], int inbound)
+{
+	__u16 source = bpf_ntohs(ports[0]), dest = bpf_ntohs(ports[1]);
+
+	p->flow.port = inbound ? source : dest;
+	p->own_port = inbound ? dest : source;
+}
+
+SLUICE_INLINE __u8 read_tcp(struct __sk_buff *skb, __u32 offset, __u32 end, int inbound, struct packet *p)
+{
+	struct {
+		__be16 ports[2];
+		__be32 seq, ack;
+		__u8 data_offset;
+		__u8 flags;
+		__be16 window, checksum, urgent;
+	} tcp;
+	__u32 header;
+
+	if (!load(skb, offset, &tcp, sizeof(tcp)))
+		return REASON_PACKET;
+	set_ports(p, tcp.ports, inbound);
+	header = (tcp.data_offset >> 4) * 4;
+	if (header < sizeof(tcp))
+		return REASON_PACKET;
+	p->opens = (tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	p->empty = !(tcp.flags & TCP_SYN) && end && end <= offset + header;
+	return REASON_NONE;
+}
+
+SLUICE_INLINE __u8 read_udp(struct __sk_buff *skb, __u32 offset, int inbound, struct packet *p)
+{
+	__be16 udp[4];
+
+	if (!load(skb, offset, udp, sizeof(udp)))
+		return REASON_PACKET;
+	set_ports(p, udp, inbound);
+	return REASON_NONE;
+}
+
+/* The flow that an ICMP error tells of: that of the packet it quotes, seen from the same side. */
+SLUICE_INLINE __u8 read_error(struct __sk_buff *skb, __u32 offset, int v6, int inbound, struct packet *p)
+{
+	__u32 transport;
+	__be16 ports[2];
+	__u8 protocol;
+
+	if (v6) {
+		__u8 quoted[40];
+
+		if (!load(skb, offset, quoted, sizeof(quoted)))
+			return REASON_PACKET;
+		protocol = quoted[6];
+		if (inbound)
+			__builtin_memcpy(p->flow.addr, quoted + 24, 16);
+		else
+			__builtin_memcpy(p->flow.addr, quoted + 8, 16);
+		transport = offset + 40;
+	} else {
+		__u8 quoted[20];
+
+		if (!load(skb, offset, quoted, sizeof(quoted)))
+			return REASON_PACKET;
+		protocol = quoted[9];
+		if (inbound)
+			addr_from_v4(p->flow.addr, quoted + 16);
+		else
+			addr_from_v4(p->flow.addr, quoted + 12);
+		transport = offset + (quoted[0] & 15) * 4;
+	}
+	p->kind = PACKET_ERROR;
+	p->protocol = protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : protocol;
+	p->flow.protocol = protocol;
+	if (protocol != SLUICE_TCP && protocol != SLUICE_UDP)
+		return REASON_NONE;
+	if (!load(skb, transport, ports, sizeof(ports)))
+		return REASON_PACKET;
+	/* What an outgoing error quotes came in: there the peer is the source. */
+	set_ports(p, ports, !inbound);
+	return REASON_NONE;
+}
+
+SLUICE_INLINE __u8 read_icmp(struct __sk_buff *skb, __u32 offset, int inbound, struct packet *p)
+{
+	__u8 icmp[8];
+	__u16 id;
+
+	if (!load(skb, offset, icmp, sizeof(icmp)))
+		return REASON_PACKET;
+	if (icmp[0] == 3 || icmp[0] == 11 || icmp[0] == 12)
+		return skb->len > ICMP_ERROR_MAX + 14 ? REASON_PACKET : read_error(skb, offset + 8, 0, inbound, p);
+	if (icmp[0] != 8 && icmp[0] != 0)
+		return REASON_NONE;
+	id = (__u16)(icmp[4] << 8 | icmp[5]);
+	p->own_port = id;
+	p->opens = icmp[0] == 8;
+	return REASON_NONE;
+}
+
+/* RFC 4861 §4, RFC 3810 §5: a hop limit of 255 or 1 and an address of this link tell that it stays on the link. */
+SLUICE_INLINE __u8 read_icmpv6(struct __sk_buff *skb, __u32 offset, __u8 hop_limit, int inbound, struct packet *p)
+{
+	__u8 icmp[8];
+	int stays = p->flow.addr[0] == 0xff ? p->flow.addr[1] == 2
+					    : p->flow.addr[0] == 0xfe && (p->flow.addr[1] & 0xc0) == 0x80;
+
+	if (!load(skb, offset, icmp, sizeof(icmp)))
+		return REASON_PACKET;
+	if (icmp[0] >= 1 && icmp[0] <= 4)
+		return skb->len > ICMP_ERROR_MAX + 14 ? REASON_PACKET : read_error(skb, offset + 8, 1, inbound, p);
+	if (icmp[0] == 128 || icmp[0] == 129) {
+		p->own_port = (__u16)(icmp[4] << 8 | icmp[5]);
+		p->opens = icmp[0] == 128;
+	} else if (icmp[0] == 135 && hop_limit == 255) {
+		p->kind = stays ? PACKET_LINK : inbound ? PACKET_SOLICIT : PACKET_FLOW;
+	} else if (icmp[0] == 136 && hop_limit == 255) {
+		p->kind = stays ? PACKET_LINK : PACKET_ADVERT;
+	} else if (stays && ((icmp[0] == 133 && hop_limit == 255) ||
+			     ((icmp[0] == 131 || icmp[0] == 132 || icmp[0] == 143) && hop_limit == 1))) {
+		p->kind = PACKET_LINK;
+	}
+	return REASON_NONE;
+}
+
+SLUICE_INLINE __u8 read_transport(struct __sk_buff *skb, __u8 protocol, __u32 offset, __u32 end, __u8 hop_limit, int inbound,
+				  struct packet *p)
+{
+	p->protocol = protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : protocol;
+	p->flow.protocol = protocol == IPPROTO_UDPLITE ? SLUICE_UDP : protocol;
+	if (protocol == SLUICE_TCP)
+		return read_tcp(skb, offset, end, inbound, p);
+	if (protocol == SLUICE_UDP || protocol == IPPROTO_UDPLITE)
+		return read_udp(skb, offset, inbound, p);
+	if (protocol == PROTOCOL_ICMP)
+		return read_icmp(skb, offset, inbound, p);
+	if (protocol == PROTOCOL_ICMPV6)
+		return read_icmpv6(skb, offset, hop_limit, inbound, p);
+	return REASON_NONE;
+}
+
+/* A later fragment, or a first one with all the ports in it. RFC 1858, RFC 5722: none may overwrite them. */
+SLUICE_INLINE __u8 read_fragment(struct packet *p, __u32 id, __u16 offset, __u8 protocol)
+{
+	p->is_fragment = 1;
+	p->fragment_id = id;
+	p->protocol = protocol;
+	if (!offset)
+		return REASON_NONE;
+	p->kind = PACKET_TRAILER;
+	return offset < 64 ? REASON_FRAGMENT : REASON_NONE;
+}
+
+SLUICE_INLINE __u8 read_v4(struct __sk_buff *skb, int inbound, struct packet *p)
+{
+	struct {
+		__u8 version_length;
+		__u8 tos;
+		__be16 total;
+		__be16 id;
+		__be16 fragment;
+		__u8 ttl;
+		__u8 protocol;
+		__be16 checksum;
+		__u32 source, dest;
+	} ip;
+	__u16 fragment, total;
+
+	if (!load(skb, 0, &ip, sizeof(ip)) || ip.version_length >> 4 != 4)
+		return REASON_PACKET;
+	if (inbound) {
+		addr_from_v4(p->flow.addr, &ip.source);
+		addr_from_v4(p->own, &ip.dest);
+	} else {
+		addr_from_v4(p->flow.addr, &ip.dest);
+		addr_from_v4(p->own, &ip.source);
+	}
+	if (ip.version_length != 0x45)
+		return REASON_SOURCE_ROUTE;
+	total = bpf_ntohs(ip.total); /* 0: longer than 65535, as a GSO packet may be */
+	if (total && total < sizeof(ip))
+		return REASON_PACKET;
+	fragment = bpf_ntohs(ip.fragment);
+	if (fragment & 0x3fff) {
+		__u8 reason = read_fragment(p, bpf_ntohs(ip.id), (fragment & 0x1fff) * 8, ip.protocol);
+
+		if (reason || p->kind == PACKET_TRAILER)
+			return reason;
+	}
+	return ip.protocol == PROTOCOL_ICMPV6 ? REASON_PACKET
+					      : read_transport(skb, ip.protocol, sizeof(ip), total, ip.ttl, inbound, p);
+}
+
+SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
+{
+	struct {
+		__be32 version_class_label;
+		__be16 payload;
+		__u8 next;
+		__u8 hop_limit;
+		__u8 source[16], dest[16];
+	} ip;
+	__u32 offset = sizeof(ip), end;
+	__u8 next;
+
+	if (!load(skb, 0, &ip, sizeof(ip)) || bpf_ntohl(ip.version_class_label) >> 28 != 6)
+		return REASON_PACKET;
+	if (inbound) {
+		__builtin_memcpy(p->flow.addr, ip.source, 16);
+		__builtin_memcpy(p->own, ip.dest, 16);
+	} else {
+		__builtin_memcpy(p->flow.addr, ip.dest, 16);
+		__builtin_memcpy(p->own, ip.source, 16);
+	}
+	end = ip.payload ? sizeof(ip) + bpf_ntohs(ip.payload) : 0;
+	next = ip.next;
+	for (int i = 0; i < IPV6_MAX_HEADERS; i++) {
+		__u8 header[8];
+
+		if (next == IPV6_ROUTING)
+			return REASON_SOURCE_ROUTE;
+		if (next != IPV6_HOP_BY_HOP && next != IPV6_DEST_OPTIONS && next != IPV6_FRAGMENT)
+			return next == PROTOCOL_ICMP ? REASON_PACKET
+						     : read_transport(skb, next, offset, end, ip.hop_limit, inbound, p);
+		if (!load(skb, offset, header, sizeof(header)))
+			return REASON_PACKET;
+		if (next == IPV6_FRAGMENT) {
+			__u16 fragment = (__u16)(header[2] << 8 | header[3]);
+			__u32 id;
+
+			__builtin_memcpy(&id, header + 4, 4);
+			if (fragment & 0xfff9) { /* else an atomic one: RFC 6946 */
+				__u8 reason = read_fragment(p, id, fragment & 0xfff8, header[0]);
+
+				if (reason || p->kind == PACKET_TRAILER)
+					return reason;
+			}
+			offset += 8;
+		} else {
+			offset += (header[1] + 1) * 8;
+		}
+		next = header[0];
+	}
+	return REASON_PACKET;
+}
+
+/* Reads a packet whose ethertype is known. Returns why it must not pass, or REASON_NONE. */
+__noinline int read_packet(struct __sk_buff *skb, struct packet *p, int inbound)
+{
+	if (!p)
+		return REASON_PACKET;
+	__builtin_memset(p, 0, sizeof(*p));
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return read_v4(skb, inbound, p);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return read_v6(skb, inbound, p);
+	return REASON_FRAME;
+}
+
+SLUICE_INLINE void exchange_key_fill(struct exchange_key *key, __u64 cookie, const struct packet *p)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->netns = cookie;
+	__builtin_memcpy(key->peer, p->flow.addr, 16);
+	key->peer_port = p->flow.port;
+	key->own_port = p->own_port;
+	key->protocol = p->protocol;
+}
+
+#endif
