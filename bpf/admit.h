@@ -20,6 +20,7 @@ struct subject {
 	__u32 mark;    /* enum sluice_mark of its socket; 0: none */
 	__u32 workload; /* of an UPSTREAM mark */
 	__u32 device;  /* the host's end that it came in by; 0: seen at its socket */
+	__u32 pad;
 };
 
 enum cached { CACHED_NOTHING = 0, CACHED_PASS = 1, CACHED_ASK = 2 /* the verdict denies it: look for another right */ };
@@ -139,6 +140,62 @@ SLUICE_INLINE int identify_packet(struct __sk_buff *skb, const struct subject *s
 		who->namespace = 0;
 	/* Behind a governed device nothing is ungoverned: what has no owner is the node's default's. */
 	return who->cgroup || who->namespace || s->device;
+}
+
+/*
+ * Per-CPU array `strangers`: cgroups and namespaces that nobody governs, so that the rest of the node pays no more than
+ * one lookup for each packet.
+ */
+#define STRANGER_SLOTS 256
+
+struct stranger {
+	__u32 sequence; /* as in cached_verdict */
+	__u32 pad;
+	__u64 epoch;
+	__u64 cgroup;
+	__u64 netns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STRANGER_SLOTS);
+	__type(key, __u32);
+	__type(value, struct stranger);
+} strangers SEC(".maps");
+
+SLUICE_INLINE struct stranger *stranger_slot(const struct subject *s)
+{
+	__u32 slot = ((s->cgroup + s->netns * 31) * 0x9e3779b97f4a7c15ULL) >> 56;
+
+	return bpf_map_lookup_elem(&strangers, &slot);
+}
+
+SLUICE_INLINE int is_stranger(const volatile struct stranger *slot, __u64 epoch, const struct subject *s)
+{
+	__u32 sequence = slot->sequence;
+	int same = slot->epoch == epoch && slot->cgroup == s->cgroup && slot->netns == s->netns;
+
+	barrier();
+	return same && !(sequence & 1) && slot->sequence == sequence;
+}
+
+SLUICE_INLINE void remember_stranger(struct stranger *slot, __u64 epoch, const struct subject *s)
+{
+	__u32 sequence = slot->sequence & ~1U;
+
+	if (__sync_val_compare_and_swap(&slot->sequence, sequence, sequence + 1) != sequence)
+		return;
+	slot->epoch = epoch;
+	slot->cgroup = s->cgroup;
+	slot->netns = s->netns;
+	barrier();
+	__sync_fetch_and_add(&slot->sequence, 1);
+}
+
+/* Before the tables are looked at: they may be newer than it, never older. */
+SLUICE_INLINE __u64 epoch_now(const struct state *now)
+{
+	return *(const volatile __u64 *)&now->epoch;
 }
 
 SLUICE_INLINE void mark_of(struct __sk_buff *skb, struct subject *s)
@@ -324,25 +381,24 @@ SLUICE_INLINE int is_foreign(const struct subject *s, const struct packet *p)
 }
 
 /* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */
-SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason)
+SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason, __u64 epoch)
 {
-	const struct state *now = state_now();
 	struct cached_verdict *slot = cache_slot(s, p);
 	int plain = !reason && p->kind == PACKET_FLOW && !p->is_fragment, known = CACHED_NOTHING;
 	struct identity who = {};
 	struct judgement j;
-	__u64 epoch;
 
-	if (!slot || !now)
+	if (!slot)
 		return 0;
-	epoch = *(const volatile __u64 *)&now->epoch; /* before the tables are looked at: they may be newer, never older */
 	if (plain)
 		known = cache_get(slot, epoch, s, p);
 	if (known == CACHED_PASS || (known == CACHED_ASK && other_right(s, p, slot->workload)))
 		return 1;
 	if (!identify_packet(skb, s, &who)) {
-		if (plain)
-			cache_put(slot, epoch, s, p, CACHED_PASS, 0);
+		struct stranger *stranger = stranger_slot(s);
+
+		if (stranger)
+			remember_stranger(stranger, epoch, s);
 		return 1;
 	}
 	if (!reason && is_foreign(s, p))

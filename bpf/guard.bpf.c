@@ -11,19 +11,26 @@
 SEC("cgroup_skb/egress")
 int guard(struct __sk_buff *skb)
 {
-	struct subject s = {};
+	struct subject s = {.cgroup = bpf_skb_cgroup_id(skb), .netns = bpf_get_netns_cookie(skb)};
+	const struct state *now = state_now();
+	struct stranger *stranger = stranger_slot(&s);
 	struct packet p;
-	__u8 reason = (__u8)read_packet(skb, &p, 0);
+	__u64 epoch;
+	__u8 reason;
 
+	if (!now || !stranger)
+		return 0;
+	epoch = epoch_now(now);
+	if (is_stranger(stranger, epoch, &s))
+		return 1;
+	reason = (__u8)read_packet(skb, &p, 0);
 	if (!reason && addr_is_loopback(p.flow.addr)) {
 		if (skb->ifindex == LOOPBACK_IFINDEX)
 			return 1;
 		reason = REASON_PACKET;
 	}
-	s.cgroup = bpf_skb_cgroup_id(skb);
-	s.netns = bpf_get_netns_cookie(skb);
 	mark_of(skb, &s);
-	return s.mark == MARK_OWN || admit(skb, &s, &p, reason);
+	return s.mark == MARK_OWN || admit(skb, &s, &p, reason, epoch);
 }
 
 SEC("cgroup_skb/ingress")

@@ -32,11 +32,12 @@ int veth(struct __sk_buff *skb)
 {
 	__u32 device = skb->ifindex;
 	const struct device_value *known = bpf_map_lookup_elem(&devices, &device);
+	const struct state *now = state_now();
 	struct subject s = {};
 	struct packet p;
 	__u8 reason;
 
-	if (!known)
+	if (!known || !now)
 		return DROP;
 	s.netns = known->netns;
 	s.device = device;
@@ -49,7 +50,7 @@ int veth(struct __sk_buff *skb)
 		reason = REASON_PACKET; /* a node that routes 127.0.0.0/8 (route_localnet) would take it in */
 	s.cgroup = bpf_skb_cgroup_id(skb);
 	mark_of(skb, &s);
-	if (s.mark != MARK_OWN && !admit(skb, &s, &p, reason))
+	if (s.mark != MARK_OWN && !admit(skb, &s, &p, reason, epoch_now(now)))
 		return DROP;
 	learn_outbound(s.netns, &p);
 	return PASS;
