@@ -60,16 +60,6 @@ SLUICE_INLINE struct cached_verdict *cache_slot(const struct subject *s, const s
 	return bpf_map_lookup_elem(&verdict_cache, &slot);
 }
 
-SLUICE_INLINE int words_equal(const void *a, const void *b, const __u32 words)
-{
-	const __u32 *x = a, *y = b;
-	__u32 difference = 0;
-
-	for (__u32 i = 0; i < words; i++)
-		difference |= x[i] ^ y[i];
-	return !difference;
-}
-
 _Static_assert(sizeof(struct subject) == 32 && sizeof(struct flow) == 20, "compared as words");
 
 SLUICE_INLINE int cache_get(const volatile struct cached_verdict *slot, __u64 epoch, const struct subject *s,
@@ -312,9 +302,11 @@ SLUICE_INLINE __u8 other_right(const struct subject *s, const struct packet *p, 
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct exchange_key key;
 	struct judgement upstream;
-	int is_open = p->protocol == SLUICE_TCP && !p->opens;
+	int is_open = p->protocol == SLUICE_TCP;
 
 	exchange_key_fill(&key, s->netns, p);
+	if (p->opens) /* something new is nobody's answer */
+		return REASON_NONE;
 	if (is_answer(&key, p, now, &is_open))
 		return REASON_INBOUND_ANSWER;
 	if (is_open && was_admitted(&p->flow, workload))
@@ -343,7 +335,7 @@ SLUICE_INLINE void fragment_key_fill(struct fragment_key *key, const struct subj
 	__builtin_memcpy(key->source, p->own, 16);
 	__builtin_memcpy(key->dest, p->flow.addr, 16);
 	key->id = p->fragment_id;
-	key->protocol = p->protocol;
+	key->protocol = addr_is_v4(p->own) ? p->protocol : 0; /* RFC 8200 §4.5: of IPv6 it is no part of the key */
 }
 
 SLUICE_INLINE void remember_fragment(const struct subject *s, const struct packet *p)

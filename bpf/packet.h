@@ -47,6 +47,16 @@ struct packet {
 	__u32 fragment_id;
 };
 
+SLUICE_INLINE int words_equal(const void *a, const void *b, const __u32 words)
+{
+	const __u32 *x = a, *y = b;
+	__u32 difference = 0;
+
+	for (__u32 i = 0; i < words; i++)
+		difference |= x[i] ^ y[i];
+	return !difference;
+}
+
 SLUICE_INLINE int load(struct __sk_buff *skb, __u32 offset, void *out, __u32 size)
 {
 	return bpf_skb_load_bytes_relative(skb, offset, out, size, BPF_HDR_START_NET) == 0;
@@ -93,36 +103,38 @@ SLUICE_INLINE __u8 read_udp(struct __sk_buff *skb, __u32 offset, int inbound, st
 	return REASON_NONE;
 }
 
-/* The flow that an ICMP error tells of: that of the packet it quotes, seen from the same side. */
+/*
+ * The flow that an ICMP error tells of: that of the packet it quotes, seen from the same side. It goes to whom that
+ * packet came from: to anybody else it would only carry what it quotes.
+ */
 SLUICE_INLINE __u8 read_error(struct __sk_buff *skb, __u32 offset, int v6, int inbound, struct packet *p)
 {
-	__u32 transport;
+	__u8 peer[16], quoted[40], protocol;
 	__be16 ports[2];
-	__u8 protocol;
+	__u32 transport;
 
 	if (v6) {
-		__u8 quoted[40];
-
-		if (!load(skb, offset, quoted, sizeof(quoted)))
+		if (!load(skb, offset, quoted, 40))
 			return REASON_PACKET;
 		protocol = quoted[6];
 		if (inbound)
-			__builtin_memcpy(p->flow.addr, quoted + 24, 16);
+			__builtin_memcpy(peer, quoted + 24, 16);
 		else
-			__builtin_memcpy(p->flow.addr, quoted + 8, 16);
+			__builtin_memcpy(peer, quoted + 8, 16);
 		transport = offset + 40;
 	} else {
-		__u8 quoted[20];
-
-		if (!load(skb, offset, quoted, sizeof(quoted)))
+		if (!load(skb, offset, quoted, 20))
 			return REASON_PACKET;
 		protocol = quoted[9];
 		if (inbound)
-			addr_from_v4(p->flow.addr, quoted + 16);
+			addr_from_v4(peer, quoted + 16);
 		else
-			addr_from_v4(p->flow.addr, quoted + 12);
+			addr_from_v4(peer, quoted + 12);
 		transport = offset + (quoted[0] & 15) * 4;
 	}
+	if (!inbound && !words_equal(peer, p->flow.addr, 4))
+		return REASON_PACKET;
+	__builtin_memcpy(p->flow.addr, peer, 16);
 	p->kind = PACKET_ERROR;
 	p->protocol = protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : protocol;
 	p->flow.protocol = protocol;
