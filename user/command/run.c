@@ -192,6 +192,7 @@ static void on_netns_ready(void *context, const struct workload_netns *netns)
 	struct daemon *daemon = context;
 
 	supply_add_netns(daemon->supply, netns->cookie, netns->netns_fd);
+	devices_add_netns(daemon->devices, netns->cookie, netns->netns_fd);
 	if (daemon->filled)
 		supervisor_send_netns(daemon->supervisor, netns);
 }
@@ -201,6 +202,7 @@ static void on_netns_gone(void *context, const struct workload_netns *netns)
 	struct daemon *daemon = context;
 
 	supply_remove_netns(daemon->supply, netns->cookie);
+	devices_remove_netns(daemon->devices, netns->cookie);
 	supervisor_send_netns_gone(daemon->supervisor, netns);
 }
 
@@ -293,6 +295,7 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	struct workload_events workload_events = {on_workloads_changed, on_workload_gone, on_netns_ready, on_netns_gone, daemon};
 	struct supervisor_options supervisor = {daemon->paths.redirector, options->root_namespace, options->log_level,
 						options->log_json, options->redirector_port};
+	struct devices_options devices = {.context = daemon};
 	struct supervisor_events supervisor_events = {on_listener, on_decision, on_refill, daemon};
 	int error = netns_own_cookie(&host_netns);
 
@@ -300,6 +303,7 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 		return log_errno(error, "network namespace cookie: %s (Linux 5.14 or newer is needed); not started", strerror(-error));
 	kernel.host_netns = host_netns;
 	workloads.host_netns = host_netns;
+	devices.host_netns = host_netns;
 	error = kernel_open(&daemon->kernel, &kernel);
 	if (error)
 		return error;
@@ -311,6 +315,8 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	if (error)
 		return log_errno(error, "resolver: %s; not started", strerror(-error));
 	error = supply_new(&daemon->supply, daemon->kernel);
+	if (!error)
+		error = devices_new(&daemon->devices, daemon->loop, daemon->kernel, &devices);
 	if (!error)
 		error = workloads_new(&daemon->workloads, daemon->loop, daemon->kernel, &workloads, &workload_events);
 	if (!error)
@@ -340,6 +346,7 @@ static int start(struct daemon *daemon)
 	error = apply_start(daemon);
 	if (error)
 		return error;
+	devices_settle(daemon->devices);
 	kernel_set_pids(daemon->kernel, (uint32_t)getpid(), supervisor_pid(daemon->supervisor));
 	daemon->flows = loop_timer_new(daemon->loop, on_flows, daemon);
 	loop_timer_arm(daemon->flows, FLOWS_PERIOD_MS);
@@ -353,6 +360,7 @@ static void let_go(struct daemon *daemon)
 	loop_timer_free(daemon->flows);
 	supervisor_free(daemon->supervisor);
 	workloads_free(daemon->workloads);
+	devices_free(daemon->devices);
 	supply_free(daemon->supply);
 	names_free(daemon->names);
 	denials_free(daemon->denials);

@@ -10,6 +10,7 @@
 #include "names/names.h"
 #include "observe/denials.h"
 #include "policy/policy.h"
+#include "workload/devices.h"
 #include "workload/supervisor.h"
 #include "workload/supply.h"
 #include "workload/workloads.h"
@@ -43,6 +44,7 @@ struct daemon {
 	struct supply *supply;
 	struct supervisor *supervisor;
 	struct workloads *workloads;
+	struct devices *devices;
 	struct names *names;
 	struct denials *denials;
 	struct loop_timer *flows;

@@ -38,6 +38,9 @@ extern const size_t kernel_fixed_map_count;
 
 int kernel_write_state(struct kernel *kernel);
 int kernel_bump_epoch(struct kernel *kernel);
+uint64_t kernel_boottime_ns(void);
+bool kernel_is_device_pin(const char *name);
+void kernel_detach_filters(const char *pin); /* of all devices */
 int kernel_open_requests(struct kernel *kernel);
 void kernel_generation_free(struct generation *generation);
 

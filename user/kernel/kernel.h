@@ -34,6 +34,7 @@ struct kernel_options {
 
 /* Loads the programs and makes or adopts the pinned maps. Attaches nothing yet. 0 or -errno, logged. */
 int kernel_open(struct kernel **out, const struct kernel_options *options);
+const char *kernel_pin(const struct kernel *kernel); /* the pin directory */
 void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in place; accepts NULL */
 
 /* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
@@ -64,6 +65,25 @@ void kernel_each_cgroup(struct kernel *kernel, void (*visit)(void *context, uint
 			void *context);
 void kernel_each_netns(struct kernel *kernel, void (*visit)(void *context, uint64_t cookie, const struct netns_value *v),
 		       void *context);
+
+/* ---- the host's end of pods' links (devices.c); all in the loader's own network namespace ---- */
+
+#define KERNEL_DEVICE_PROGRAMS 2
+/* Attaches veth and veth_inbound there, or replaces them. Its sources come first. 0 or -errno, logged. */
+int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct device_value *value);
+void kernel_detach_device(struct kernel *kernel, uint32_t device); /* also of a device that is gone */
+unsigned int kernel_device_attached(const char *pin, uint32_t device); /* of KERNEL_DEVICE_PROGRAMS */
+int kernel_set_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16]);
+void kernel_delete_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16]);
+/* Entries may be deleted inside the callback. */
+void kernel_each_device(struct kernel *kernel, void (*visit)(void *context, uint32_t device, const struct device_value *v),
+			void *context);
+void kernel_each_source(struct kernel *kernel, uint32_t device, void (*visit)(void *context, const uint8_t addr[16]),
+			void *context);
+/* The way without tcx. `point`: enum bpf_tc_attach_point. */
+int kernel_attach_filter(uint32_t device, int point, int program_fd);
+void kernel_detach_filter(uint32_t device, int point);
+bool kernel_has_filter(uint32_t device, int point);
 
 /* Marks a socket, by descriptor. Thread-safe. 0 or -errno. */
 int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint32_t workload);

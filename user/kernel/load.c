@@ -196,6 +196,11 @@ int kernel_open(struct kernel **out, const struct kernel_options *options)
 	return 0;
 }
 
+const char *kernel_pin(const struct kernel *kernel)
+{
+	return kernel->pin;
+}
+
 void kernel_close(struct kernel *kernel)
 {
 	if (!kernel)
@@ -292,6 +297,8 @@ static bool is_ours(const char *name)
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
 		if (!strncmp(name, "link_", 5) && !strcmp(name + 5, kernel_programs[i]))
 			return true;
+	if (kernel_is_device_pin(name))
+		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(live_maps); i++) {
 		size_t n = strlen(live_maps[i]);
 
@@ -328,8 +335,12 @@ static int remove_pins(const char *pin, bool links)
 
 int kernel_detach(const char *pin)
 {
+	int error, later;
+
+	kernel_detach_filters(pin);
 	/* Links first: a program whose maps went away before it would go on refusing. */
-	int error = remove_pins(pin, true), later = remove_pins(pin, false);
+	error = remove_pins(pin, true);
+	later = remove_pins(pin, false);
 
 	if (rmdir(pin) < 0 && errno != ENOENT && errno != ENOTEMPTY && !error && !later)
 		later = log_errno(-errno, "%s: cannot remove it: %s", pin, strerror(errno));

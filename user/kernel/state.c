@@ -180,7 +180,7 @@ void kernel_each_counter(const struct kernel *kernel,
 	}
 }
 
-static uint64_t boottime_ns(void)
+uint64_t kernel_boottime_ns(void)
 {
 	struct timespec now;
 
@@ -207,7 +207,7 @@ void kernel_record(struct kernel *kernel, const struct flow_event *event)
 	struct flow_event *slot = &kernel->flows[seq % SLUICE_FLOW_SLOTS], copy = *event;
 
 	copy.seq = 0;
-	copy.time = boottime_ns();
+	copy.time = kernel_boottime_ns();
 	copy.generation = kernel->state.generation;
 	__atomic_store_n(&slot->seq, 0, __ATOMIC_RELEASE);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The programs on the host's end of pods' links: tcx where the kernel has it, else a clsact filter. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/limits.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kernel/internal.h"
+
+/* linux/bpf.h of Linux 6.6, which older headers lack. */
+#define TCX_INGRESS 46
+#define TCX_EGRESS 47
+#define FIRST (1U << 3) /* BPF_F_BEFORE, nobody in particular: a program before ours could pass a packet by it */
+
+#define FILTER_HANDLE 0x51c1
+#define FILTER_PRIORITY 1
+
+static const struct side {
+	const char *program;
+	unsigned int tcx;
+	enum bpf_tc_attach_point clsact;
+} sides[KERNEL_DEVICE_PROGRAMS] = {
+	{"veth_inbound", TCX_EGRESS, BPF_TC_EGRESS}, /* who spoke first is learned before anything is dropped */
+	{"veth", TCX_INGRESS, BPF_TC_INGRESS},
+};
+
+static int link_path(char out[PATH_MAX], const char *pin, const char *program, uint32_t device)
+{
+	int n = snprintf(out, PATH_MAX, "%s/link_%s_%u", pin, program, device);
+
+	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+bool kernel_is_device_pin(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
+		size_t n = strlen(sides[i].program);
+		unsigned int device;
+		char rest;
+
+		if (!strncmp(name, "link_", 5) && !strncmp(name + 5, sides[i].program, n) &&
+		    sscanf(name + 5 + n, "_%u%c", &device, &rest) == 1)
+			return true;
+	}
+	return false;
+}
+
+/* Of what was pinned: gone devices have index 0. */
+static bool is_attached(int fd, uint32_t device)
+{
+	struct bpf_link_info info = {0};
+	__u32 size = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.xdp.ifindex == device; /* tcx.ifindex has its place */
+}
+
+/* 0, -ENOENT: no such link; else -errno. */
+static int replace_link(const char *path, uint32_t device, int program_fd)
+{
+	_cleanup_close_ int fd = bpf_obj_get(path);
+
+	if (fd < 0)
+		return -ENOENT;
+	if (!is_attached(fd, device)) {
+		unlink(path);
+		return -ENOENT;
+	}
+	return bpf_link_update(fd, program_fd, NULL) ? -errno : 0;
+}
+
+static int attach_link(const char *path, uint32_t device, unsigned int type, int program_fd)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = FIRST);
+	_cleanup_close_ int fd = bpf_link_create(program_fd, (int)device, (enum bpf_attach_type)type, &options);
+
+	if (fd < 0)
+		return -errno;
+	return bpf_obj_pin(fd, path) ? -errno : 0;
+}
+
+int kernel_attach_filter(uint32_t device, int point, int program_fd)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)device, .attach_point = (enum bpf_tc_attach_point)point);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY, .prog_fd = program_fd,
+		    .flags = BPF_TC_F_REPLACE);
+	int error = bpf_tc_hook_create(&hook);
+
+	if (error && error != -EEXIST)
+		return error;
+	return bpf_tc_attach(&hook, &options);
+}
+
+void kernel_detach_filter(uint32_t device, int point)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)device, .attach_point = (enum bpf_tc_attach_point)point);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+
+	bpf_tc_detach(&hook, &options); /* the clsact qdisc stays: others may have put filters there, and empty it costs nothing */
+}
+
+bool kernel_has_filter(uint32_t device, int point)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)device, .attach_point = (enum bpf_tc_attach_point)point);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+
+	return !bpf_tc_query(&hook, &options);
+}
+
+static int attach_side(struct kernel *kernel, uint32_t device, const struct side *side)
+{
+	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, side->program);
+	int program_fd = bpf_program__fd(program), error;
+	char path[PATH_MAX];
+
+	if (link_path(path, kernel->pin, side->program, device))
+		return -ENAMETOOLONG;
+	error = replace_link(path, device, program_fd);
+	if (error == -ENOENT)
+		error = attach_link(path, device, side->tcx, program_fd);
+	/* Before Linux 6.6 there is no such attach type. */
+	return error == -EINVAL ? kernel_attach_filter(device, side->clsact, program_fd) : error;
+}
+
+static int put(const struct bpf_map *map, const void *key, const void *value)
+{
+	return bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) ? -errno : 0;
+}
+
+int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct device_value *value)
+{
+	int error = put(kernel->bpf->maps.devices, &device, value);
+
+	for (size_t i = 0; i < ARRAY_SIZE(sides) && !error; i++)
+		error = attach_side(kernel, device, &sides[i]);
+	if (error)
+		return log_errno(error, "device %s: cannot attach the backstop: %s; what meets no socket hook can leave there",
+				 value->name, strerror(-error));
+	return kernel_bump_epoch(kernel);
+}
+
+unsigned int kernel_device_attached(const char *pin, uint32_t device)
+{
+	unsigned int attached = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
+		char path[PATH_MAX];
+		_cleanup_close_ int fd = link_path(path, pin, sides[i].program, device) ? -1 : bpf_obj_get(path);
+
+		attached += fd >= 0 ? is_attached(fd, device) : kernel_has_filter(device, sides[i].clsact);
+	}
+	return attached;
+}
+
+static void remove_device(const char *pin, uint32_t device)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
+		char path[PATH_MAX];
+
+		if (!link_path(path, pin, sides[i].program, device) && unlink(path) < 0)
+			kernel_detach_filter(device, sides[i].clsact);
+	}
+}
+
+void kernel_detach_device(struct kernel *kernel, uint32_t device)
+{
+	remove_device(kernel->pin, device);
+	bpf_map_delete_elem(bpf_map__fd(kernel->bpf->maps.devices), &device);
+	kernel_bump_epoch(kernel);
+}
+
+void kernel_detach_filters(const char *pin)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof(path), "%s/devices", pin);
+	_cleanup_close_ int fd = n < PATH_MAX ? bpf_obj_get(path) : -1;
+	uint32_t device, *previous = NULL, last;
+
+	for (; fd >= 0 && !bpf_map_get_next_key(fd, previous, &device); last = device, previous = &last)
+		remove_device(pin, device);
+}
+
+int kernel_set_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16])
+{
+	struct source_key key = {.device = device};
+	__u64 now = kernel_boottime_ns();
+	int error;
+
+	memcpy(key.addr, addr, 16);
+	error = put(kernel->bpf->maps.sources, &key, &now);
+	return error ? error : kernel_bump_epoch(kernel);
+}
+
+void kernel_delete_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16])
+{
+	struct source_key key = {.device = device};
+
+	memcpy(key.addr, addr, 16);
+	bpf_map_delete_elem(bpf_map__fd(kernel->bpf->maps.sources), &key);
+	kernel_bump_epoch(kernel);
+}
+
+void kernel_each_device(struct kernel *kernel, void (*visit)(void *context, uint32_t device, const struct device_value *v),
+			void *context)
+{
+	int fd = bpf_map__fd(kernel->bpf->maps.devices);
+	size_t count = 0, capacity = 0;
+	_cleanup_free_ uint32_t *keys = NULL;
+	uint32_t key;
+
+	for (int end = bpf_map_get_next_key(fd, NULL, &key); !end && count < SLUICE_MAX_NETNS;
+	     end = bpf_map_get_next_key(fd, &keys[count - 1], &key))
+		*array_append(keys, count, capacity) = key;
+	for (size_t i = 0; i < count; i++) {
+		struct device_value value;
+
+		if (!bpf_map_lookup_elem(fd, &keys[i], &value))
+			visit(context, keys[i], &value);
+	}
+}
+
+void kernel_each_source(struct kernel *kernel, uint32_t device, void (*visit)(void *context, const uint8_t addr[16]), void *context)
+{
+	int fd = bpf_map__fd(kernel->bpf->maps.sources);
+	size_t count = 0, capacity = 0;
+	_cleanup_free_ struct source_key *keys = NULL;
+	struct source_key key;
+
+	for (int end = bpf_map_get_next_key(fd, NULL, &key); !end && count < SLUICE_MAX_SOURCES;
+	     end = bpf_map_get_next_key(fd, &keys[count - 1], &key))
+		*array_append(keys, count, capacity) = key;
+	for (size_t i = 0; i < count; i++)
+		if (keys[i].device == device)
+			visit(context, keys[i].addr);
+}

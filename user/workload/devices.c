@@ -1,0 +1,600 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "workload/devices.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/net_namespace.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "addr.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "workload/netns.h"
+
+#define SCAN_DELAY_MS 20 /* a CNI plugin makes several changes in a row */
+#define SCAN_PERIOD_MS 5000
+#define NO_NSID (-1)
+
+struct address {
+	uint8_t addr[16];
+};
+
+struct address_list {
+	struct address *items;
+	size_t count, capacity;
+};
+
+struct device {
+	uint32_t index;
+	uint32_t master; /* of a bridge port: the bridge; 0: none */
+	char name[IF_NAMESIZE];
+	struct address_list sources; /* as in the kernel's table */
+	bool known;                  /* its sources were looked at before */
+	bool seen;                   /* in the scan that is under way */
+};
+
+struct netns_link {
+	uint64_t netns;
+	int netns_fd;
+	int route_fd;     /* an rtnetlink socket of that namespace */
+	int nsid;         /* as the loader's namespace numbers it */
+	struct device *devices;
+	size_t count, capacity;
+	bool missing_said;
+};
+
+struct devices {
+	struct loop *loop;
+	struct kernel *kernel;
+	struct devices_options options;
+	struct mnl_socket *events;
+	struct mnl_socket *route;
+	struct loop_timer *soon, *periodic;
+	struct netns_link **links;
+	size_t count, capacity;
+	bool settled;
+};
+
+/* ---- rtnetlink ---- */
+
+/* Sends and calls back for each answer. 0 or -errno. */
+static int ask(int fd, struct nlmsghdr *request, mnl_cb_t visit, void *context)
+{
+	char buffer[32768];
+	unsigned int sequence = request->nlmsg_seq = (unsigned int)loop_now_ms();
+	ssize_t n;
+	int more = 1;
+
+	if (send(fd, request, request->nlmsg_len, 0) < 0)
+		return -errno;
+	while (more > 0) {
+		n = recv(fd, buffer, sizeof(buffer), 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		more = mnl_cb_run(buffer, (size_t)n, sequence, 0, visit, context);
+	}
+	return more < 0 ? -errno : 0;
+}
+
+static int open_route_socket(void)
+{
+	struct timeval patience = {.tv_sec = 2};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return fd < 0 ? -errno : fd;
+}
+
+/* One that looks into another namespace. The thread comes back in any case, or the process ends. */
+static int open_route_socket_in(int netns_fd)
+{
+	_cleanup_close_ int own = netns_open_own();
+	int error = own < 0 ? own : netns_enter(netns_fd), fd;
+
+	if (error)
+		return error;
+	fd = open_route_socket();
+	if (netns_enter(own)) {
+		log_error("cannot return from a network namespace: %s; restarting", strerror(errno));
+		abort();
+	}
+	return fd;
+}
+
+static int take_nsid(const struct nlmsghdr *message, void *context)
+{
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each(attribute, message, sizeof(struct rtgenmsg))
+		if (mnl_attr_get_type(attribute) == NETNSA_NSID)
+			*(int *)context = (int)mnl_attr_get_u32(attribute);
+	return MNL_CB_STOP;
+}
+
+static int nsid_of(const struct devices *devices, int netns_fd)
+{
+	char buffer[256];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct rtgenmsg *body;
+	int nsid = NO_NSID;
+
+	request->nlmsg_type = RTM_GETNSID;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
+	body->rtgen_family = AF_UNSPEC;
+	mnl_attr_put_u32(request, NETNSA_FD, (uint32_t)netns_fd);
+	ask(mnl_socket_get_fd(devices->route), request, take_nsid, &nsid);
+	return nsid;
+}
+
+static void canonical(uint8_t out[16], int family, const void *addr)
+{
+	if (family == AF_INET)
+		addr_from_v4(out, addr);
+	else
+		memcpy(out, addr, 16);
+}
+
+/* ---- sources ---- */
+
+static bool contains(const struct address_list *list, const uint8_t addr[16])
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (!memcmp(list->items[i].addr, addr, 16))
+			return true;
+	return false;
+}
+
+static void append(struct address_list *list, const uint8_t addr[16])
+{
+	memcpy(array_append(list->items, list->count, list->capacity)->addr, addr, 16);
+}
+
+struct address_visit {
+	uint32_t device; /* 0: any but lo */
+	struct address_list *out;
+};
+
+static int take_address(const struct nlmsghdr *message, void *context)
+{
+	const struct ifaddrmsg *body = mnl_nlmsg_get_payload(message);
+	struct address_visit *visit = context;
+	const struct nlattr *attribute, *local = NULL, *address = NULL;
+	uint8_t canonical_form[16];
+
+	if (body->ifa_family != AF_INET && body->ifa_family != AF_INET6)
+		return MNL_CB_OK;
+	mnl_attr_for_each(attribute, message, sizeof(*body)) {
+		if (mnl_attr_get_type(attribute) == IFA_LOCAL)
+			local = attribute;
+		if (mnl_attr_get_type(attribute) == IFA_ADDRESS)
+			address = attribute;
+	}
+	if (!local)
+		local = address;
+	if (!local || mnl_attr_get_payload_len(local) != (body->ifa_family == AF_INET ? 4 : 16))
+		return MNL_CB_OK;
+	canonical(canonical_form, body->ifa_family, mnl_attr_get_payload(local));
+	if (!addr_is_loopback(canonical_form) && !contains(visit->out, canonical_form))
+		append(visit->out, canonical_form);
+	return MNL_CB_OK;
+}
+
+/* Every address of the namespace, whichever interface has it: it may answer on any. */
+static int addresses_of(const struct netns_link *link, struct address_list *out)
+{
+	char buffer[256];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct address_visit visit = {.out = out};
+	struct rtgenmsg *body;
+
+	request->nlmsg_type = RTM_GETADDR;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
+	body->rtgen_family = AF_UNSPEC;
+	return ask(link->route_fd, request, take_address, &visit);
+}
+
+static int take_route(const struct nlmsghdr *message, void *context)
+{
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each(attribute, message, sizeof(struct rtmsg))
+		if (mnl_attr_get_type(attribute) == RTA_OIF)
+			*(uint32_t *)context = mnl_attr_get_u32(attribute);
+	return MNL_CB_STOP;
+}
+
+/* The interface by which the loader's namespace reaches an address; 0: none. */
+static uint32_t route_to(const struct devices *devices, const uint8_t addr[16])
+{
+	bool v4 = addr_is_v4(addr);
+	char buffer[256];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct rtmsg *body;
+	uint32_t device = 0;
+
+	request->nlmsg_type = RTM_GETROUTE;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
+	memset(body, 0, sizeof(*body));
+	body->rtm_family = v4 ? AF_INET : AF_INET6;
+	body->rtm_dst_len = v4 ? 32 : 128;
+	mnl_attr_put(request, RTA_DST, v4 ? 4 : 16, v4 ? addr + 12 : addr);
+	ask(mnl_socket_get_fd(devices->route), request, take_route, &device);
+	return device;
+}
+
+static bool is_link_local(const uint8_t addr[16])
+{
+	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
+}
+
+/*
+ * Whether an address of the namespace may stand as source behind the device: if this host sends answers back there. A
+ * bridge says that of every neighbour's address too, so it is believed only for what the namespace had from the start:
+ * what is added later may be the pod's own doing.
+ */
+static bool is_believable(const struct devices *devices, const struct device *device, const uint8_t addr[16])
+{
+	uint32_t route;
+
+	if (is_link_local(addr))
+		return true;
+	route = route_to(devices, addr);
+	return route && (route == device->index || (!device->known && route == device->master));
+}
+
+static void take_known_source(void *context, const uint8_t addr[16])
+{
+	append(context, addr);
+}
+
+static void update_sources(struct devices *devices, const struct netns_link *link, struct device *device)
+{
+	struct address_list now = {0};
+	size_t kept = 0;
+
+	if (addresses_of(link, &now)) {
+		free(now.items);
+		return;
+	}
+	for (size_t i = 0; i < now.count; i++) {
+		if (contains(&device->sources, now.items[i].addr) || !is_believable(devices, device, now.items[i].addr))
+			continue;
+		if (!kernel_set_source(devices->kernel, device->index, now.items[i].addr))
+			append(&device->sources, now.items[i].addr);
+	}
+	for (size_t i = 0; i < device->sources.count; i++) {
+		if (contains(&now, device->sources.items[i].addr))
+			device->sources.items[kept++] = device->sources.items[i];
+		else
+			kernel_delete_source(devices->kernel, device->index, device->sources.items[i].addr);
+	}
+	device->sources.count = kept;
+	/* A namespace gets its addresses a moment after its link. */
+	device->known |= kept > 0;
+	free(now.items);
+}
+
+/* ---- devices ---- */
+
+static void give_up(struct devices *devices, struct device *device)
+{
+	for (size_t i = 0; i < device->sources.count; i++)
+		kernel_delete_source(devices->kernel, device->index, device->sources.items[i].addr);
+	free(device->sources.items);
+	kernel_detach_device(devices->kernel, device->index);
+	log_debug("device %s: let go", device->name);
+}
+
+static void attach(struct devices *devices, const struct netns_link *link, struct device *device)
+{
+	struct device_value value = {.netns = link->netns};
+
+	snprintf(value.name, sizeof(value.name), "%s", device->name);
+	if (!kernel_attach_device(devices->kernel, device->index, &value))
+		log_debug("device %s: judges what comes from netns %llu", device->name, (unsigned long long)link->netns);
+}
+
+static void take_adopted_sources(struct devices *devices, struct device *device)
+{
+	kernel_each_source(devices->kernel, device->index, take_known_source, &device->sources);
+	device->known = device->sources.count > 0;
+}
+
+struct found {
+	uint32_t index, master;
+	int nsid;
+	char name[IF_NAMESIZE];
+	bool is_pair; /* veth or netkit */
+};
+
+static void see_device(struct devices *devices, struct netns_link *link, const struct found *found)
+{
+	struct device *device = NULL;
+
+	for (size_t i = 0; i < link->count; i++)
+		if (link->devices[i].index == found->index)
+			device = &link->devices[i];
+	if (!device) {
+		device = array_append(link->devices, link->count, link->capacity);
+		device->index = found->index;
+		take_adopted_sources(devices, device);
+	}
+	device->master = found->master;
+	device->seen = true;
+	snprintf(device->name, sizeof(device->name), "%s", found->name);
+}
+
+static bool is_pair(const struct nlattr *info)
+{
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each_nested(attribute, info)
+		if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND)
+			return !strcmp(mnl_attr_get_str(attribute), "veth") || !strcmp(mnl_attr_get_str(attribute), "netkit");
+	return false;
+}
+
+static int take_device(const struct nlmsghdr *message, void *context)
+{
+	const struct ifinfomsg *body = mnl_nlmsg_get_payload(message);
+	struct found found = {.index = (uint32_t)body->ifi_index, .nsid = NO_NSID};
+	struct devices *devices = context;
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each(attribute, message, sizeof(*body)) {
+		if (mnl_attr_get_type(attribute) == IFLA_LINK_NETNSID)
+			found.nsid = (int)mnl_attr_get_u32(attribute);
+		else if (mnl_attr_get_type(attribute) == IFLA_MASTER)
+			found.master = mnl_attr_get_u32(attribute);
+		else if (mnl_attr_get_type(attribute) == IFLA_IFNAME)
+			snprintf(found.name, sizeof(found.name), "%s", mnl_attr_get_str(attribute));
+		else if (mnl_attr_get_type(attribute) == IFLA_LINKINFO)
+			found.is_pair = is_pair(attribute);
+	}
+	for (size_t i = 0; i < devices->count && found.is_pair && found.nsid != NO_NSID; i++)
+		if (devices->links[i]->nsid == found.nsid)
+			see_device(devices, devices->links[i], &found);
+	return MNL_CB_OK;
+}
+
+static int dump_devices(struct devices *devices)
+{
+	char buffer[256];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct ifinfomsg *body;
+
+	request->nlmsg_type = RTM_GETLINK;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
+	memset(body, 0, sizeof(*body));
+	return ask(mnl_socket_get_fd(devices->route), request, take_device, devices);
+}
+
+static void settle_link(struct devices *devices, struct netns_link *link)
+{
+	size_t kept = 0;
+	bool first = !link->count;
+
+	for (size_t i = 0; i < link->count; i++) {
+		struct device *device = &link->devices[i];
+
+		if (!device->seen) {
+			give_up(devices, device);
+			continue;
+		}
+		first |= !device->known;
+		update_sources(devices, link, device);
+		/* Also again and again: what somebody detached behind our back comes back. */
+		if (kernel_device_attached(kernel_pin(devices->kernel), device->index) < KERNEL_DEVICE_PROGRAMS)
+			attach(devices, link, device);
+		device->seen = false;
+		link->devices[kept++] = *device;
+	}
+	link->count = kept;
+	if (first && kept && devices->options.attached)
+		devices->options.attached(devices->options.context, link->netns, link->netns_fd);
+	if (!kept && !link->missing_said) {
+		log_warning("netns %llu: no veth or netkit of it ends in this namespace: only its sockets are judged, and its servers "
+			    "cannot answer whom the policy does not admit",
+			    (unsigned long long)link->netns);
+		link->missing_said = true;
+	}
+	link->missing_said &= !kept;
+}
+
+static bool is_numbered(struct devices *devices)
+{
+	bool all = true;
+
+	for (size_t i = 0; i < devices->count; i++) {
+		struct netns_link *link = devices->links[i];
+
+		if (link->nsid == NO_NSID)
+			link->nsid = nsid_of(devices, link->netns_fd);
+		all &= link->nsid != NO_NSID;
+	}
+	return all;
+}
+
+/* A namespace has no number in this one before somebody lists a link to it. */
+static int number_namespaces(struct devices *devices)
+{
+	int error = is_numbered(devices) ? 0 : dump_devices(devices);
+
+	is_numbered(devices);
+	return error;
+}
+
+static void scan(void *context)
+{
+	struct devices *devices = context;
+	int error = 0;
+
+	loop_timer_arm(devices->periodic, SCAN_PERIOD_MS);
+	if (!devices->count)
+		return;
+	error = number_namespaces(devices);
+	if (!error)
+		error = dump_devices(devices);
+	if (error) {
+		log_warning("devices: cannot list them: %s; looking again in %d s", strerror(-error), SCAN_PERIOD_MS / 1000);
+		return;
+	}
+	for (size_t i = 0; i < devices->count; i++)
+		settle_link(devices, devices->links[i]);
+}
+
+static void scan_soon(struct devices *devices)
+{
+	if (!loop_timer_armed(devices->soon))
+		loop_timer_arm(devices->soon, SCAN_DELAY_MS);
+}
+
+static void on_events(void *context, int fd, uint32_t events)
+{
+	char buffer[32768];
+
+	(void)events;
+	/* What changed is looked up anew: an overrun loses nothing. */
+	while (recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0 || errno == ENOBUFS)
+		;
+	scan_soon(context);
+}
+
+/* ---- namespaces ---- */
+
+static size_t find(const struct devices *devices, uint64_t netns)
+{
+	size_t i = 0;
+
+	while (i < devices->count && devices->links[i]->netns != netns)
+		i++;
+	return i;
+}
+
+void devices_add_netns(struct devices *devices, uint64_t netns, int netns_fd)
+{
+	struct netns_link *link;
+	int route_fd;
+
+	if (netns == devices->options.host_netns || find(devices, netns) < devices->count)
+		return;
+	route_fd = open_route_socket_in(netns_fd);
+	if (route_fd < 0) {
+		log_error("netns %llu: cannot look at its addresses: %s; it has no backstop", (unsigned long long)netns,
+			  strerror(-route_fd));
+		return;
+	}
+	link = xcalloc(1, sizeof(*link));
+	*link = (struct netns_link){.netns = netns, .netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 3), .route_fd = route_fd,
+				    .nsid = NO_NSID};
+	*array_append(devices->links, devices->count, devices->capacity) = link;
+	scan_soon(devices);
+}
+
+static void free_link(struct netns_link *link)
+{
+	for (size_t i = 0; i < link->count; i++)
+		free(link->devices[i].sources.items);
+	free(link->devices);
+	close(link->netns_fd);
+	close(link->route_fd);
+	free(link);
+}
+
+void devices_remove_netns(struct devices *devices, uint64_t netns)
+{
+	size_t at = find(devices, netns);
+	struct netns_link *link;
+
+	if (at == devices->count)
+		return;
+	link = devices->links[at];
+	devices->links[at] = devices->links[--devices->count];
+	for (size_t i = 0; i < link->count; i++) {
+		give_up(devices, &link->devices[i]);
+		link->devices[i].sources = (struct address_list){0};
+	}
+	free_link(link);
+}
+
+static void drop_stranger(void *context, uint32_t index, const struct device_value *value)
+{
+	struct devices *devices = context;
+
+	if (find(devices, value->netns) == devices->count)
+		kernel_detach_device(devices->kernel, index);
+}
+
+void devices_settle(struct devices *devices)
+{
+	kernel_each_device(devices->kernel, drop_stranger, devices);
+	scan_soon(devices);
+}
+
+static struct mnl_socket *open_socket(unsigned int groups)
+{
+	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	struct timeval patience = {.tv_sec = 2};
+
+	if (!socket)
+		return NULL;
+	setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (mnl_socket_bind(socket, groups, MNL_SOCKET_AUTOPID) < 0) {
+		mnl_socket_close(socket);
+		return NULL;
+	}
+	return socket;
+}
+
+int devices_new(struct devices **out, struct loop *loop, struct kernel *kernel, const struct devices_options *options)
+{
+	struct devices *devices = xcalloc(1, sizeof(*devices));
+	int error;
+
+	devices->loop = loop;
+	devices->kernel = kernel;
+	devices->options = *options;
+	devices->soon = loop_timer_new(loop, scan, devices);
+	devices->periodic = loop_timer_new(loop, scan, devices);
+	devices->events = open_socket(RTMGRP_LINK);
+	devices->route = devices->events ? open_socket(0) : NULL;
+	error = devices->route ? loop_watch(loop, mnl_socket_get_fd(devices->events), EPOLLIN, on_events, devices) : -errno;
+	if (error) {
+		devices_free(devices);
+		return log_errno(error, "devices: rtnetlink: %s; not started", strerror(-error));
+	}
+	loop_timer_arm(devices->periodic, SCAN_PERIOD_MS);
+	*out = devices;
+	return 0;
+}
+
+void devices_free(struct devices *devices)
+{
+	if (!devices)
+		return;
+	for (size_t i = 0; i < devices->count; i++)
+		free_link(devices->links[i]);
+	free(devices->links);
+	loop_timer_free(devices->soon);
+	loop_timer_free(devices->periodic);
+	if (devices->events) {
+		loop_unwatch(devices->loop, mnl_socket_get_fd(devices->events));
+		mnl_socket_close(devices->events);
+	}
+	if (devices->route)
+		mnl_socket_close(devices->route);
+	free(devices);
+}
