@@ -126,20 +126,57 @@ static struct json_object *verdicts(const struct pins *pins)
 	return out;
 }
 
+/* ---- network namespaces, with the host's ends of their links ---- */
+
+struct netns_rows {
+	const struct pins *pins;
+	const char *pin;
+	struct json_object *rows;
+	struct json_object *devices; /* of the row under way */
+	__u64 cookie;
+	char broken[16];             /* a device whose programs are not attached, or empty */
+};
+
+static void add_device(void *context, const void *key, const void *value)
+{
+	const struct device_value *device = value;
+	struct netns_rows *rows = context;
+	struct json_object *row;
+	__u32 index;
+	bool attached;
+
+	if (device->netns != rows->cookie)
+		return;
+	memcpy(&index, key, sizeof(index));
+	attached = kernel_device_attached(rows->pin, index) == KERNEL_DEVICE_PROGRAMS;
+	if (!attached)
+		snprintf(rows->broken, sizeof(rows->broken), "%s", device->name);
+	row = json_object_new_object();
+	json_object_object_add(row, "name", json_object_new_string(device->name));
+	json_object_object_add(row, "index", json_object_new_int64(index));
+	json_object_object_add(row, "attached", json_object_new_boolean(attached));
+	json_object_array_add(rows->devices, row);
+}
+
 static void add_netns(void *context, const void *key, const void *value)
 {
 	const struct netns_value *netns = value;
 	struct json_object *row = json_object_new_object();
+	struct netns_rows *rows = context;
 	__u64 cookie;
 
 	memcpy(&cookie, key, sizeof(cookie));
+	rows->cookie = cookie;
+	rows->devices = json_object_new_array();
+	pins_each(rows->pins, PIN_DEVICES, add_device, rows);
 	json_object_object_add(row, "cookie", json_object_new_int64((int64_t)cookie));
 	json_object_object_add(row, "workload", foreign_text(netns->name));
 	json_object_object_add(row, "host", json_object_new_boolean(netns->is_host));
 	json_object_object_add(row, "identity", json_object_new_string(netns->is_identity ? "netns or cgroup" : "cgroup only"));
 	json_object_object_add(row, "listens_v4", json_object_new_boolean(netns->listens_v4));
 	json_object_object_add(row, "listens_v6", json_object_new_boolean(netns->listens_v6));
-	json_object_array_add(context, row);
+	json_object_object_add(row, "devices", rows->devices);
+	json_object_array_add(rows->rows, row);
 }
 
 /* host → list of addresses, from what clients may dial. */
@@ -169,7 +206,7 @@ static void add_one(void *context, const void *key, const void *value)
 }
 
 /* NULL: it enforces. */
-static const char *why_not(const struct state *now, unsigned int attached, int governed)
+static const char *why_not(const struct state *now, unsigned int attached, int governed, const char *broken_device)
 {
 	static char text[80];
 
@@ -177,27 +214,31 @@ static const char *why_not(const struct state *now, unsigned int attached, int g
 		return "no configuration was ever valid; governed traffic is denied";
 	if (!governed)
 		return "no cgroup is governed";
-	if (attached == KERNEL_PROGRAM_COUNT)
+	if (attached < KERNEL_PROGRAM_COUNT)
+		snprintf(text, sizeof(text), "%u of %u hooks are attached", attached, KERNEL_PROGRAM_COUNT);
+	else if (broken_device[0])
+		snprintf(text, sizeof(text), "device %s: the backstop is not attached", broken_device);
+	else
 		return NULL;
-	snprintf(text, sizeof(text), "%u of %u hooks are attached", attached, KERNEL_PROGRAM_COUNT);
 	return text;
 }
 
-static struct json_object *collect(const struct pins *pins, bool *enforcing)
+static struct json_object *collect(const struct pins *pins, const char *pin, bool *enforcing)
 {
 	const struct state *now = pins_state(pins);
 	struct json_object *out = json_object_new_object(), *netns = json_object_new_array(), *names = json_object_new_object();
+	struct netns_rows rows = {.pins = pins, .pin = pin, .rows = netns};
 	struct json_object *hook_list;
 	const char *why;
 	unsigned int attached;
 	int workloads = 0, governed = 0;
 
 	hook_list = hooks(pins, &attached);
-	pins_each(pins, PIN_NETNS, add_netns, netns);
+	pins_each(pins, PIN_NETNS, add_netns, &rows);
 	pins_each(pins, PIN_SERVICES, add_name, names);
 	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
 	pins_each(pins, PIN_CGROUPS, add_one, &governed);
-	why = why_not(now, attached, governed);
+	why = why_not(now, attached, governed, rows.broken);
 	*enforcing = !why;
 	json_object_object_add(out, "enforcing", json_object_new_boolean(*enforcing));
 	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why ? why : ""));
@@ -252,6 +293,19 @@ static void print_hooks(struct json_object *list)
 	}
 }
 
+static void print_devices(struct json_object *list, bool host)
+{
+	if (!host && !json_object_array_length(list))
+		printf(", no device: only its sockets are judged");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *device = json_object_array_get_idx(list, i);
+
+		printf("%s %s%s", i ? "" : ", devices:", text_of(device, "name"),
+		       json_object_get_boolean(get(device, "attached")) ? "" : " NOT ATTACHED");
+	}
+	putchar('\n');
+}
+
 static void print_text(struct json_object *all, bool enforcing)
 {
 	struct json_object *list;
@@ -277,9 +331,10 @@ static void print_text(struct json_object *all, bool enforcing)
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *row = json_object_array_get_idx(list, i);
 
-		printf("  %-8s %s, identity: %s, listeners:%s%s\n", text_of(row, "cookie"), text_of(row, "workload"),
+		printf("  %-8s %s, identity: %s, listeners:%s%s", text_of(row, "cookie"), text_of(row, "workload"),
 		       text_of(row, "identity"), json_object_get_boolean(get(row, "listens_v4")) ? " v4" : "",
 		       json_object_get_boolean(get(row, "listens_v6")) ? " v6" : "");
+		print_devices(get(row, "devices"), json_object_get_boolean(get(row, "host")));
 	}
 	list = get(all, "verdicts");
 	puts("verdicts");
@@ -339,7 +394,7 @@ int command_status(int argc, char **argv)
 		print_unpinned(why, json);
 		return 1;
 	}
-	all = collect(pins, &enforcing);
+	all = collect(pins, pin, &enforcing);
 	if (json)
 		puts(json_object_to_json_string_ext(all, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	else

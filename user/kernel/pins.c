@@ -28,6 +28,7 @@ static const struct {
 	[PIN_CGROUPS] = {"cgroups", 8, sizeof(struct cgroup_value)},
 	[PIN_WORKLOADS] = {"workloads", 4, sizeof(struct workload_value)},
 	[PIN_NETNS] = {"netns", 8, sizeof(struct netns_value)},
+	[PIN_DEVICES] = {"devices", 4, sizeof(struct device_value)},
 	[PIN_COUNTERS] = {"counters", sizeof(struct counter_key), 8},
 	[PIN_FLOWS] = {"flows", 4, sizeof(struct flow_event)},
 	[PIN_FLOW_HEAD] = {"flow_head", 4, 8},
