@@ -33,6 +33,7 @@ static const struct {
 	[PIN_CGROUPS] = {"cgroups", BPF_MAP_TYPE_HASH, 8, sizeof(struct cgroup_value), 8, 0},
 	[PIN_WORKLOADS] = {"workloads", BPF_MAP_TYPE_HASH, 4, sizeof(struct workload_value), 8, 0},
 	[PIN_NETNS] = {"netns", BPF_MAP_TYPE_HASH, 8, sizeof(struct netns_value), 8, 0},
+	[PIN_DEVICES] = {"devices", BPF_MAP_TYPE_HASH, 4, sizeof(struct device_value), 8, 0},
 	[PIN_COUNTERS] = {"counters", BPF_MAP_TYPE_PERCPU_HASH, sizeof(struct counter_key), 8, 8, 0},
 	[PIN_FLOWS] = {"flows", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct flow_event), SLUICE_FLOW_SLOTS, BPF_F_MMAPABLE},
 	[PIN_FLOW_HEAD] = {"flow_head", BPF_MAP_TYPE_ARRAY, 4, 8, 1, BPF_F_MMAPABLE},

@@ -484,7 +484,7 @@ Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 		POLICY("p", "istio-system") "{interception: {includeCIDRs: [10.0.0.0/8, 10.0.0.0/8, 9.0.0.0/8], excludePorts: [80, 80]}, dns: {servers: [9.9.9.9, 9.9.9.9]}}\n");
 	rules_of("", NULL, 0, NULL);
 	parse_address(address[0], "192.0.2.1");
-	image = policy_image_build(policy, same_for_all, address);
+	image = policy_image_build(policy, same_for_all, NULL, address);
 	expect_sorted(image);
 	cr_expect_eq(image->intercept_count, 2);
 	cr_expect_eq(image->catalog_count, 2);
@@ -510,9 +510,9 @@ Test(policy, new_addresses_change_the_services_and_nothing_else)
 
 	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, " TLS443 "}\n" POLICY("p", "istio-system") "{interception: {excludeCIDRs: [10.0.0.0/8]}}\n");
 	rules_of("", NULL, 0, NULL);
-	before = policy_image_build(policy, same_for_all, NULL);
+	before = policy_image_build(policy, same_for_all, NULL, NULL);
 	parse_address(address[0], "192.0.2.1");
-	after = policy_image_build(policy, same_for_all, address);
+	after = policy_image_build(policy, same_for_all, NULL, address);
 	cr_expect_eq(before->service_count, 0);
 	cr_expect_eq(after->service_count, 2);
 #define SAME(items, count) \
@@ -560,7 +560,7 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 	parse_address(address[0], "192.0.2.1");
 	start = milliseconds();
 	policy = policy_compile(config, &options);
-	image = policy_image_build(policy, same_for_all, address);
+	image = policy_image_build(policy, same_for_all, NULL, address);
 	start = milliseconds() - start;
 	cr_expect_eq(image->catalog_count, services);
 	cr_expect(!routes || policy_service(policy, services)->route);

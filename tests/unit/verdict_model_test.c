@@ -660,7 +660,7 @@ static void compare_once(unsigned int seen[REASON_COUNT])
 	cr_assert_eq(config->error_count, 0, "of\n%s", text);
 	policy = policy_compile(config, &options);
 	policy_rule_set(policy, &who, &rules);
-	image = policy_image_build(policy, look_up, NULL);
+	image = policy_image_build(policy, look_up, NULL, NULL);
 	image_tables_init(&tables, image);
 	make_model(&model, config);
 	compare_flows(text, &model, &tables.tables, rules, seen);

@@ -14,11 +14,14 @@
 
 #include "base/log.h"
 #include "command/run.h"
+#include "kernel/pins.h"
+#include "workload/tighten.h"
 
 #define WATCH_PERIOD_MS 250
 #define STABLE_MS 60       /* a folder that changed is read when it was quiet for so long */
 #define SETTLE_MS 400      /* how long the flip waits for the first answers about new names */
 #define SETTLE_STEP_MS 20
+#define TIGHTEN_DELAY_MS 100 /* workloads come and go in crowds */
 #define REFRESH_DELAY_MS 5 /* several answers in a row make one update */
 
 static void configuration_fini(struct configuration *configuration)
@@ -171,6 +174,13 @@ static const uint8_t (*lookup_name(void *context, const char *host, size_t *coun
 	return names_get(daemon->names, host, count);
 }
 
+static const uint8_t (*lookup_former(void *context, const char *host, size_t *count))[16]
+{
+	struct daemon *daemon = context;
+
+	return names_former(daemon->names, host, count);
+}
+
 /* The rule set of each known workload; 0 is the node's default. */
 static struct assignment *assign(struct daemon *daemon, struct policy *policy, size_t *count)
 {
@@ -215,12 +225,23 @@ static void on_refresh(void *context)
 	if (daemon->live.policy) {
 		size_t count;
 		_cleanup_free_ struct assignment *assignments = assign(daemon, daemon->live.policy, &count);
-		struct image *image = policy_image_build(daemon->live.policy, lookup_name, daemon);
+		struct image *image = policy_image_build(daemon->live.policy, lookup_name, lookup_former, daemon);
 
 		if (kernel_update(daemon->kernel, image, assignments, count))
 			image_free(image);
 	}
 	flush_changed_names(daemon);
+}
+
+/* What the policy forbids by now is ended: its packets are dropped already, and its owner would wait in vain. */
+static void on_tighten(void *context)
+{
+	struct daemon *daemon = context;
+	unsigned int destroyed = tighten(daemon->kernel, daemon->workloads, daemon->options->redirector_port);
+
+	if (destroyed)
+		log_info("generation %llu: ended %u open connections that it forbids",
+			 (unsigned long long)kernel_generation(daemon->kernel), destroyed);
 }
 
 void apply_names_changed(struct daemon *daemon, const char *host)
@@ -238,6 +259,8 @@ void apply_workloads_changed(struct daemon *daemon)
 	for (size_t i = 0; i < workloads_count(daemon->workloads); i++)
 		supervisor_send_workload(daemon->supervisor, workloads_get(daemon->workloads, i));
 	on_refresh(daemon);
+	if (!loop_timer_armed(daemon->tighten))
+		loop_timer_arm(daemon->tighten, TIGHTEN_DELAY_MS);
 }
 
 static void send_netns(void *context, const struct workload_netns *netns)
@@ -334,6 +357,36 @@ static void want_names(struct daemon *daemon)
 	names_want(daemon->names, &daemon->wanted);
 }
 
+struct adoption {
+	struct pins *pins;
+	struct names *names;
+};
+
+static void adopt_address(void *context, const void *key, const void *value)
+{
+	const struct service_value *service = value;
+	const struct service_key *where = key;
+	struct adoption *adoption = context;
+	struct catalog_value catalog;
+
+	if ((where->kind == KIND_SERVICE || where->kind == KIND_FORMER) &&
+	    where->prefixlen == SERVICE_KEY_FIXED_BITS + 128 && !pins_lookup(adoption->pins, PIN_CATALOG, &service->service, &catalog))
+		names_adopt(adoption->names, catalog.host, where->addr);
+}
+
+/* What an earlier loader resolved: the answers of now may have other addresses, and open connections are not theirs. */
+static void adopt_addresses(struct daemon *daemon)
+{
+	struct adoption adoption = {.names = daemon->names};
+	char why[SLUICE_ERROR_TEXT];
+
+	if (daemon->live.policy || !kernel_generation(daemon->kernel) ||
+	    pins_open(&adoption.pins, daemon->options->pin, why, sizeof(why)))
+		return;
+	pins_each(adoption.pins, PIN_SERVICES, adopt_address, &adoption);
+	pins_close(adoption.pins);
+}
+
 static int flip(struct daemon *daemon, struct configuration *next)
 {
 	char why[SLUICE_ERROR_TEXT] = "";
@@ -350,10 +403,11 @@ static int flip(struct daemon *daemon, struct configuration *next)
 		refuse(daemon, line);
 		return error;
 	}
+	adopt_addresses(daemon);
 	workloads_set_documents(daemon->workloads, next->config);
 	workloads_scan(daemon->workloads);
 	assignments = assign(daemon, next->policy, &count);
-	image = policy_image_build(next->policy, lookup_name, daemon);
+	image = policy_image_build(next->policy, lookup_name, lookup_former, daemon);
 	error = kernel_swap(daemon->kernel, image, assignments, count);
 	if (error) {
 		char line[SLUICE_ERROR_TEXT];
@@ -372,6 +426,7 @@ static void attach_once(struct daemon *daemon)
 	if (daemon->attached)
 		return;
 	daemon->attached = true;
+	devices_settle(daemon->devices); /* the workloads were looked at by now */
 	daemon->error = kernel_attach(daemon->kernel);
 	if (daemon->error)
 		loop_stop(daemon->loop);
@@ -403,6 +458,7 @@ static void finish_pending(struct daemon *daemon)
 	log_info("generation %llu in force: %zu documents, %zu services, %zu names",
 		 (unsigned long long)kernel_generation(daemon->kernel), daemon->live.config->document_count,
 		 policy_service_count(daemon->live.policy), policy_names(daemon->live.policy)->count);
+	on_tighten(daemon);
 }
 
 static void on_settle(void *context)
@@ -471,6 +527,7 @@ int apply_start(struct daemon *daemon)
 	daemon->watch = loop_timer_new(daemon->loop, on_watch, daemon);
 	daemon->settle = loop_timer_new(daemon->loop, on_settle, daemon);
 	daemon->refresh = loop_timer_new(daemon->loop, on_refresh, daemon);
+	daemon->tighten = loop_timer_new(daemon->loop, on_tighten, daemon);
 	error = names_resolvers(NULL, daemon->resolvers, MAX_RESOLVERS, &daemon->resolver_count);
 	if (error)
 		log_warning("/etc/resolv.conf: %s; only resolvers that an EgressPolicy lists are admitted", strerror(-error));
@@ -504,7 +561,8 @@ void apply_stop(struct daemon *daemon)
 	loop_timer_free(daemon->watch);
 	loop_timer_free(daemon->settle);
 	loop_timer_free(daemon->refresh);
-	daemon->watch = daemon->settle = daemon->refresh = NULL;
+	loop_timer_free(daemon->tighten);
+	daemon->watch = daemon->settle = daemon->refresh = daemon->tighten = NULL;
 	for (size_t i = 0; i < daemon->changed_count; i++)
 		free(daemon->changed_names[i]);
 	free(daemon->changed_names);

@@ -18,6 +18,7 @@
 #include "command/run_metrics.h"
 #include "workload/cgroup.h"
 #include "workload/netns.h"
+#include "workload/tighten.h"
 
 #define FLOWS_PERIOD_MS 200
 
@@ -197,6 +198,13 @@ static void on_netns_ready(void *context, const struct workload_netns *netns)
 		supervisor_send_netns(daemon->supervisor, netns);
 }
 
+static void on_namespace_found(void *context, uint64_t netns, int netns_fd)
+{
+	struct daemon *daemon = context;
+
+	tighten_spare_accepted(daemon->kernel, netns, netns_fd);
+}
+
 static void on_netns_gone(void *context, const struct workload_netns *netns)
 {
 	struct daemon *daemon = context;
@@ -295,7 +303,7 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	struct workload_events workload_events = {on_workloads_changed, on_workload_gone, on_netns_ready, on_netns_gone, daemon};
 	struct supervisor_options supervisor = {daemon->paths.redirector, options->root_namespace, options->log_level,
 						options->log_json, options->redirector_port};
-	struct devices_options devices = {.context = daemon};
+	struct devices_options devices = {.found = on_namespace_found, .context = daemon};
 	struct supervisor_events supervisor_events = {on_listener, on_decision, on_refill, daemon};
 	int error = netns_own_cookie(&host_netns);
 
@@ -346,7 +354,6 @@ static int start(struct daemon *daemon)
 	error = apply_start(daemon);
 	if (error)
 		return error;
-	devices_settle(daemon->devices);
 	kernel_set_pids(daemon->kernel, (uint32_t)getpid(), supervisor_pid(daemon->supervisor));
 	daemon->flows = loop_timer_new(daemon->loop, on_flows, daemon);
 	loop_timer_arm(daemon->flows, FLOWS_PERIOD_MS);

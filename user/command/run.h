@@ -67,6 +67,7 @@ struct daemon {
 	struct loop_timer *watch;
 	struct loop_timer *settle;
 	struct loop_timer *refresh;   /* names or workloads changed: bring the kernel up to date */
+	struct loop_timer *tighten;   /* workloads changed: judge their open sockets */
 	uint64_t pending_since_ms;
 	char **changed_names;
 	size_t changed_count, changed_capacity;

@@ -88,6 +88,10 @@ bool kernel_has_filter(uint32_t device, int point);
 /* Marks a socket, by descriptor. Thread-safe. 0 or -errno. */
 int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint32_t workload);
 
+int kernel_marks_fd(const struct kernel *kernel); /* of the socket storage, for sock_diag(7) */
+int kernel_set_exchange(struct kernel *kernel, const struct exchange_key *key); /* one that began inbound */
+bool kernel_is_inbound(const struct kernel *kernel, const struct exchange_key *key);
+
 /* Every counter, summed over CPUs. Any thread. */
 void kernel_each_counter(const struct kernel *kernel,
 			 void (*visit)(void *context, const struct counter_key *key, uint64_t count), void *context);
@@ -98,7 +102,7 @@ void kernel_read_state(const struct kernel *kernel, struct state *out); /* any t
 void kernel_set_error(struct kernel *kernel, const char *text, bool counts); /* "" clears; counts: a refused config */
 void kernel_set_pids(struct kernel *kernel, uint32_t loader, uint32_t redirector);
 
-/* A decision of the redirector joins the ring of flows and the counters. `event` without seq, time, generation. */
+/* A decision of user space joins the ring of flows and the counters. `event` without seq, time, generation. */
 void kernel_record(struct kernel *kernel, const struct flow_event *event);
 
 /* Requests for listeners: a descriptor to poll, and the reader that calls back for each request. */

@@ -146,6 +146,25 @@ int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint3
 	return bpf_map_update_elem(bpf_map__fd(kernel->bpf->maps.marks), &fd, &value, BPF_ANY) ? -errno : 0;
 }
 
+int kernel_marks_fd(const struct kernel *kernel)
+{
+	return bpf_map__fd(kernel->bpf->maps.marks);
+}
+
+int kernel_set_exchange(struct kernel *kernel, const struct exchange_key *key)
+{
+	struct exchange_value value = {.seen = kernel_boottime_ns(), .inbound = 1};
+
+	return put(kernel->bpf->maps.exchanges, key, &value);
+}
+
+bool kernel_is_inbound(const struct kernel *kernel, const struct exchange_key *key)
+{
+	struct exchange_value value;
+
+	return !bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.exchanges), key, &value) && value.inbound;
+}
+
 int kernel_get_workload(const struct kernel *kernel, uint32_t id, struct workload_value *out)
 {
 	return bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.workloads), &id, out) ? -ENOENT : 0;
@@ -190,7 +209,7 @@ uint64_t kernel_boottime_ns(void)
 
 static void count_decision(struct kernel *kernel, const struct flow_event *event)
 {
-	struct counter_key key = {event->workload, event->verdict, event->reason, 1, 0};
+	struct counter_key key = {event->workload, event->verdict, event->reason, event->by_redirector, 0};
 	int fd = bpf_map__fd(kernel->bpf->maps.counters), cpus = libbpf_num_possible_cpus();
 	_cleanup_free_ uint64_t *counts = cpus > 0 ? xcalloc((size_t)cpus, sizeof(*counts)) : NULL;
 

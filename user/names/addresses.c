@@ -17,10 +17,54 @@ static size_t position(const struct addresses *addresses, const uint8_t address[
 	return at;
 }
 
+static void forget_former(struct addresses *addresses, size_t at)
+{
+	size_t after = addresses->former_count - at - 1;
+
+	memmove(addresses->former + at, addresses->former + at + 1, after * sizeof(*addresses->former));
+	memmove(addresses->former_until_ms + at, addresses->former_until_ms + at + 1, after * sizeof(*addresses->former_until_ms));
+	addresses->former_count--;
+}
+
+void addresses_remember(struct addresses *addresses, const uint8_t address[16], uint64_t until_ms)
+{
+	for (size_t i = 0; i < addresses->former_count; i++) {
+		if (memcmp(addresses->former[i], address, 16) == 0) {
+			forget_former(addresses, i);
+			break;
+		}
+	}
+	if (addresses->former_count == FORMER_MAX)
+		forget_former(addresses, 0);
+	if (addresses->former_count == addresses->former_capacity) {
+		addresses->former_capacity = addresses->former_capacity ? addresses->former_capacity * 2 : 4;
+		addresses->former = xrealloc(addresses->former, addresses->former_capacity, sizeof(*addresses->former));
+		addresses->former_until_ms =
+			xrealloc(addresses->former_until_ms, addresses->former_capacity, sizeof(*addresses->former_until_ms));
+	}
+	memcpy(addresses->former[addresses->former_count], address, 16);
+	addresses->former_until_ms[addresses->former_count++] = until_ms;
+}
+
+const uint8_t (*addresses_former(struct addresses *addresses, uint64_t now_ms, size_t *count))[16]
+{
+	bool present;
+
+	for (size_t i = addresses->former_count; i-- > 0;) {
+		position(addresses, addresses->former[i], &present);
+		if (present || addresses->former_until_ms[i] <= now_ms)
+			forget_former(addresses, i);
+	}
+	*count = addresses->former_count;
+	return (const uint8_t(*)[16])addresses->former;
+}
+
 static void remove_at(struct addresses *addresses, size_t at)
 {
 	size_t after = addresses->count - at - 1;
 
+	/* Its lease tells the time: it has just run out, or would have soon. */
+	addresses_remember(addresses, addresses->list[at], addresses->leases[at].until_ms + FORMER_MS);
 	memmove(addresses->list + at, addresses->list + at + 1, after * sizeof(*addresses->list));
 	memmove(addresses->leases + at, addresses->leases + at + 1, after * sizeof(*addresses->leases));
 	addresses->count--;
@@ -128,5 +172,7 @@ void addresses_fini(struct addresses *addresses)
 {
 	free(addresses->list);
 	free(addresses->leases);
+	free(addresses->former);
+	free(addresses->former_until_ms);
 	*addresses = (struct addresses){0};
 }

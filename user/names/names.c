@@ -318,6 +318,22 @@ const uint8_t (*names_get(struct names *names, const char *host, size_t *count))
 	return *count ? (const uint8_t (*)[16])name->addresses.list : NULL;
 }
 
+const uint8_t (*names_former(struct names *names, const char *host, size_t *count))[16]
+{
+	struct name *name = find(names, host);
+
+	*count = 0;
+	return name ? addresses_former(&name->addresses, loop_now_ms(), count) : NULL;
+}
+
+void names_adopt(struct names *names, const char *host, const uint8_t address[16])
+{
+	struct name *name = find(names, host);
+
+	if (name)
+		addresses_remember(&name->addresses, address, loop_now_ms() + FORMER_MS);
+}
+
 bool names_settled(const struct names *names)
 {
 	return !names->unsettled;

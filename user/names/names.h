@@ -43,6 +43,11 @@ void names_want(struct names *names, const struct string_list *hosts);
 /* Canonical addresses of `host`, borrowed until the next names_* call or callback; NULL and 0 if none is known. */
 const uint8_t (*names_get(struct names *names, const char *host, size_t *count))[16];
 
+/* Addresses that have left the answers about `host` within a day; borrowed likewise. They admit nothing new. */
+const uint8_t (*names_former(struct names *names, const char *host, size_t *count))[16];
+/* What an earlier loader knew as an address of `host`, which is wanted: a former one until an answer has it. */
+void names_adopt(struct names *names, const char *host, const uint8_t address[16]);
+
 /* True once every wanted name has had its first answer or its first failure. */
 bool names_settled(const struct names *names);
 

@@ -9,6 +9,7 @@ struct builder {
 	const struct policy *policy;
 	struct image *image;
 	names_lookup lookup;
+	names_lookup former; /* addresses that have left a name; NULL: none */
 	void *context;
 };
 
@@ -96,6 +97,10 @@ static void add_name(struct builder *b, const struct service *service, enum slui
 
 	for (size_t i = 0; i < count; i++)
 		add_service_address(b, service, kind, port, addresses[i], 128);
+	count = 0;
+	addresses = b->former ? b->former(b->context, host, &count) : NULL;
+	for (size_t i = 0; i < count; i++)
+		add_service_address(b, service, KIND_FORMER, port, addresses[i], 128);
 }
 
 /* Where clients dial it. */
@@ -263,10 +268,10 @@ static void sort_image(struct image *image)
 	sort(image->catalog, image->catalog_count, sizeof(*image->catalog), catalog_by_key);
 }
 
-struct image *policy_image_build(const struct policy *policy, names_lookup lookup, void *context)
+struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context)
 {
 	struct image *image = xcalloc(1, sizeof(*image));
-	struct builder b = {policy, image, lookup, context};
+	struct builder b = {policy, image, lookup, former, context};
 
 	add_interceptions(&b);
 	add_resolvers(&b);

@@ -103,7 +103,7 @@ struct image {
 };
 
 /* Builds the image for the addresses known now. Never fails; free with image_free(). */
-struct image *policy_image_build(const struct policy *policy, names_lookup lookup, void *context);
+struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context);
 void image_free(struct image *image); /* accepts NULL */
 
 #endif

@@ -385,7 +385,6 @@ static int dump_devices(struct devices *devices)
 static void settle_link(struct devices *devices, struct netns_link *link)
 {
 	size_t kept = 0;
-	bool first = !link->count;
 
 	for (size_t i = 0; i < link->count; i++) {
 		struct device *device = &link->devices[i];
@@ -394,7 +393,6 @@ static void settle_link(struct devices *devices, struct netns_link *link)
 			give_up(devices, device);
 			continue;
 		}
-		first |= !device->known;
 		update_sources(devices, link, device);
 		/* Also again and again: what somebody detached behind our back comes back. */
 		if (kernel_device_attached(kernel_pin(devices->kernel), device->index) < KERNEL_DEVICE_PROGRAMS)
@@ -403,8 +401,6 @@ static void settle_link(struct devices *devices, struct netns_link *link)
 		link->devices[kept++] = *device;
 	}
 	link->count = kept;
-	if (first && kept && devices->options.attached)
-		devices->options.attached(devices->options.context, link->netns, link->netns_fd);
 	if (!kept && !link->missing_said) {
 		log_warning("netns %llu: no veth or netkit of it ends in this namespace: only its sockets are judged, and its servers "
 			    "cannot answer whom the policy does not admit",
@@ -484,6 +480,28 @@ static size_t find(const struct devices *devices, uint64_t netns)
 	return i;
 }
 
+struct search {
+	uint64_t netns;
+	bool found;
+};
+
+static void match_netns(void *context, uint32_t index, const struct device_value *value)
+{
+	struct search *search = context;
+
+	(void)index;
+	search->found |= value->netns == search->netns;
+}
+
+/* Neither this loader nor an earlier one has judged what the namespace sends. */
+static bool is_new(const struct devices *devices, uint64_t netns)
+{
+	struct search search = {.netns = netns};
+
+	kernel_each_device(devices->kernel, match_netns, &search);
+	return !search.found;
+}
+
 void devices_add_netns(struct devices *devices, uint64_t netns, int netns_fd)
 {
 	struct netns_link *link;
@@ -501,6 +519,8 @@ void devices_add_netns(struct devices *devices, uint64_t netns, int netns_fd)
 	*link = (struct netns_link){.netns = netns, .netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 3), .route_fd = route_fd,
 				    .nsid = NO_NSID};
 	*array_append(devices->links, devices->count, devices->capacity) = link;
+	if (is_new(devices, netns))
+		devices->options.found(devices->options.context, netns, netns_fd);
 	scan_soon(devices);
 }
 

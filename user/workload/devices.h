@@ -15,7 +15,8 @@ struct devices;
 
 struct devices_options {
 	uint64_t host_netns; /* cookie: a namespace without an other end */
-	void (*attached)(void *context, uint64_t netns, int netns_fd); /* a namespace's first device: its sockets are older */
+	/* A namespace that no loader has judged before: its sockets may be older. Called before anything is attached. */
+	void (*found)(void *context, uint64_t netns, int netns_fd);
 	void *context;
 };
 

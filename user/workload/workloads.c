@@ -764,3 +764,24 @@ void workloads_each_netns(const struct workloads *workloads,
 	HASH_ITER(hh, workloads->namespaces, node, next)
 		visit(context, &node->seen);
 }
+
+bool workloads_find_cgroup(const struct workloads *workloads, uint64_t cgroup, uint32_t *workload)
+{
+	const struct cgroup_node *node;
+	size_t deepest = 0;
+
+	HASH_FIND(hh, workloads->cgroups, &cgroup, sizeof(cgroup), node);
+	if (!node)
+		return false;
+	*workload = 0;
+	for (size_t i = 0; i < workloads->known_count; i++) {
+		const struct workload *known = workloads->known[i];
+		size_t n = strlen(known->cgroup);
+
+		if (n > deepest && !strncmp(node->path, known->cgroup, n) && (!node->path[n] || node->path[n] == '/')) {
+			deepest = n;
+			*workload = known->id;
+		}
+	}
+	return true;
+}

@@ -70,6 +70,8 @@ int workloads_prepare_process(struct workloads *workloads, pid_t pid);
 
 size_t workloads_count(const struct workloads *workloads);
 const struct workload *workloads_get(const struct workloads *workloads, size_t i);
+/* Whom a cgroup belongs to, by its deepest known ancestor; 0: the node's default. False: it is not governed. */
+bool workloads_find_cgroup(const struct workloads *workloads, uint64_t cgroup, uint32_t *workload);
 void workloads_each_netns(const struct workloads *workloads,
 			  void (*visit)(void *context, const struct workload_netns *netns), void *context);
 
