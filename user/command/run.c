@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "command/command.h"
+#include "command/privileges.h"
 #include "command/run.h"
 #include "observe/admin.h"
 #include "command/run_metrics.h"
@@ -21,6 +22,7 @@
 #include "workload/tighten.h"
 
 #define FLOWS_PERIOD_MS 200
+#define FIRST_UNPRIVILEGED_PORT 1024
 
 static const char usage[] =
 	"Usage: sluice run [OPTION]...\n"
@@ -84,8 +86,9 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 			out->root_namespace = optarg;
 			break;
 		case 'P':
-			if (parse_port(&out->redirector_port, optarg)) {
-				fprintf(stderr, "sluice: --redirector-port \"%s\": must be 1 to 65535\n", optarg);
+			/* Below that a listener takes CAP_NET_BIND_SERVICE, which is given up. */
+			if (parse_port(&out->redirector_port, optarg) || out->redirector_port < FIRST_UNPRIVILEGED_PORT) {
+				fprintf(stderr, "sluice: --redirector-port \"%s\": must be %d to 65535\n", optarg, FIRST_UNPRIVILEGED_PORT);
 				return 3;
 			}
 			break;
@@ -404,8 +407,11 @@ int command_run(int argc, char **argv)
 	if (status)
 		return status - 1;
 	run_paths_of(&daemon.paths, options.pin);
-	daemon.loop = loop_new();
-	error = daemon.loop ? start(&daemon) : -errno;
+	error = privileges_drop();
+	if (!error)
+		daemon.loop = loop_new();
+	if (!error)
+		error = daemon.loop ? start(&daemon) : -errno;
 	if (!error && options.admin)
 		error = run_metrics_start(&admin, &metrics, &daemon);
 	if (!error)

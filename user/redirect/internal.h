@@ -6,6 +6,7 @@
 #ifndef SLUICE_REDIRECT_INTERNAL_H
 #define SLUICE_REDIRECT_INTERNAL_H
 
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -230,6 +231,7 @@ static inline void tally(__u64 *counter, __u64 n)
 struct worker {
 	unsigned int index;
 	pthread_t thread;
+	sem_t runs; /* posted when the thread has begun */
 	int epoll_fd, wake_fd;
 	struct watch wake, supply_watch;
 	int supply;                 /* -1: no loader */
@@ -265,7 +267,7 @@ extern unsigned int worker_count;
 extern int main_wake_fd;
 
 int worker_init(struct worker *worker, unsigned int index, size_t descriptor_limit);
-int worker_start(struct worker *worker);
+int worker_start(struct worker *worker); /* returns when the thread runs */
 void worker_round(struct worker *worker, int patience_ms); /* waits at most that long; -1: as long as nothing happens */
 void worker_wake(struct worker *worker);
 void worker_ready(struct conn *conn); /* step it again in this round */

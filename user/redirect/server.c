@@ -2,10 +2,8 @@
 /* The redirector's main thread: its start without privileges, and what it and the loader say to each other. */
 #include "redirect/server.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,16 +11,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "redirect/confine.h"
 #include "redirect/view.h"
 
-#define NOBODY 65534
 #define LOADER_PATIENCE_MS 60000 /* how long a redirector without any loader waits for its first */
 #define TICK_MS 1000
 #define ANSWER_PATIENCE_S 5 /* then a loader that does not read is given up for the next */
@@ -39,23 +36,6 @@ static struct {
 	struct table *table, *previous;
 	struct redirector_statistics sent;
 } server = {.control = -1};
-
-/* ---- privileges ---- */
-
-static int drop_privileges(void)
-{
-	/* Of no more use once no_new_privs is set, and not to be had without CAP_SETPCAP: may fail. */
-	capng_clear(CAPNG_SELECT_ALL);
-	(void)capng_apply(CAPNG_SELECT_BOUNDS | CAPNG_SELECT_AMBIENT);
-	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
-		return log_errno(-errno, "redirector: cannot become nobody: %s; not started", strerror(errno));
-	capng_clear(CAPNG_SELECT_ALL);
-	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
-		return log_errno(-EPERM, "redirector: cannot drop its capabilities; not started");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return log_errno(-errno, "redirector: %s; not started", strerror(errno));
-	return 0;
-}
 
 static size_t raise_descriptor_limit(void)
 {
@@ -408,7 +388,7 @@ int redirector_run(void)
 
 	log_init(LOG_LEVEL_INFO, false, "redirector");
 	close_range(REDIRECTOR_LISTEN_FD + 1, ~0U, 0); /* nothing of the loader's, least of all a BPF map */
-	error = drop_privileges();
+	error = confine_privileges();
 	if (error)
 		return error;
 	signal(SIGPIPE, SIG_IGN);
@@ -426,5 +406,7 @@ int redirector_run(void)
 		error = worker_start(&workers[i]);
 	if (error)
 		return log_errno(error, "redirector: cannot start its workers: %s; not started", strerror(-error));
-	return serve(REDIRECTOR_LISTEN_FD);
+	/* A worker that waits has nothing yet to be attacked with: whom it serves comes from the loader. */
+	error = confine_system_calls();
+	return error ? error : serve(REDIRECTOR_LISTEN_FD);
 }

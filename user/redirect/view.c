@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -168,12 +167,13 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	struct config *config = config_new();
 	struct policy *policy = NULL;
 	struct table *table;
-	struct stat st;
-	void *bytes = fstat(memfd, &st) < 0 || !st.st_size ? MAP_FAILED
-							    : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
+	/* Not fstat(), which may be a call that also takes paths: confine.c. */
+	off_t end = lseek(memfd, 0, SEEK_END);
+	size_t length = end > 0 ? (size_t)end : 0;
+	void *bytes = length ? mmap(NULL, length, PROT_READ, MAP_PRIVATE, memfd, 0) : MAP_FAILED;
 
 	snprintf(why, room, "the table cannot be read");
-	if (bytes != MAP_FAILED && !config_source_unpack(&source, bytes, (size_t)st.st_size)) {
+	if (bytes != MAP_FAILED && !config_source_unpack(&source, bytes, length)) {
 		for (size_t i = 0; i < source.count; i++)
 			config_parse(config, &source.files[i]);
 		config_validate(config, root_namespace);
@@ -182,7 +182,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 			say_first_error(config, why, room);
 	}
 	if (bytes != MAP_FAILED)
-		munmap(bytes, (size_t)st.st_size);
+		munmap(bytes, length);
 	config_source_free(&source);
 	if (!policy) {
 		config_free(config);

@@ -476,8 +476,11 @@ void worker_round(struct worker *worker, int patience_ms)
 
 static void *run(void *context)
 {
+	struct worker *worker = context;
+
+	sem_post(&worker->runs);
 	for (;;)
-		worker_round(context, -1);
+		worker_round(worker, -1);
 	return NULL;
 }
 
@@ -504,5 +507,12 @@ int worker_init(struct worker *worker, unsigned int index, size_t descriptor_lim
 
 int worker_start(struct worker *worker)
 {
-	return -pthread_create(&worker->thread, NULL, run, worker);
+	int error;
+
+	sem_init(&worker->runs, 0, 0);
+	error = pthread_create(&worker->thread, NULL, run, worker);
+	/* Until then it makes system calls that will be forbidden (confine.c). */
+	while (!error && sem_wait(&worker->runs) < 0)
+		;
+	return -error;
 }

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -19,6 +20,7 @@
 #define ANSWER_TIMEOUT_MS 10000 /* compiling a large configuration takes the redirector a while */
 #define HELLO_TIMEOUT_MS 3000
 #define RESTART_DELAY_MS 1000 /* after a redirector that died within that time */
+#define END_TIMEOUT_MS 500
 #define MAX_WORKERS 64
 
 struct supervisor {
@@ -28,6 +30,7 @@ struct supervisor {
 	struct supervisor_options options;
 	int control; /* -1: none */
 	uint32_t pid;
+	pid_t child; /* as `pid`, if it was this loader that started it; 0: it took over another's, or none */
 	uint32_t workers;
 	bool hello_done;
 	uint64_t answered; /* generation of the last TABLE_ANSWER */
@@ -243,10 +246,14 @@ static int listen_at(const char *path)
 	return TAKE_FD(fd);
 }
 
-/* In the child: only standard streams and the listening socket survive; everything else is close-on-exec. */
+/* In the child: only the log and the listening socket survive; everything else is close-on-exec. */
 static void become_redirector(int listen_fd)
 {
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigset_t none;
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+		_exit(126);
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -272,6 +279,7 @@ static int spawn(struct supervisor *supervisor)
 		return -errno;
 	if (pid == 0)
 		become_redirector(listen_fd);
+	supervisor->child = pid;
 	supervisor->started_ms = loop_now_ms();
 	log_info("redirector: started, pid %d", (int)pid);
 	return 0;
@@ -382,14 +390,43 @@ static void restart_now(void *context)
 	supervisor->events.refill(supervisor->events.context);
 }
 
+/* Its sockets are closed a moment before it can be waited for. */
+static bool wait_for_end(pid_t child, int *status)
+{
+	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, child, 0);
+	struct pollfd ended = {.fd = fd, .events = POLLIN};
+
+	return fd >= 0 && poll(&ended, 1, END_TIMEOUT_MS) == 1 && waitpid(child, status, WNOHANG) == child;
+}
+
+/* How it ended, as far as its parent can know. */
+static void describe_end(struct supervisor *supervisor, char *out, size_t room)
+{
+	pid_t child = supervisor->child;
+	int status = 0;
+
+	supervisor->child = 0;
+	if (child <= 0)
+		snprintf(out, room, "it is gone");
+	else if (!wait_for_end(child, &status))
+		snprintf(out, room, "pid %d has hung up", (int)child);
+	else if (!WIFSIGNALED(status))
+		snprintf(out, room, "pid %d ended with status %d", (int)child, WEXITSTATUS(status));
+	else
+		snprintf(out, room, "pid %d was killed by SIG%s%s", (int)child, sigabbrev_np(WTERMSIG(status)) ?: "?",
+			 WTERMSIG(status) == SIGSYS ? ", for a system call that its filter forbids: the kernel's audit log names it" : "");
+}
+
 static void redirector_died(struct supervisor *supervisor)
 {
 	uint64_t lived = loop_now_ms() - supervisor->started_ms;
+	char how[128];
 
 	lose_redirector(supervisor);
+	describe_end(supervisor, how, sizeof(how));
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
-	log_error("redirector: it is gone; starting another%s",
+	log_error("redirector: %s; starting another%s", how,
 		  supervisor->started_ms && lived < RESTART_DELAY_MS ? " in a second, for it died at once" : "");
 	loop_timer_arm(supervisor->restart, supervisor->started_ms && lived < RESTART_DELAY_MS ? RESTART_DELAY_MS : 0);
 }
