@@ -3,6 +3,8 @@
 #ifndef SLUICE_KERNEL_INTERNAL_H
 #define SLUICE_KERNEL_INTERNAL_H
 
+#include <linux/limits.h>
+
 #include "kernel/kernel.h"
 #include "sluice.skel.h"
 
@@ -23,6 +25,7 @@ struct kernel {
 	struct sluice_bpf *bpf;
 	struct state state; /* what the state map holds: only we write it */
 	struct generation live;
+	int links[KERNEL_PROGRAM_COUNT]; /* -1: not attached by us */
 	struct ring_buffer *requests;
 	void (*on_request)(void *context, const struct listener_request *request);
 	void *request_context;
@@ -36,6 +39,12 @@ struct kernel {
 extern const char *const kernel_fixed_maps[];
 extern const size_t kernel_fixed_map_count;
 
+/* Mounts a bpffs at /sys/fs/bpf if nobody has yet, and makes the directory. 0 or -errno, and why. */
+int kernel_prepare_pin_directory(const char *pin, char *why, size_t room);
+int kernel_pin_path(char out[PATH_MAX], const char *directory, const char *prefix, const char *name); /* 0 or -ENAMETOOLONG */
+int kernel_keep_tables(const struct kernel *kernel, size_t *pinned); /* pins again the live tables whose pins are gone */
+/* What an update of a map failed with, in an operator's words: "it is full". */
+const char *kernel_map_error(int error);
 int kernel_write_state(struct kernel *kernel);
 int kernel_bump_epoch(struct kernel *kernel);
 uint64_t kernel_boottime_ns(void);

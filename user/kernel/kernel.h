@@ -39,6 +39,11 @@ void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in plac
 
 /* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
 int kernel_attach(struct kernel *kernel);
+/*
+ * Makes pins again that are gone: without them enforcement would end with the daemon, which holds the hooks meanwhile.
+ * 0, or -errno and why not.
+ */
+int kernel_keep_pins(struct kernel *kernel, char *why, size_t room);
 /* How many of KERNEL_PROGRAM_COUNT links are attached right now. */
 unsigned int kernel_attached(const struct kernel *kernel);
 

@@ -45,7 +45,7 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
-static int pin_path(char out[PATH_MAX], const char *directory, const char *prefix, const char *name)
+int kernel_pin_path(char out[PATH_MAX], const char *directory, const char *prefix, const char *name)
 {
 	int n = snprintf(out, PATH_MAX, "%s/%s%s", directory, prefix, name);
 
@@ -59,25 +59,35 @@ static bool is_bpffs(const char *path)
 	return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == BPF_FS_MAGIC;
 }
 
-/* The pin directory, on a bpffs that is mounted at /sys/fs/bpf if nobody has yet. */
-static int prepare_pin_directory(const char *pin)
+int kernel_prepare_pin_directory(const char *pin, char *why, size_t room)
 {
 	char parent[PATH_MAX], *slash;
+	int error;
 
 	snprintf(parent, sizeof(parent), "%s", pin);
 	slash = strrchr(parent, '/');
-	if (!slash || slash == parent)
-		return log_errno(-EINVAL, "--pin %s: must be a directory below a bpffs mount; not started", pin);
+	if (!slash || slash == parent) {
+		snprintf(why, room, "must be a directory below a bpffs mount");
+		return -EINVAL;
+	}
 	*slash = 0;
 	if (!is_bpffs(parent) && !is_bpffs(pin)) {
-		if (strcmp(parent, "/sys/fs/bpf"))
-			return log_errno(-ENODEV, "--pin %s: %s is not on a bpffs; not started", pin, parent);
-		if (mount("bpf", parent, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
-			return log_errno(-errno, "bpffs: cannot mount it at %s: %s; not started", parent, strerror(errno));
+		if (strcmp(parent, "/sys/fs/bpf")) {
+			snprintf(why, room, "%s is not on a bpffs (mount -t bpf bpf %s)", parent, parent);
+			return -ENODEV;
+		}
+		if (mount("bpf", parent, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0) {
+			error = -errno;
+			snprintf(why, room, "cannot mount a bpffs at %s: %s", parent, strerror(-error));
+			return error;
+		}
 		log_info("bpffs: mounted at %s", parent);
 	}
-	if (mkdir(pin, 0700) < 0 && errno != EEXIST)
-		return log_errno(-errno, "%s: cannot make it: %s; not started", pin, strerror(errno));
+	if (mkdir(pin, 0700) < 0 && errno != EEXIST) {
+		error = -errno;
+		snprintf(why, room, "cannot make it: %s", strerror(-error));
+		return error;
+	}
 	return 0;
 }
 
@@ -89,7 +99,7 @@ static int check_abi(const char *pin)
 	__u32 size = sizeof(info), zero = 0;
 	struct state state;
 
-	if (pin_path(path, pin, "", "state"))
+	if (kernel_pin_path(path, pin, "", "state"))
 		return -ENAMETOOLONG;
 	fd = bpf_obj_get(path);
 	if (fd < 0)
@@ -125,7 +135,7 @@ static int load_object(struct kernel *kernel)
 			bpf_map__set_autocreate(map, false);
 			continue;
 		}
-		if (pin_path(path, kernel->pin, "", bpf_map__name(map)))
+		if (kernel_pin_path(path, kernel->pin, "", bpf_map__name(map)))
 			return -ENAMETOOLONG;
 		bpf_map__set_pin_path(map, path);
 	}
@@ -170,6 +180,7 @@ static int read_state(struct kernel *kernel, const struct kernel_options *option
 int kernel_open(struct kernel **out, const struct kernel_options *options)
 {
 	struct kernel *kernel = xcalloc(1, sizeof(*kernel));
+	char why[PATH_MAX + 64];
 	int error;
 
 	libbpf_set_print(print_libbpf);
@@ -177,7 +188,11 @@ int kernel_open(struct kernel **out, const struct kernel_options *options)
 	kernel->cgroup = xstrdup(options->cgroup);
 	kernel->flow_head = MAP_FAILED;
 	kernel->flows = MAP_FAILED;
-	error = prepare_pin_directory(kernel->pin);
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
+		kernel->links[i] = -1;
+	error = kernel_prepare_pin_directory(kernel->pin, why, sizeof(why));
+	if (error)
+		log_error("--pin %s: %s; not started", kernel->pin, why);
 	if (!error)
 		error = check_abi(kernel->pin);
 	if (!error)
@@ -210,6 +225,9 @@ void kernel_close(struct kernel *kernel)
 		munmap(kernel->flow_head, (size_t)sysconf(_SC_PAGESIZE));
 	if (kernel->flows != MAP_FAILED)
 		munmap(kernel->flows, kernel->flows_bytes);
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
+		if (kernel->links[i] >= 0)
+			close(kernel->links[i]);
 	kernel_generation_free(&kernel->live);
 	sluice_bpf__destroy(kernel->bpf);
 	free(kernel->pin);
@@ -226,53 +244,50 @@ static bool link_is_attached(int fd)
 	return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.cgroup.cgroup_id != 0;
 }
 
-static int attach_program(struct kernel *kernel, const struct bpf_program *program, int cgroup_fd)
+/* Two references keep a program attached: the pin, for when no daemon runs, and ours, for when the pin is gone. */
+static int attach_program(struct kernel *kernel, size_t i, int cgroup_fd)
 {
-	const char *name = bpf_program__name(program);
-	struct bpf_link *link;
+	const char *name = kernel_programs[i];
+	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, name);
+	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	int fd, error;
+	int error;
 
-	if (pin_path(path, kernel->pin, "link_", name))
+	if (kernel_pin_path(path, kernel->pin, "link_", name))
 		return -ENAMETOOLONG;
 	fd = bpf_obj_get(path);
 	if (fd >= 0 && link_is_attached(fd)) {
-		error = bpf_link_update(fd, bpf_program__fd(program), NULL) ? -errno : 0;
-		close(fd);
-		if (error)
-			return log_errno(error, "%s: cannot replace the program behind %s: %s; the old one goes on enforcing",
-					 name, path, strerror(-error));
+		if (bpf_link_update(fd, bpf_program__fd(program), NULL))
+			return log_errno(-errno, "%s: cannot replace the program behind %s: %s; the old one goes on enforcing",
+					 name, path, strerror(errno));
+		kernel->links[i] = TAKE_FD(fd);
 		return 0;
 	}
 	if (fd >= 0) {
 		log_warning("%s: %s was detached behind our back; attaching again", name, path);
-		close(fd);
+		close(TAKE_FD(fd));
 		unlink(path);
 	}
-	link = bpf_program__attach_cgroup(program, cgroup_fd);
-	if (!link)
+	fd = bpf_link_create(bpf_program__fd(program), cgroup_fd, bpf_program__expected_attach_type(program), NULL);
+	if (fd < 0)
 		return log_errno(-errno, "%s: cannot attach at %s: %s; not enforcing", name, kernel->cgroup, strerror(errno));
-	error = bpf_link__pin(link, path);
+	error = bpf_obj_pin(fd, path) ? -errno : 0;
 	if (error)
-		log_error("%s: cannot pin its link at %s: %s; not enforcing", name, path, strerror(-error));
-	/* The pin keeps it attached. */
-	bpf_link__destroy(link);
-	return error;
+		return log_errno(error, "%s: cannot pin its link at %s: %s; not enforcing", name, path, strerror(-error));
+	kernel->links[i] = TAKE_FD(fd);
+	return 0;
 }
 
 int kernel_attach(struct kernel *kernel)
 {
 	_cleanup_close_ int cgroup_fd = open(kernel->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct bpf_program *program;
 	int first_error = 0;
 
 	if (cgroup_fd < 0)
 		return log_errno(-errno, "%s: cannot open the cgroup root: %s; not enforcing", kernel->cgroup, strerror(errno));
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
-		int error;
+		int error = attach_program(kernel, i, cgroup_fd);
 
-		program = bpf_object__find_program_by_name(kernel->bpf->obj, kernel_programs[i]);
-		error = attach_program(kernel, program, cgroup_fd);
 		if (error && !first_error)
 			first_error = error;
 	}
@@ -282,13 +297,9 @@ int kernel_attach(struct kernel *kernel)
 unsigned int kernel_attached(const struct kernel *kernel)
 {
 	unsigned int attached = 0;
-	char path[PATH_MAX];
 
-	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
-		_cleanup_close_ int fd = pin_path(path, kernel->pin, "link_", kernel_programs[i]) ? -1 : bpf_obj_get(path);
-
-		attached += fd >= 0 && link_is_attached(fd);
-	}
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
+		attached += kernel->links[i] >= 0 && link_is_attached(kernel->links[i]);
 	return attached;
 }
 
@@ -324,7 +335,7 @@ static int remove_pins(const char *pin, bool links)
 
 		if (!is_ours(entry->d_name) || !strncmp(entry->d_name, "link_", 5) != links)
 			continue;
-		if ((pin_path(path, pin, "", entry->d_name) || unlink(path) < 0) && !first_error) {
+		if ((kernel_pin_path(path, pin, "", entry->d_name) || unlink(path) < 0) && !first_error) {
 			first_error = errno ? -errno : -ENAMETOOLONG;
 			log_error("%s: cannot remove it: %s", path, strerror(-first_error));
 		}

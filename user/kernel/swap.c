@@ -38,6 +38,12 @@ static const struct table_kind kinds[TABLE_COUNT] = {
 	[TABLE_CATALOG] = {"catalog", 16},
 };
 
+const char *kernel_map_error(int error)
+{
+	/* Hashes say E2BIG, tries ENOSPC. */
+	return error == -E2BIG || error == -ENOSPC ? "it is full" : strerror(-error);
+}
+
 #define ITEMS_OF(array, n) \
 	((struct items){(const char *)(array), (n), sizeof(*(array)), sizeof((array)->key), \
 			offsetof(__typeof__(*(array)), value), sizeof((array)->value)})
@@ -109,7 +115,7 @@ static int table_create(const struct kernel *kernel, unsigned int table, const s
 
 			close(fd);
 			return log_errno(error, "map %s: entry %zu of %zu: %s", kinds[table].name, i, items->count,
-					 strerror(-error));
+					 kernel_map_error(error));
 		}
 	}
 	return fd;
@@ -150,6 +156,25 @@ static int pin_live(const struct kernel *kernel, unsigned int table, int fd)
 	unlink(next);
 	if (bpf_obj_pin(fd, next) || rename(next, path) < 0)
 		return log_errno(-errno, "%s: cannot pin the live map: %s", path, strerror(errno));
+	return 0;
+}
+
+int kernel_keep_tables(const struct kernel *kernel, size_t *pinned)
+{
+	__u32 slot = kernel->state.generation & 1, id;
+	char path[PATH_MAX];
+
+	for (unsigned int table = 0; table < TABLE_COUNT; table++) {
+		_cleanup_close_ int fd = -1;
+
+		snprintf(path, sizeof(path), "%s/%s", kernel->pin, kinds[table].name);
+		if (access(path, F_OK) == 0 || bpf_map_lookup_elem(slots_fd(kernel, table), &slot, &id))
+			continue;
+		fd = bpf_map_get_fd_by_id(id);
+		if (fd < 0 || bpf_obj_pin(fd, path))
+			return -errno;
+		++*pinned;
+	}
 	return 0;
 }
 
@@ -228,8 +253,7 @@ static int apply_difference(int fd, const char *name, const struct items *was, c
 		if (remove && order < 0 && bpf_map_delete_elem(fd, item_key(was, i)) && errno != ENOENT)
 			return log_errno(-errno, "map %s: cannot remove an entry: %s", name, strerror(errno));
 		if (!remove && order >= 0 && !same && bpf_map_update_elem(fd, item_key(will, k), item_value(will, k), BPF_ANY))
-			return log_errno(-errno, "map %s: cannot add an entry: %s; flows to it stay refused", name,
-					 strerror(errno));
+			return log_errno(-errno, "map %s: cannot add an entry: %s", name, kernel_map_error(-errno));
 		i += order <= 0;
 		k += order >= 0;
 	}
