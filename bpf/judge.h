@@ -158,8 +158,8 @@ SLUICE_INLINE const struct rule_set *rules_in_force(struct tables *t, __u32 work
 	*reason = REASON_NO_GENERATION;
 	if (!now || !tables_open(t, now))
 		return 0;
-	*reason = REASON_NO_RULE_SET;
-	rules = rules_of(t, workload, &out->rule_set);
+	*reason = workload == WORKLOAD_CLOSED ? REASON_MAP_FULL : REASON_NO_RULE_SET;
+	rules = workload == WORKLOAD_CLOSED ? 0 : rules_of(t, workload, &out->rule_set);
 	if (rules)
 		out->audit = rules->audit;
 	return rules;

@@ -193,6 +193,9 @@ struct state {
 	char last_error[SLUICE_ERROR_TEXT];  /* empty: the last configuration was applied */
 };
 
+/* The workload of whoever the maps have no room for: everything of theirs is refused (REASON_MAP_FULL). */
+#define WORKLOAD_CLOSED 0xffffffffU
+
 /* Hash `cgroups`: cgroup id (u64) → workload. The deepest registered ancestor decides. */
 struct cgroup_value {
 	__u32 workload; /* key of `workloads` and `assignments`; 0: governed, not a known workload */

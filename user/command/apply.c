@@ -22,6 +22,8 @@
 #define SETTLE_MS 400      /* how long the flip waits for the first answers about new names */
 #define SETTLE_STEP_MS 20
 #define TIGHTEN_DELAY_MS 100 /* workloads come and go in crowds */
+#define RETRY_MS 5000      /* after a failure that is not the configuration's own; doubled each time */
+#define RETRY_MAX_MS 300000 /* a redirector that cannot hold the table dies of each try, and open connections with it */
 #define REFRESH_DELAY_MS 5 /* several answers in a row make one update */
 
 static void configuration_fini(struct configuration *configuration)
@@ -217,6 +219,34 @@ static void flush_changed_names(struct daemon *daemon)
 	daemon->changed_count = 0;
 }
 
+/*
+ * The live maps have room for so many additions. Larger ones are made by a swap: the same configuration becomes a
+ * generation of its own.
+ */
+static int renew(struct daemon *daemon, struct image *image, const struct assignment *assignments, size_t count)
+{
+	uint64_t next = kernel_generation(daemon->kernel) + 1;
+	char why[SLUICE_ERROR_TEXT] = "";
+	int error = supervisor_send_table(daemon->supervisor, next, &daemon->live.source, why, sizeof(why));
+
+	if (!error)
+		error = kernel_swap(daemon->kernel, image, assignments, count);
+	if (!error)
+		log_info("generation %llu in force: the same configuration, in larger maps", (unsigned long long)next);
+	return error;
+}
+
+static void note_outdated(struct daemon *daemon, int error)
+{
+	daemon->outdated[0] = 0;
+	if (!error)
+		return;
+	snprintf(daemon->outdated, sizeof(daemon->outdated),
+		 "maps: the kernel does not take names or workloads that changed: %s; it has the earlier ones, tried again",
+		 kernel_map_error(error));
+	loop_timer_arm(daemon->refresh, RETRY_MS);
+}
+
 /* Names or workloads changed: small additions to the live generation. The kernel learns an address before the redirector. */
 static void on_refresh(void *context)
 {
@@ -226,8 +256,12 @@ static void on_refresh(void *context)
 		size_t count;
 		_cleanup_free_ struct assignment *assignments = assign(daemon, daemon->live.policy, &count);
 		struct image *image = policy_image_build(daemon->live.policy, lookup_name, lookup_former, daemon);
+		int error = kernel_update(daemon->kernel, image, assignments, count);
 
-		if (kernel_update(daemon->kernel, image, assignments, count))
+		if (error == -E2BIG || error == -ENOSPC)
+			error = renew(daemon, image, assignments, count);
+		note_outdated(daemon, error);
+		if (error)
 			image_free(image);
 	}
 	flush_changed_names(daemon);
@@ -305,20 +339,43 @@ void apply_refill(struct daemon *daemon)
 /* ---- what survives a restart ---- */
 
 /* The generation in force, for a daemon that starts while the folder is broken. Replaced by rename: whole or not. */
-static void save_applied(struct daemon *daemon)
+static int save_applied(const struct daemon *daemon)
 {
 	char next[PATH_MAX + 8];
 	_cleanup_free_ char *bytes = NULL;
 	_cleanup_close_ int fd = -1;
 	size_t length;
+	ssize_t n;
+	int error = config_source_pack(&daemon->live.source, &bytes, &length);
 
+	if (error)
+		return error;
 	snprintf(next, sizeof(next), "%s.next", daemon->paths.applied);
-	if (config_source_pack(&daemon->live.source, &bytes, &length))
-		return;
 	fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, bytes, length) != (ssize_t)length || rename(next, daemon->paths.applied) < 0)
-		log_warning("%s: cannot save the generation in force: %s; a restart with a broken folder will not refresh its names",
-			    daemon->paths.applied, strerror(errno));
+	n = fd < 0 ? -1 : write(fd, bytes, length);
+	if (n == (ssize_t)length && rename(next, daemon->paths.applied) == 0)
+		return 0;
+	error = n >= 0 && n < (ssize_t)length ? -ENOSPC : -errno;
+	unlink(next);
+	return error;
+}
+
+static void save(struct daemon *daemon)
+{
+	int error = save_applied(daemon);
+	char text[PATH_MAX + 256];
+
+	daemon->unsaved = error != 0;
+	snprintf(text, sizeof(text), "disk: %s: cannot save generation %llu: %s; a restart with a broken folder would not refresh "
+		 "its names, tried again", daemon->paths.applied, (unsigned long long)kernel_generation(daemon->kernel),
+		 strerror(-error));
+	health_set(daemon->health, TROUBLE_DISK, error ? text : NULL);
+}
+
+void apply_save_again(struct daemon *daemon)
+{
+	if (daemon->unsaved)
+		save(daemon);
 }
 
 static int read_applied(struct daemon *daemon, struct configuration *out)
@@ -387,6 +444,16 @@ static void adopt_addresses(struct daemon *daemon)
 	pins_close(adoption.pins);
 }
 
+/* Nobody touches the folder when memory or a redirector comes back. */
+static void retry_later(struct daemon *daemon)
+{
+	daemon->retry_ms = daemon->retry_ms ? daemon->retry_ms * 2 : RETRY_MS;
+	if (daemon->retry_ms > RETRY_MAX_MS)
+		daemon->retry_ms = RETRY_MAX_MS;
+	log_info("configuration: tried again in %u s", (unsigned int)(daemon->retry_ms / 1000));
+	loop_timer_arm(daemon->retry, daemon->retry_ms);
+}
+
 static int flip(struct daemon *daemon, struct configuration *next)
 {
 	char why[SLUICE_ERROR_TEXT] = "";
@@ -401,6 +468,8 @@ static int flip(struct daemon *daemon, struct configuration *next)
 
 		snprintf(line, sizeof(line), "%s: the redirector did not take it: %.300s", daemon->options->config, why);
 		refuse(daemon, line);
+		if (error != -EINVAL)
+			retry_later(daemon);
 		return error;
 	}
 	adopt_addresses(daemon);
@@ -414,8 +483,9 @@ static int flip(struct daemon *daemon, struct configuration *next)
 
 		image_free(image);
 		workloads_set_documents(daemon->workloads, daemon->live.config);
-		snprintf(line, sizeof(line), "%s: the kernel did not take it: %s", daemon->options->config, strerror(-error));
+		snprintf(line, sizeof(line), "%s: the kernel did not take it: %s", daemon->options->config, kernel_map_error(error));
 		refuse(daemon, line);
+		retry_later(daemon);
 	}
 	return error;
 }
@@ -448,13 +518,15 @@ static void finish_pending(struct daemon *daemon)
 	}
 	configuration_fini(&daemon->live);
 	daemon->live = next;
+	daemon->retry_ms = 0;
+	daemon->outdated[0] = 0;
 	want_names(daemon);
 	flush_changed_names(daemon);
 	fill_listeners(daemon);
 	attach_once(daemon);
 	denials_forget(daemon->denials);
 	kernel_set_error(daemon->kernel, daemon->refused, false);
-	save_applied(daemon);
+	save(daemon);
 	log_info("generation %llu in force: %zu documents, %zu services, %zu names",
 		 (unsigned long long)kernel_generation(daemon->kernel), daemon->live.config->document_count,
 		 policy_service_count(daemon->live.policy), policy_names(daemon->live.policy)->count);
@@ -487,6 +559,7 @@ static bool judge_folder(struct daemon *daemon)
 	struct configuration next;
 	int error = read_folder(daemon, &next);
 
+	loop_timer_disarm(daemon->retry);
 	if (error) {
 		configuration_fini(&next);
 		return error != -EAGAIN;
@@ -518,6 +591,11 @@ void apply_reload(struct daemon *daemon)
 	loop_timer_arm(daemon->watch, 0);
 }
 
+static void on_retry(void *context)
+{
+	apply_reload(context);
+}
+
 int apply_start(struct daemon *daemon)
 {
 	struct configuration next;
@@ -528,6 +606,7 @@ int apply_start(struct daemon *daemon)
 	daemon->settle = loop_timer_new(daemon->loop, on_settle, daemon);
 	daemon->refresh = loop_timer_new(daemon->loop, on_refresh, daemon);
 	daemon->tighten = loop_timer_new(daemon->loop, on_tighten, daemon);
+	daemon->retry = loop_timer_new(daemon->loop, on_retry, daemon);
 	error = names_resolvers(NULL, daemon->resolvers, MAX_RESOLVERS, &daemon->resolver_count);
 	if (error)
 		log_warning("/etc/resolv.conf: %s; only resolvers that an EgressPolicy lists are admitted", strerror(-error));
@@ -562,7 +641,8 @@ void apply_stop(struct daemon *daemon)
 	loop_timer_free(daemon->settle);
 	loop_timer_free(daemon->refresh);
 	loop_timer_free(daemon->tighten);
-	daemon->watch = daemon->settle = daemon->refresh = daemon->tighten = NULL;
+	loop_timer_free(daemon->retry);
+	daemon->watch = daemon->settle = daemon->refresh = daemon->tighten = daemon->retry = NULL;
 	for (size_t i = 0; i < daemon->changed_count; i++)
 		free(daemon->changed_names[i]);
 	free(daemon->changed_names);

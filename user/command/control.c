@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The daemon's control socket: `sluice exec` asks for listeners, `sluice detach` for the end. */
+/* The daemon's control socket: `sluice exec` asks for listeners, `sluice status` how it is, `sluice detach` for the end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,6 +30,9 @@ static void serve(struct daemon *daemon, int client)
 		answer.error = workloads_prepare_process(daemon->workloads, request.pid);
 		if (answer.error == -ENOENT)
 			snprintf(answer.text, sizeof(answer.text), "its cgroup is not governed (--govern)");
+		break;
+	case CONTROL_HEALTH:
+		answer.error = health_summary(daemon, answer.text, sizeof(answer.text)) ? 0 : -EAGAIN;
 		break;
 	case CONTROL_DETACH:
 		daemon->detached = true;

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -38,6 +40,7 @@ static void stop_daemon(const struct run_paths *paths)
 	struct control_request request = {.type = CONTROL_DETACH};
 	struct control_answer answer;
 	int error = control_ask(paths, &request, &answer, DAEMON_PATIENCE_MS);
+	struct pollfd gone = {.events = POLLIN};
 	pid_t holder;
 
 	if (!error) {
@@ -49,7 +52,13 @@ static void stop_daemon(const struct run_paths *paths)
 		return;
 	fprintf(stderr, "sluice: daemon: pid %d does not answer (%s); killed. If something restarts it, it will attach again\n",
 		(int)holder, strerror(-error));
+	gone.fd = pidfd_open(holder, 0);
 	kill(holder, SIGKILL);
+	/* It holds the hooks as the pins do. */
+	if (gone.fd >= 0 && poll(&gone, 1, DAEMON_PATIENCE_MS) != 1)
+		fprintf(stderr, "sluice: daemon: pid %d does not end: its hooks stay until it does\n", (int)holder);
+	if (gone.fd >= 0)
+		close(gone.fd);
 }
 
 int command_detach(int argc, char **argv)

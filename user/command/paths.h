@@ -8,7 +8,7 @@
 struct run_paths {
 	char directory[PATH_MAX];
 	char lock[PATH_MAX];
-	char control[PATH_MAX];    /* SEQPACKET: exec and detach talk to the daemon */
+	char control[PATH_MAX];    /* SEQPACKET: exec, status and detach talk to the daemon */
 	char redirector[PATH_MAX]; /* SEQPACKET: the daemon talks to the redirector */
 	char applied[PATH_MAX];    /* config_source_pack() of the generation in force */
 };
@@ -19,6 +19,7 @@ void run_paths_of(struct run_paths *out, const char *pin);
 enum control_type {
 	CONTROL_PREPARE = 1, /* `pid` is in its cgroup: answer when its namespace has listeners */
 	CONTROL_DETACH = 2,  /* let go of everything and do not attach again; the caller removes the pins */
+	CONTROL_HEALTH = 3,  /* what the daemon itself says of its state; error 0 when it is ready */
 };
 
 struct control_request {
@@ -28,7 +29,7 @@ struct control_request {
 
 struct control_answer {
 	int error; /* 0 or -errno */
-	char text[252];
+	char text[1020];
 };
 
 /* Asks the daemon. 0 with `answer`, whose own `error` counts then; -ENOENT or -ECONNREFUSED when none runs; -ETIMEDOUT. */

@@ -353,6 +353,7 @@ static int start(struct daemon *daemon)
 	if (error)
 		return error;
 	daemon->denials = denials_new();
+	daemon->health = health_new(daemon);
 	/* Looks at the workloads when it knows from the documents who they are. */
 	error = apply_start(daemon);
 	if (error)
@@ -374,6 +375,7 @@ static void let_go(struct daemon *daemon)
 	supply_free(daemon->supply);
 	names_free(daemon->names);
 	denials_free(daemon->denials);
+	health_free(daemon->health);
 	kernel_close(daemon->kernel);
 	if (daemon->lock_fd >= 0)
 		close(daemon->lock_fd);

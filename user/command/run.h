@@ -4,6 +4,7 @@
 #define SLUICE_RUN_H
 
 #include "base/loop.h"
+#include "command/health.h"
 #include "command/paths.h"
 #include "config/config.h"
 #include "kernel/kernel.h"
@@ -47,6 +48,7 @@ struct daemon {
 	struct devices *devices;
 	struct names *names;
 	struct denials *denials;
+	struct health *health;
 	struct loop_timer *flows;
 	int lock_fd;
 	int control_fd;
@@ -68,6 +70,10 @@ struct daemon {
 	struct loop_timer *settle;
 	struct loop_timer *refresh;   /* names or workloads changed: bring the kernel up to date */
 	struct loop_timer *tighten;   /* workloads changed: judge their open sockets */
+	struct loop_timer *retry;     /* a configuration failed for a reason that is not its own */
+	uint64_t retry_ms;            /* how long after */
+	char outdated[SLUICE_ERROR_TEXT]; /* why the kernel's tables lack names or workloads, or empty */
+	bool unsaved;                 /* the generation in force could not be saved */
 	uint64_t pending_since_ms;
 	char **changed_names;
 	size_t changed_count, changed_capacity;
@@ -82,8 +88,9 @@ void apply_names_changed(struct daemon *daemon, const char *host);
 void apply_workloads_changed(struct daemon *daemon);
 void apply_refill(struct daemon *daemon); /* tells a fresh redirector everything */
 void apply_reload(struct daemon *daemon); /* SIGHUP: look at the folder now */
+void apply_save_again(struct daemon *daemon); /* what could not be saved */
 
-/* control.c: exec and detach. */
+/* control.c: exec, status and detach. */
 int control_open(struct daemon *daemon);
 void control_close(struct daemon *daemon);
 void control_answer_detach(struct daemon *daemon);

@@ -85,6 +85,9 @@ static void print_metrics(void *context, FILE *out)
 		metrics_sample(out, "sluice_hooks_expected", KERNEL_PROGRAM_COUNT, NULL);
 		metrics_family(out, "sluice_redirector_up", "gauge", "1 while a redirector runs.");
 		metrics_sample(out, "sluice_redirector_up", now.redirector_pid != 0, NULL);
+		metrics_family(out, "sluice_trouble", "gauge", "1 while `sluice status` shows trouble of that kind.");
+		for (unsigned int i = 0; i < TROUBLE_COUNT; i++)
+			metrics_sample(out, "sluice_trouble", health_has(daemon->health, i), "what", health_trouble_name(i), NULL);
 		metrics_family(out, "sluice_verdicts_total", "counter", "Verdicts on flows, and on requests by the redirector.");
 		kernel_each_counter(daemon->kernel, print_counter, &printer);
 		print_redirector(out, daemon->supervisor);
@@ -95,21 +98,13 @@ static void print_metrics(void *context, FILE *out)
 static bool is_ready(void *context, char *why, size_t room)
 {
 	struct run_metrics *metrics = context;
-	unsigned int attached;
-	struct state now;
 	bool ready = false;
 
 	pthread_mutex_lock(&metrics->lock);
-	if (!metrics->daemon) {
+	if (metrics->daemon)
+		ready = health_summary(metrics->daemon, why, room);
+	else
 		snprintf(why, room, metrics->detached ? "detached by an operator: restart the daemon to enforce again" : "stopping");
-	} else {
-		kernel_read_state(metrics->daemon->kernel, &now);
-		attached = kernel_attached(metrics->daemon->kernel);
-		ready = now.generation && attached == KERNEL_PROGRAM_COUNT;
-		snprintf(why, room, "%s: generation %llu, %u of %u hooks attached%s%s", ready ? "enforcing" : "not enforcing",
-			 (unsigned long long)now.generation, attached, KERNEL_PROGRAM_COUNT, now.last_error[0] ? "; " : "",
-			 now.last_error);
-	}
 	pthread_mutex_unlock(&metrics->lock);
 	return ready;
 }

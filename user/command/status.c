@@ -13,20 +13,23 @@
 #include "base/memory.h"
 #include "command/command.h"
 #include "command/flow_print.h"
+#include "command/paths.h"
 #include "kernel/kernel.h"
 #include "workload/cgroup.h"
 
 static const char usage[] =
 	"Usage: sluice status [-o json] [--pin DIR]\n"
 	"\n"
-	"Says whether sluice enforces, and what. Exit status 1 if it does not.\n";
+	"Says whether sluice enforces, and what. Exit status 1 if it does not, or would not without its daemon.\n";
+
+#define DAEMON_PATIENCE_MS 1000
 
 /* ---- collecting: one JSON object, from which the text is printed too ---- */
 
 /* Names may be paths of cgroups that others made, and errors quote what others wrote. */
 static struct json_object *foreign_text(const char *text)
 {
-	char safe[SLUICE_ERROR_TEXT];
+	char safe[2 * SLUICE_ERROR_TEXT];
 
 	return json_object_new_string(printable(safe, sizeof(safe), text));
 }
@@ -223,12 +226,30 @@ static const char *why_not(const struct state *now, unsigned int attached, int g
 	return text;
 }
 
+/* What the daemon says of itself: "" when there is none. True: it answers. */
+static bool ask_daemon(const char *pin, char *text, size_t room)
+{
+	struct control_request request = {.type = CONTROL_HEALTH};
+	struct control_answer answer;
+	struct run_paths paths;
+	int error;
+
+	run_paths_of(&paths, pin);
+	error = control_ask(&paths, &request, &answer, DAEMON_PATIENCE_MS);
+	snprintf(text, room, "%s",
+		 !error		       ? answer.text
+		 : error == -ETIMEDOUT ? "does not answer; what is pinned goes on enforcing, changes wait for it"
+				       : "");
+	return !error;
+}
+
 static struct json_object *collect(const struct pins *pins, const char *pin, bool *enforcing)
 {
 	const struct state *now = pins_state(pins);
 	struct json_object *out = json_object_new_object(), *netns = json_object_new_array(), *names = json_object_new_object();
 	struct netns_rows rows = {.pins = pins, .pin = pin, .rows = netns};
 	struct json_object *hook_list;
+	char said[sizeof(((struct control_answer *)0)->text)];
 	const char *why;
 	unsigned int attached;
 	int workloads = 0, governed = 0;
@@ -239,6 +260,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
 	pins_each(pins, PIN_CGROUPS, add_one, &governed);
 	why = why_not(now, attached, governed, rows.broken);
+	ask_daemon(pin, said, sizeof(said));
 	*enforcing = !why;
 	json_object_object_add(out, "enforcing", json_object_new_boolean(*enforcing));
 	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why ? why : ""));
@@ -249,6 +271,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	json_object_object_add(out, "config_errors", json_object_new_int64((int64_t)now->config_errors));
 	json_object_object_add(out, "abi", json_object_new_int64(now->abi));
 	json_object_object_add(out, "daemon", process(now->loader_pid));
+	json_object_object_add(out, "daemon_says", foreign_text(said));
 	json_object_object_add(out, "redirector", process(now->redirector_pid));
 	json_object_object_add(out, "redirector_port", json_object_new_int64(now->redirector_port));
 	json_object_object_add(out, "hooks", hook_list);
@@ -322,6 +345,8 @@ static void print_text(struct json_object *all, bool enforcing)
 	if (text_of(all, "last_error")[0])
 		printf("last error  %s\n", text_of(all, "last_error"));
 	print_process("daemon     ", get(all, "daemon"));
+	if (text_of(all, "daemon_says")[0])
+		printf("  it says   %s\n", text_of(all, "daemon_says"));
 	print_process("redirector ", get(all, "redirector"));
 	printf("governed    %s cgroups, %s known workloads\n", text_of(all, "governed_cgroups"), text_of(all, "workloads"));
 	puts("hooks");
@@ -353,17 +378,22 @@ static void print_text(struct json_object *all, bool enforcing)
 	}
 }
 
-static void print_unpinned(const char *why, bool json)
+static void print_unpinned(const char *pin, const char *why, bool json)
 {
+	char said[sizeof(((struct control_answer *)0)->text)];
+	bool runs = ask_daemon(pin, said, sizeof(said));
 	struct json_object *out;
 
 	if (!json) {
-		printf("NOT ENFORCING: %s\n", why);
+		printf("%s: %s\n", runs ? "NOT PINNED" : "NOT ENFORCING", why);
+		if (said[0])
+			printf("daemon      %s\n", said);
 		return;
 	}
 	out = json_object_new_object();
 	json_object_object_add(out, "enforcing", json_object_new_boolean(false));
 	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why));
+	json_object_object_add(out, "daemon_says", json_object_new_string(said));
 	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(out);
 }
@@ -391,7 +421,7 @@ int command_status(int argc, char **argv)
 		return option == 'h' ? 0 : 2;
 	}
 	if (pins_open(&pins, pin, why, sizeof(why))) {
-		print_unpinned(why, json);
+		print_unpinned(pin, why, json);
 		return 1;
 	}
 	all = collect(pins, pin, &enforcing);

@@ -43,8 +43,6 @@ extern const size_t kernel_fixed_map_count;
 int kernel_prepare_pin_directory(const char *pin, char *why, size_t room);
 int kernel_pin_path(char out[PATH_MAX], const char *directory, const char *prefix, const char *name); /* 0 or -ENAMETOOLONG */
 int kernel_keep_tables(const struct kernel *kernel, size_t *pinned); /* pins again the live tables whose pins are gone */
-/* What an update of a map failed with, in an operator's words: "it is full". */
-const char *kernel_map_error(int error);
 int kernel_write_state(struct kernel *kernel);
 int kernel_bump_epoch(struct kernel *kernel);
 uint64_t kernel_boottime_ns(void);

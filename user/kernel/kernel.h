@@ -56,6 +56,10 @@ int kernel_swap(struct kernel *kernel, struct image *image, const struct assignm
 int kernel_update(struct kernel *kernel, struct image *image, const struct assignment *assignments, size_t count);
 uint64_t kernel_generation(const struct kernel *kernel); /* 0: none was ever applied */
 
+/* Why a map did not take an entry, in an operator's words: "it is full". */
+const char *kernel_map_error(int error);
+
+/* Not logged: the caller knows what the entry is for. */
 int kernel_set_cgroup(struct kernel *kernel, uint64_t id, const struct cgroup_value *value);
 int kernel_get_cgroup(const struct kernel *kernel, uint64_t id, struct cgroup_value *out); /* 0 or -ENOENT */
 void kernel_delete_cgroup(struct kernel *kernel, uint64_t id);

@@ -49,9 +49,7 @@ void kernel_set_pids(struct kernel *kernel, uint32_t loader, uint32_t redirector
 
 static int put(struct bpf_map *map, const void *key, const void *value)
 {
-	if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY))
-		return log_errno(-errno, "map %s: cannot add an entry: %s; it stays closed", bpf_map__name(map), strerror(errno));
-	return 0;
+	return bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) ? -errno : 0;
 }
 
 int kernel_set_cgroup(struct kernel *kernel, uint64_t id, const struct cgroup_value *value)

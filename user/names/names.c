@@ -334,6 +334,18 @@ void names_adopt(struct names *names, const char *host, const uint8_t address[16
 		addresses_remember(&name->addresses, address, loop_now_ms() + FORMER_MS);
 }
 
+size_t names_failing(const struct names *names, const char **host, const char **why)
+{
+	for (const struct name *name = names->table; name && names->failing; name = name->hh.next) {
+		if (!name->failing)
+			continue;
+		*host = name->host;
+		*why = name->error;
+		break;
+	}
+	return names->failing;
+}
+
 bool names_settled(const struct names *names)
 {
 	return !names->unsettled;

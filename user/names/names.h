@@ -48,6 +48,9 @@ const uint8_t (*names_former(struct names *names, const char *host, size_t *coun
 /* What an earlier loader knew as an address of `host`, which is wanted: a former one until an answer has it. */
 void names_adopt(struct names *names, const char *host, const uint8_t address[16]);
 
+/* How many names got no answer in their last round; `host` (borrowed, as names_get's) and `why` are of one of them. */
+size_t names_failing(const struct names *names, const char **host, const char **why);
+
 /* True once every wanted name has had its first answer or its first failure. */
 bool names_settled(const struct names *names);
 

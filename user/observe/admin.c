@@ -57,7 +57,7 @@ static enum MHD_Result answer_metrics(const struct admin *admin, struct MHD_Conn
 
 static enum MHD_Result answer_ready(const struct admin *admin, struct MHD_Connection *connection)
 {
-	char why[512] = "", text[520];
+	char why[2048] = "", text[2056];
 	bool ready = admin->callbacks.ready(admin->callbacks.context, why, sizeof(why));
 
 	snprintf(text, sizeof(text), "%s\n", why);

@@ -16,7 +16,7 @@
 
 #include "abi.h"
 
-#define MESSAGE_PROTOCOL 1
+#define MESSAGE_PROTOCOL 2
 #define MESSAGE_MAX_BYTES 4096 /* payload; larger things travel as a memfd */
 #define MESSAGE_MAX_FDS 64
 #define REDIRECTOR_LISTEN_FD 3
@@ -37,7 +37,7 @@ enum message_type {
 	MESSAGE_HELLO_DONE,        /* after the last LISTENER */
 	MESSAGE_TABLE_ANSWER,      /* generation; payload: error text, empty when accepted */
 	MESSAGE_DECISION,          /* payload: struct flow_event (seq and time unset), rate-limited by the redirector */
-	MESSAGE_STATISTICS,        /* payload: struct redirector_statistics, every second when changed */
+	MESSAGE_STATISTICS,        /* payload: struct redirector_statistics, every second: the sign of life, too */
 	/* supply */
 	MESSAGE_WANT = 128,        /* worker → loader; payload: struct want */
 	MESSAGE_SOCKETS,           /* loader → worker; payload: struct want (count as given); fds: the sockets.
@@ -62,8 +62,6 @@ struct hello {
 struct hello_answer {
 	__u32 protocol;
 	__u32 workers;
-	__u32 pid;
-	__u32 pad;
 	__u64 generation; /* the newest table it has; 0: none */
 };
 

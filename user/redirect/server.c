@@ -34,7 +34,7 @@ static struct {
 	bool changed; /* something is to be published */
 	char root_namespace[SLUICE_HOST_MAX];
 	struct table *table, *previous;
-	struct redirector_statistics sent;
+	__u64 decisions_lost;
 } server = {.control = -1};
 
 static size_t raise_descriptor_limit(void)
@@ -87,7 +87,7 @@ static void send_decisions(void)
 		while (tail != atomic_load_explicit(&worker->decision_head, memory_order_acquire)) {
 			if (server.control < 0 ||
 			    tell(MESSAGE_DECISION, 0, &worker->decisions[tail % DECISION_SLOTS], sizeof(struct flow_event), -1))
-				server.sent.decisions_lost++;
+				server.decisions_lost++;
 			atomic_store_explicit(&worker->decision_tail, ++tail, memory_order_release);
 		}
 	}
@@ -97,17 +97,14 @@ static void send_statistics(void)
 {
 	struct redirector_statistics sum = {0};
 	__u64 *total = (__u64 *)&sum;
-	__u64 lost = server.sent.decisions_lost;
 
 	for (unsigned int i = 0; i < worker_count; i++)
 		for (size_t k = 0; k < sizeof(sum) / sizeof(*total); k++)
 			total[k] += __atomic_load_n((__u64 *)&workers[i].statistics + k, __ATOMIC_RELAXED);
-	sum.decisions_lost += lost;
-	if (server.control >= 0 && memcmp(&sum, &server.sent, sizeof(sum)) &&
-	    tell(MESSAGE_STATISTICS, 0, &sum, sizeof(sum), -1) == 0) {
-		server.sent = sum;
-		server.sent.decisions_lost = lost;
-	}
+	sum.decisions_lost += server.decisions_lost;
+	/* Also when nothing has changed: the loader takes a long silence for a hang. */
+	if (server.control >= 0)
+		(void)tell(MESSAGE_STATISTICS, 0, &sum, sizeof(sum), -1);
 }
 
 /* ---- messages ---- */
@@ -130,7 +127,7 @@ static void publish(void)
 
 static void on_hello(const struct packet *packet)
 {
-	struct hello_answer answer = {.protocol = MESSAGE_PROTOCOL, .workers = worker_count, .pid = (__u32)getpid(),
+	struct hello_answer answer = {.protocol = MESSAGE_PROTOCOL, .workers = worker_count,
 				      .generation = server.table ? server.table->generation : 0};
 	enum log_level level = LOG_LEVEL_INFO;
 	struct hello hello;
@@ -341,7 +338,7 @@ static void accept_loader(int listen_fd)
 		close(server.control);
 	server.control = fd;
 	server.had_loader = true;
-	memset(&server.sent, 0, sizeof(server.sent));
+	server.decisions_lost = 0;
 }
 
 /* ---- life ---- */
@@ -388,6 +385,7 @@ int redirector_run(void)
 
 	log_init(LOG_LEVEL_INFO, false, "redirector");
 	close_range(REDIRECTOR_LISTEN_FD + 1, ~0U, 0); /* nothing of the loader's, least of all a BPF map */
+	listen(REDIRECTOR_LISTEN_FD, 4); /* once more, by us: whoever connects learns our pid from the kernel */
 	error = confine_privileges();
 	if (error)
 		return error;

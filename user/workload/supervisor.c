@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -22,6 +23,13 @@
 #define RESTART_DELAY_MS 1000 /* after a redirector that died within that time */
 #define END_TIMEOUT_MS 500
 #define MAX_WORKERS 64
+/*
+ * It reports every second. A silent one may be stopped by a debugger or starved, and what it holds open lives on when it
+ * comes back: so it is given time. But clients wait for it, and a second one beside it would share its listeners with
+ * an old table: so it is killed before it is replaced.
+ */
+#define SILENCE_MS 4000
+#define HANG_MS 30000
 
 struct supervisor {
 	struct loop *loop;
@@ -29,9 +37,11 @@ struct supervisor {
 	struct supervisor_events events;
 	struct supervisor_options options;
 	int control; /* -1: none */
+	int process; /* pidfd, or -1; what it says of itself is not believed */
 	uint32_t pid;
 	pid_t child; /* as `pid`, if it was this loader that started it; 0: it took over another's, or none */
 	uint32_t workers;
+	uint64_t heard_ms; /* when it last said anything */
 	bool hello_done;
 	uint64_t answered; /* generation of the last TABLE_ANSWER */
 	char answer[MESSAGE_MAX_BYTES];
@@ -152,7 +162,6 @@ static void on_hello_answer(struct supervisor *supervisor, const struct packet *
 	if (answer.protocol != MESSAGE_PROTOCOL || !answer.workers || answer.workers > MAX_WORKERS)
 		return;
 	supervisor->workers = answer.workers;
-	supervisor->pid = answer.pid;
 }
 
 static void dispatch(struct supervisor *supervisor, struct packet *packet)
@@ -201,9 +210,38 @@ static int read_control(struct supervisor *supervisor)
 	struct packet packet;
 	int got = 0;
 
-	while (supervisor->control >= 0 && (got = receive_packet(supervisor->control, &packet)) > 0)
+	while (supervisor->control >= 0 && (got = receive_packet(supervisor->control, &packet)) > 0) {
+		supervisor->heard_ms = loop_now_ms();
 		dispatch(supervisor, &packet);
+	}
 	return got;
+}
+
+/* ---- its process ---- */
+
+/* Who listens at the other end: the redirector calls listen() again when it starts, so it is not who bound the socket. */
+static pid_t peer_of(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.pid == getpid() ? 0 : peer.pid;
+}
+
+static void watch_process(struct supervisor *supervisor, pid_t pid)
+{
+	if (supervisor->process >= 0)
+		close(supervisor->process);
+	supervisor->process = pid > 0 ? pidfd_open(pid, 0) : -1;
+	supervisor->pid = (uint32_t)pid;
+}
+
+static void kill_process(int process)
+{
+	struct pollfd gone = {.fd = process, .events = POLLIN};
+
+	if (process >= 0 && pidfd_send_signal(process, SIGKILL, NULL, 0) == 0)
+		poll(&gone, 1, 2000);
 }
 
 /* ---- starting and taking over ---- */
@@ -280,6 +318,7 @@ static int spawn(struct supervisor *supervisor)
 	if (pid == 0)
 		become_redirector(listen_fd);
 	supervisor->child = pid;
+	watch_process(supervisor, pid);
 	supervisor->started_ms = loop_now_ms();
 	log_info("redirector: started, pid %d", (int)pid);
 	return 0;
@@ -355,6 +394,7 @@ static int attach_control(struct supervisor *supervisor, int fd)
 	int error;
 
 	supervisor->control = fd;
+	supervisor->heard_ms = loop_now_ms();
 	error = greet(supervisor);
 	if (!error)
 		error = loop_watch(supervisor->loop, fd, EPOLLIN, on_control, supervisor);
@@ -371,6 +411,8 @@ static int start_fresh(struct supervisor *supervisor)
 		return log_errno(error, "redirector: cannot start it: %s", strerror(-error));
 	fd = dial(supervisor->options.socket_path);
 	error = fd < 0 ? fd : attach_control(supervisor, fd);
+	if (error)
+		kill_process(supervisor->process);
 	if (error)
 		return log_errno(error, "redirector: started but does not answer: %s", strerror(-error));
 	return 0;
@@ -424,6 +466,7 @@ static void redirector_died(struct supervisor *supervisor)
 
 	lose_redirector(supervisor);
 	describe_end(supervisor, how, sizeof(how));
+	kill_process(supervisor->process); /* one that only hung up must not share its listeners with the next */
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 	log_error("redirector: %s; starting another%s", how,
@@ -452,9 +495,11 @@ int supervisor_new(struct supervisor **out, struct loop *loop, struct supply *su
 	supervisor->events = *events;
 	supervisor->options = *options;
 	supervisor->control = -1;
+	supervisor->process = -1;
 	supervisor->restart = loop_timer_new(loop, restart_now, supervisor);
 	pthread_mutex_init(&supervisor->lock, NULL);
 	if (fd >= 0) {
+		watch_process(supervisor, peer_of(fd));
 		error = attach_control(supervisor, fd);
 		if (error)
 			log_warning("redirector: one runs but cannot be taken over (%s); starting another, its open connections end",
@@ -479,6 +524,8 @@ void supervisor_free(struct supervisor *supervisor)
 	if (!supervisor)
 		return;
 	lose_redirector(supervisor);
+	if (supervisor->process >= 0)
+		close(supervisor->process);
 	loop_timer_free(supervisor->restart);
 	pthread_mutex_destroy(&supervisor->lock);
 	free(supervisor);
@@ -487,14 +534,16 @@ void supervisor_free(struct supervisor *supervisor)
 int supervisor_quit(const char *socket_path)
 {
 	_cleanup_close_ int fd = dial(socket_path);
+	pid_t pid = fd < 0 ? 0 : peer_of(fd);
+	_cleanup_close_ int process = pid > 0 ? pidfd_open(pid, 0) : -1;
 	struct pollfd gone = {.fd = fd, .events = 0};
 	int error;
 
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ECONNREFUSED ? 0 : fd;
 	error = send_packet(fd, MESSAGE_QUIT, 0, NULL, 0, NULL, 0);
-	if (!error)
-		poll(&gone, 1, 2000);
+	if (error || poll(&gone, 1, 2000) == 0)
+		kill_process(process);
 	unlink(socket_path);
 	return error;
 }
@@ -624,6 +673,23 @@ void supervisor_send_name(struct supervisor *supervisor, const char *host, const
 		memcpy(payload + sizeof(head), addresses, (size_t)head.count * 16);
 	memcpy(payload + sizeof(head) + (size_t)head.count * 16, host, length);
 	tell(supervisor, MESSAGE_NAME, payload, sizeof(head) + (size_t)head.count * 16 + length, NULL, 0);
+}
+
+uint64_t supervisor_silence_ms(struct supervisor *supervisor)
+{
+	uint64_t silence;
+
+	if (supervisor->control >= 0 && read_control(supervisor) < 0)
+		redirector_died(supervisor);
+	if (supervisor->control < 0)
+		return 0;
+	silence = loop_now_ms() - supervisor->heard_ms;
+	if (silence >= HANG_MS) {
+		log_error("redirector: pid %u has said nothing for %d s; killed, its open connections end", supervisor->pid,
+			  HANG_MS / 1000);
+		redirector_died(supervisor);
+	}
+	return silence < SILENCE_MS ? 0 : silence;
 }
 
 uint32_t supervisor_pid(const struct supervisor *supervisor)

@@ -51,6 +51,11 @@ void supervisor_send_netns_gone(struct supervisor *supervisor, const struct work
 void supervisor_send_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
 			  bool failed);
 
+/*
+ * For how long the redirector has said nothing, or 0 when that is no reason to worry. To be asked every few seconds: one
+ * that hangs for good is killed and replaced here.
+ */
+uint64_t supervisor_silence_ms(struct supervisor *supervisor);
 uint32_t supervisor_pid(const struct supervisor *supervisor); /* 0: none runs */
 void supervisor_statistics(const struct supervisor *supervisor, struct redirector_statistics *out); /* any thread */
 

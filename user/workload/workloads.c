@@ -29,6 +29,7 @@ struct netns_node {
 	uint32_t workload;
 	bool is_host;
 	bool shared; /* by several workloads: no identity */
+	bool unpublished; /* the kernel's map had no room for it */
 	unsigned int references; /* cgroups in which a process of this namespace was seen */
 };
 
@@ -38,6 +39,7 @@ struct cgroup_node {
 	char *path; /* below the mount */
 	unsigned int epoch; /* of the last scan that saw it */
 	struct workload *workload; /* NULL: inherits */
+	bool unpublished; /* the kernel's map had no room for it */
 	struct netns_node *netns[MAX_NETNS_PER_CGROUP];
 	size_t netns_count;
 };
@@ -73,6 +75,7 @@ struct workloads {
 	unsigned int epoch;
 	bool dirty;   /* something changed during this scan */
 	bool watched; /* the first scan has armed the watches */
+	bool closed;  /* some workload's cgroup is not in the kernel's map: whoever has no entry is refused everything */
 	bool settled; /* what an earlier loader left was claimed or dropped */
 };
 
@@ -194,7 +197,17 @@ static int take_adopted(struct workloads *workloads, uint64_t netns, bool v6)
 	return -1;
 }
 
-static void publish_netns(struct workloads *workloads, const struct netns_node *node)
+/* Said once; the next scan tries again. */
+static bool is_unpublished(int error, bool was, const char *map, const char *what, const char *consequence)
+{
+	if (error && !was)
+		log_error("map %s: no entry for %s: %s; %s, tried again", map, what, kernel_map_error(error), consequence);
+	if (!error && was)
+		log_info("map %s: %s has its entry now", map, what);
+	return error != 0;
+}
+
+static void publish_netns(struct workloads *workloads, struct netns_node *node)
 {
 	struct netns_value value = {
 		.workload = node->workload,
@@ -206,6 +219,7 @@ static void publish_netns(struct workloads *workloads, const struct netns_node *
 		.listener_v6 = socket_cookie(node->seen.listener_v6),
 	};
 	const struct workload *workload = NULL;
+	char what[SLUICE_NAME_TEXT + 32];
 
 	for (size_t i = 0; i < workloads->known_count; i++)
 		if (workloads->known[i]->id == node->workload)
@@ -214,7 +228,9 @@ static void publish_netns(struct workloads *workloads, const struct netns_node *
 		snprintf(value.name, sizeof(value.name), "%s/%s", workload->namespace_, workload->name);
 	else
 		snprintf(value.name, sizeof(value.name), "%s", node->is_host ? "(host)" : "(default)");
-	kernel_set_netns(workloads->kernel, node->seen.cookie, &value);
+	snprintf(what, sizeof(what), "netns %llu (%s)", (unsigned long long)node->seen.cookie, value.name);
+	node->unpublished = is_unpublished(kernel_set_netns(workloads->kernel, node->seen.cookie, &value), node->unpublished,
+					   "netns", what, "redirected flows there are refused");
 }
 
 /* Makes the listeners that are missing, inside the namespace. The thread comes back in any case, or the process ends. */
@@ -330,6 +346,8 @@ static void see_process(struct workloads *workloads, struct cgroup_node *cgroup,
 		}
 		publish_netns(workloads, node);
 	}
+	if (node->unpublished)
+		publish_netns(workloads, node);
 	if (knows_netns(cgroup, node))
 		return;
 	if (cgroup->netns_count == MAX_NETNS_PER_CGROUP) {
@@ -360,15 +378,16 @@ static void see_processes(struct workloads *workloads, struct cgroup_node *cgrou
 
 /* ---- cgroups ---- */
 
-static void publish_cgroup(struct workloads *workloads, const struct cgroup_node *node, bool is_root)
+static void publish_cgroup(struct workloads *workloads, struct cgroup_node *node, bool is_root)
 {
 	const struct workload *workload = node->workload;
-	struct cgroup_value value = {.workload = workload ? workload->id : 0};
+	struct cgroup_value value = {.workload = workload ? workload->id : workloads->closed ? WORKLOAD_CLOSED : 0};
 	struct workload_value who = {0};
 	size_t n = 0;
 
 	if (!workload && !is_root) {
 		kernel_delete_cgroup(workloads->kernel, node->id);
+		node->unpublished = false;
 		return;
 	}
 	if (workload) {
@@ -378,11 +397,12 @@ static void publish_cgroup(struct workloads *workloads, const struct cgroup_node
 		for (size_t i = 0; i < workload->label_count && n < sizeof(who.labels); i++)
 			n += (size_t)snprintf(who.labels + n, sizeof(who.labels) - n, "%s%s=%s", i ? "," : "",
 					      workload->labels[i].key, workload->labels[i].value);
-		kernel_set_workload(workloads->kernel, workload->id, &who);
+		(void)kernel_set_workload(workloads->kernel, workload->id, &who); /* its name, for people */
 	} else {
 		snprintf(value.name, sizeof(value.name), "%s", node->path);
 	}
-	kernel_set_cgroup(workloads->kernel, node->id, &value);
+	node->unpublished = is_unpublished(kernel_set_cgroup(workloads->kernel, node->id, &value), node->unpublished, "cgroups",
+					   node->path, is_root ? "it is not governed" : "it is refused everything");
 }
 
 static void forget_workload(struct workloads *workloads, struct workload *workload)
@@ -404,7 +424,7 @@ static uint32_t workload_id_for(struct workloads *workloads, uint64_t cgroup)
 {
 	struct cgroup_value adopted;
 
-	if (!kernel_get_cgroup(workloads->kernel, cgroup, &adopted) && adopted.workload)
+	if (!kernel_get_cgroup(workloads->kernel, cgroup, &adopted) && adopted.workload && adopted.workload != WORKLOAD_CLOSED)
 		return adopted.workload;
 	return ++workloads->last_id;
 }
@@ -468,6 +488,8 @@ static struct cgroup_node *see_cgroup(struct workloads *workloads, const char *p
 	}
 	node->epoch = workloads->epoch;
 	identify_cgroup(workloads, node, full_path, is_root);
+	if (node->unpublished)
+		publish_cgroup(workloads, node, is_root);
 	return node;
 }
 
@@ -499,6 +521,14 @@ static void walk(struct workloads *workloads, const char *path, uint32_t inherit
 			walk(workloads, child, inherited, level + 1, false);
 	}
 	closedir(directory);
+}
+
+static bool is_governed_root(const struct workloads *workloads, const struct cgroup_node *node)
+{
+	for (size_t i = 0; i < workloads->governed_count; i++)
+		if (!strcmp(workloads->governed[i], node->path))
+			return true;
+	return false;
 }
 
 static void drop_cgroup(struct workloads *workloads, struct cgroup_node *node)
@@ -565,6 +595,27 @@ static void watch_tree(struct workloads *workloads)
 	loop_timer_arm(workloads->periodic, SCAN_PERIOD_MS);
 }
 
+/*
+ * A cgroup without an entry would get the rules of the nearest ancestor that has one, which may allow more than its
+ * own: then that ancestor refuses everything.
+ */
+static void close_or_open(struct workloads *workloads)
+{
+	struct cgroup_node *node, *next;
+	bool closed = false;
+
+	HASH_ITER(hh, workloads->cgroups, node, next)
+		closed |= node->unpublished && node->workload;
+	if (closed == workloads->closed)
+		return;
+	workloads->closed = closed;
+	if (closed)
+		log_error("map cgroups: governed cgroups without an entry are refused everything until there is room");
+	HASH_ITER(hh, workloads->cgroups, node, next)
+		if (is_governed_root(workloads, node))
+			publish_cgroup(workloads, node, true);
+}
+
 void workloads_scan(struct workloads *workloads)
 {
 	struct cgroup_node *node, *next;
@@ -577,6 +628,7 @@ void workloads_scan(struct workloads *workloads)
 	HASH_ITER(hh, workloads->cgroups, node, next)
 		if (node->epoch != workloads->epoch)
 			drop_cgroup(workloads, node);
+	close_or_open(workloads);
 	/* Without documents nobody can tell who is who: what is pinned stays. */
 	if (!workloads->settled && workloads->documents)
 		drop_leftovers(workloads);
@@ -638,7 +690,7 @@ static void highest_id(void *context, uint64_t id, const struct cgroup_value *va
 	uint32_t *highest = context;
 
 	(void)id;
-	if (value->workload > *highest)
+	if (value->workload > *highest && value->workload != WORKLOAD_CLOSED)
 		*highest = value->workload;
 }
 
@@ -744,6 +796,27 @@ void workloads_adopt_listener(struct workloads *workloads, uint64_t netns, bool 
 void workloads_set_documents(struct workloads *workloads, const struct config *config)
 {
 	workloads->documents = config;
+}
+
+size_t workloads_unpublished(const struct workloads *workloads, const char **example)
+{
+	const struct cgroup_node *cgroup;
+	const struct netns_node *namespace;
+	size_t count = 0;
+
+	for (cgroup = workloads->cgroups; cgroup; cgroup = cgroup->hh.next) {
+		if (!cgroup->unpublished)
+			continue;
+		count++;
+		*example = cgroup->path;
+	}
+	for (namespace = workloads->namespaces; namespace; namespace = namespace->hh.next) {
+		if (!namespace->unpublished)
+			continue;
+		if (!count++)
+			*example = "a network namespace";
+	}
+	return count;
 }
 
 size_t workloads_count(const struct workloads *workloads)

@@ -68,6 +68,9 @@ void workloads_scan(struct workloads *workloads);
 /* A process, named by the kernel or by `exec`, needs listeners in its namespace before it connects. 0 or -errno. */
 int workloads_prepare_process(struct workloads *workloads, pid_t pid);
 
+/* How many cgroups and namespaces the kernel's maps have no room for, and which is one of them. */
+size_t workloads_unpublished(const struct workloads *workloads, const char **example);
+
 size_t workloads_count(const struct workloads *workloads);
 const struct workload *workloads_get(const struct workloads *workloads, size_t i);
 /* Whom a cgroup belongs to, by its deepest known ancestor; 0: the node's default. False: it is not governed. */
