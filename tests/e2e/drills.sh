@@ -1,0 +1,360 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Drills: what an operator meets some day, done on purpose while a pod is probed without pause. In each, nothing that is
+# denied gets through, sluice says what is wrong, and it is well again without help when the cause has gone.
+. "$(dirname "$0")/common.bash"
+
+# Each test starts afresh: a drill leaves nothing as it was.
+NO_START=1
+
+registered=$(
+	service tcp.example.com 9000/TCP
+	service www.aliyun.com 80/HTTP
+)
+
+started()
+{
+	lab_sluice_stop
+	fresh_policies
+	: >"$LAB_LOG"
+	lab_sluice_start || fail "it starts"
+	policy "$(mode REGISTRY_ONLY)" "$registered"
+}
+
+# ---- the probes ----
+
+probing()
+{
+	background direct web "$TOOLS/hammer" -n 1 -s 120 -w 20 echo 203.0.113.12 9000
+	background redirected web "$TOOLS/hammer" -n 1 -s 120 -w 50 http 203.0.113.10 80 www.aliyun.com
+	background denied web "$TOOLS/hammer" -n 1 -s 120 -w 10 tcp 203.0.113.12 9002
+	background blocked web "$TOOLS/hammer" -n 1 -s 120 -w 50 http 203.0.113.11 80 www.unregistered.com
+	sleep 0.3
+}
+
+# Ends the probes: nothing denied got through, and what each of the given probes saw is all well.
+probed()
+{
+	local name
+
+	end_background
+	for name in denied blocked "$@"; do
+		command="what the $name probe saw"
+		output=$(cat "$scratch/$name")
+		expect '^[0-9]+ '
+		case $name in
+		denied | blocked) refuse '^[0-9]+ (ok|http-[134])' ;;
+		direct) expect_count 1 '^[0-9]+ (ok)$' && expect_count 1 '^[0-9]+ ' ;;
+		redirected) expect_count 1 '^[0-9]+ (http-301)$' && expect_count 1 '^[0-9]+ ' ;;
+		esac
+	done
+	command=
+}
+
+all_is_well()
+{
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	((status == 0)) && lab_ready && [[ $(lab_in node curl -s -m 2 "http://$LAB_ADMIN/readyz") != *';'* ]] &&
+		[[ $(metric sluice_trouble) == 0 ]]
+}
+
+well_within()
+{
+	lab_wait "$1" all_is_well || {
+		run node "$SLUICE" status --pin "$LAB_PIN"
+		fail "all is well within $1 s"
+	}
+	probe tcp 203.0.113.12 9002
+	expect 'result=ECONNREFUSED'
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+}
+
+# The log comes to have a line like this: logs WITHIN REGEX
+logs()
+{
+	lab_wait "$1" grep -qE -- "$2" "$LAB_LOG" || fail "within $1 s a line in the log like /$2/"
+}
+
+trouble()
+{
+	[[ $(lab_in node curl -s -m 2 "http://$LAB_ADMIN/metrics" | sed -n "s/^sluice_trouble{what=\"$1\"} //p") == 1 ]]
+}
+
+# Trouble of a kind comes to be shown: the metric, and a regex that `status` says. troubled WITHIN KIND REGEX
+troubled()
+{
+	lab_wait "$1" trouble "$2" || fail "within $1 s the metric shows trouble with $2"
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	expect "$3"
+}
+
+# ---- pins ----
+
+# A bpffs of this drill's own, which the daemon's mount namespace sees come and go.
+own_bpffs()
+{
+	bpffs=$LAB/bpffs
+	mkdir -p "$bpffs"
+	mount --bind "$bpffs" "$bpffs" && mount --make-shared "$bpffs" || fail "a shared mount can be made"
+	trap 'lab_sluice_stop; umount -l "$bpffs/fs"; umount -l "$bpffs"; end_background' EXIT
+	mount_bpffs
+	LAB_PIN=$bpffs/fs/$LAB_NAME
+}
+
+mount_bpffs()
+{
+	mkdir -p "$bpffs/fs"
+	mount -t bpf bpf "$bpffs/fs" || fail "a bpffs can be mounted"
+}
+
+reaches_a_new_service()
+{
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service httpbin.example.com 9000/TCP)" >"$LAB/new"
+	mv "$LAB/new" "$LAB_POLICIES/test.yaml"
+	eventually lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.13 9000
+}
+
+test_an_unmounted_bpffs()
+{
+	own_bpffs
+	started
+	probing
+	umount -l "$bpffs/fs" || fail "it can be unmounted"
+	troubled 5 pins 'NOT PINNED'
+	expect_status 1
+	expect "$LAB_PIN: .* is not on a bpffs \(mount -t bpf bpf $bpffs/fs\); pid [0-9]+ holds the hooks"
+	! lab_ready || fail "it is not ready"
+	logs 0 "error sluice: pins: $LAB_PIN: .* is not on a bpffs"
+	reaches_a_new_service
+	mount_bpffs
+	logs 5 'warning sluice: .* [0-9]+ pins were gone .*pinned again'
+	well_within 5
+	probed direct redirected
+	kill -KILL "$(lab_sluice_pid)"
+	sleep 0.2
+	probe tcp 203.0.113.12 9002
+	expect 'result=ECONNREFUSED'
+	lab_sluice_start || fail "it starts from the new pins"
+	well_within 5
+}
+
+test_a_bpffs_unmounted_in_the_namespace_of_the_daemon()
+{
+	own_bpffs
+	started
+	probing
+	nsenter -t "$(lab_sluice_pid)" -m umount -l "$bpffs/fs" || fail "it can be unmounted"
+	troubled 5 pins 'it says .*is not on a bpffs'
+	nsenter -t "$(lab_sluice_pid)" -m mount -t bpf bpf "$bpffs/fs" || fail "it can be mounted"
+	well_within 5
+	probed direct redirected
+}
+
+test_removed_pins()
+{
+	started
+	probing
+	rm -r "$LAB_PIN"
+	logs 5 'pins were gone .*pinned again'
+	well_within 5
+	kill -KILL "$(lab_sluice_pid)"
+	sleep 0.5
+	probed direct redirected
+	lab_sluice_start || fail "it starts from the new pins"
+	well_within 5
+}
+
+test_a_link_detached_behind_our_back()
+{
+	started
+	probing
+	run node bpftool link detach pinned "$LAB_PIN/link_connect4"
+	expect_status 0
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	expect_status 1
+	expect 'connect4 +NOT ATTACHED'
+	sleep 1
+	lab_sluice_stop_daemon
+	lab_sluice_start || fail "it starts again"
+	well_within 5
+	probed
+}
+
+lab_sluice_stop_daemon()
+{
+	kill -TERM "$(lab_sluice_pid)"
+	lab_wait 5 lab_gone "$(lab_sluice_pid)" || fail "the daemon ends"
+}
+
+# ---- another version's pins ----
+
+# Starts the daemon, which must refuse: what it says is in `output`.
+refuses_to_start()
+{
+	run node timeout 10 "$SLUICE" run --config "$LAB_POLICIES" "${LAB_GOVERN[@]}" --pin "$LAB_PIN"
+	expect_status 1
+	expect "$LAB_PIN: pinned by another version of sluice .*goes on enforcing; run .sluice detach., then start this one"
+}
+
+starts_after_detach()
+{
+	run node "$SLUICE" detach --pin "$LAB_PIN"
+	expect_status 0
+	lab_sluice_start || fail "it starts"
+	well_within 5
+}
+
+test_pins_of_an_older_abi()
+{
+	local value
+
+	started
+	kill -KILL "$(lab_sluice_pid)"
+	probing
+	mapfile -t value < <(bpftool -j map dump pinned "$LAB_PIN/state" |
+		/usr/bin/python3 -c 'import json, sys; print(*json.load(sys.stdin)[0]["value"], sep="\n")')
+	((${#value[@]} > 100)) || fail "the bytes of the state map, not ${#value[@]} values"
+	value[0]=0x01
+	bpftool map update pinned "$LAB_PIN/state" key 0 0 0 0 value "${value[@]}" || fail "the state map can be written"
+	refuses_to_start
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	expect_status 1
+	expect 'another version'
+	probed direct
+	starts_after_detach
+}
+
+test_a_state_map_of_another_size()
+{
+	started
+	kill -KILL "$(lab_sluice_pid)"
+	probing
+	rm "$LAB_PIN/state"
+	bpftool map create "$LAB_PIN/state" type array key 4 value 96 entries 1 name state || fail "a map can be made"
+	refuses_to_start
+	probed direct
+	starts_after_detach
+}
+
+# ---- full maps ----
+
+# One line for `bpftool batch` per entry until no more fit: fill MAP ENTRIES VALUE-BYTES
+fill()
+{
+	local zeros
+
+	zeros=$(printf '0 %.0s' $(seq "$3"))
+	for ((i = 0; i < $2; i++)); do
+		printf 'map update pinned %s key %d %d 0 0 0 0 0 255 value %s\n' "$LAB_PIN/$1" $((i & 255)) $((i >> 8)) "$zeros"
+	done >"$scratch/fill"
+	bpftool batch file "$scratch/fill" >"$scratch/filled" 2>&1 && fail "map $1 has room for more than $2 entries"
+	sed 's/update/delete/; s/ value .*//' "$scratch/fill" >"$scratch/empty-$1"
+}
+
+make_room()
+{
+	bpftool batch file "$scratch/empty-$1" >/dev/null 2>&1
+	return 0
+}
+
+extra_reaches()
+{
+	lab_exec extra "$TOOLS/probe" -d hello tcp "$1" 9000
+}
+
+test_full_maps_of_cgroups_and_namespaces()
+{
+	trap 'end_background; make_room cgroups; make_room netns; remove_extra' EXIT
+	started
+	policy "$(mode ALLOW_ANY)" "$registered" "$(lab_workload extra)" "---
+apiVersion: sluice.dev/v1
+kind: EgressPolicy
+metadata: {name: extra, namespace: default}
+spec:
+  workloadSelector: {labels: {app: extra}}
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}"
+	fill cgroups 16384 72
+	fill netns 8192 88
+	lab_pod extra || fail "a pod can be made"
+	background extra extra "$TOOLS/hammer" -n 1 -s 120 -w 20 tcp 203.0.113.12 9002
+	run extra "$TOOLS/probe" tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+	troubled 5 maps 'no room in the kernel for [0-9]+ of the governed cgroups and namespaces, such as .*pod-extra; they are refused'
+	expect_status 0
+	logs 0 'error sluice: map cgroups: no entry for .*pod-extra: it is full; it is refused everything'
+	logs 0 'error sluice: map netns: no entry for netns .*: it is full'
+	run node "$SLUICE" flows --pin "$LAB_PIN" --verdict deny
+	expect '203.0.113.12:9000.*map.full'
+	probe -d hello tcp 203.0.113.12 9002
+	expect 'result=ok'
+	make_room cgroups
+	make_room netns
+	lab_wait 10 all_is_well || fail "all is well when there is room"
+	run extra "$TOOLS/probe" -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+	run extra curl -sS -m 3 -I --resolve www.aliyun.com:80:203.0.113.10 http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	end_background
+	command='the denied probe of pod extra'
+	output=$(cat "$scratch/extra")
+	expect '^[0-9]+ ECONNREFUSED'
+	expect_count 1 '^[0-9]+ '
+}
+
+remove_extra()
+{
+	[[ -e /run/netns/$LAB_NAME-pod-extra ]] || return
+	lab_kill "$LAB_NAME-pod-extra"
+	ip netns delete "$LAB_NAME-pod-extra"
+	lab_wait 2 rmdir "$(lab_pod_cgroup extra)"
+}
+
+# 300 names get 64 addresses each, where the live map was made for one.
+many_names()
+{
+	local count=$1 i k
+
+	lab_hosts >"$LAB/hosts.new"
+	for ((i = 0; i < 300; i++)); do
+		for ((k = 0; k < count; k++)); do printf '10.%d.%d.%d n%d.example.net\n' $((40 + i / 250)) $((i % 250)) $((k + 1)) $i; done
+	done >>"$LAB/hosts.new"
+	cat "$LAB/hosts.new" >"$LAB/hosts"
+	kill -HUP "$(<"$LAB/dnsmasq.pid")"
+}
+
+test_a_full_map_of_addresses()
+{
+	local hosts
+
+	trap 'end_background; lab_hosts >"$LAB/hosts"; kill -HUP "$(<"$LAB/dnsmasq.pid")"' EXIT
+	started
+	many_names 1
+	hosts=$(printf 'n%d.example.net, ' {0..299})
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: many}
+spec:
+  hosts: [${hosts%, }]
+  ports:
+  - {number: 9000, name: tcp, protocol: TCP}
+  resolution: DNS" | lab_policy test || fail "the policy is looked at"
+	eventually accepted
+	probing
+	many_names 64
+	logs 20 'error sluice: map services: cannot add an entry: it is full'
+	logs 5 'the same configuration, in larger maps'
+	lab_wait 15 last_of_many_is_known || fail "the kernel knows every address"
+	well_within 5
+	probed direct redirected
+}
+
+last_of_many_is_known()
+{
+	(($(bpftool -j map dump pinned "$LAB_PIN/services" | grep -o 'n[0-9]*\.example\.net' | wc -l) >= 300 * 64))
+}
+
+run_story
