@@ -236,10 +236,12 @@ static bool ask_daemon(const char *pin, char *text, size_t room)
 
 	run_paths_of(&paths, pin);
 	error = control_ask(&paths, &request, &answer, DAEMON_PATIENCE_MS);
-	snprintf(text, room, "%s",
-		 !error		       ? answer.text
-		 : error == -ETIMEDOUT ? "does not answer; what is pinned goes on enforcing, changes wait for it"
-				       : "");
+	if (!error)
+		snprintf(text, room, "%s", answer.text);
+	else if (error == -ENOENT || error == -ECONNREFUSED)
+		text[0] = 0;
+	else
+		snprintf(text, room, "nothing (%s); what is pinned goes on enforcing, changes wait for it", strerror(-error));
 	return !error;
 }
 
