@@ -355,4 +355,357 @@ last_of_many_is_known()
 	(($(bpftool -j map dump pinned "$LAB_PIN/services" | grep -o 'n[0-9]*\.example\.net' | wc -l) >= 300 * 63))
 }
 
+# ---- memory ----
+
+# A cgroup with little memory, of whichever hierarchy has the memory controller.
+little_memory()
+{
+	local megabytes=$1 v1
+
+	v1=$(awk '$3 == "cgroup" && "," $4 "," ~ /,memory,/ { print $2; exit }' /proc/mounts)
+	memory=${v1:-$(lab_cgroup_root)}/$LAB_NAME-drill
+	trap 'end_background; give_memory; lab_sluice_stop; lab_wait 5 rmdir "$memory"' EXIT
+	[[ -n $v1 ]] || echo +memory >"$(lab_cgroup_root)/cgroup.subtree_control" || fail "there is a memory controller"
+	mkdir -p "$memory"
+	memory_limit=$memory/memory.limit_in_bytes
+	[[ -n $v1 ]] || memory_limit=$memory/memory.max
+	echo "${megabytes}M" >"$memory_limit" || fail "memory can be limited"
+}
+
+give_memory()
+{
+	echo 4G >"$memory_limit"
+}
+
+ten_thousand_services()
+{
+	mode REGISTRY_ONLY
+	printf '%s\n' "$registered"
+	awk 'BEGIN {
+		for (i = 0; i < 10000; i++)
+			printf "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s%d}\nspec:\n" \
+				"  hosts: [s%d.example.net]\n  ports: [{number: 9000, name: tcp, protocol: TCP}]\n" \
+				"  addresses: [10.%d.%d.1]\n  resolution: NONE\n", i, i, 50 + i / 250, i % 250
+	}'
+}
+
+# As a ConfigMap's new version: in one step.
+ten_thousand_arrive()
+{
+	ten_thousand_services >"$LAB/new" && mv "$LAB/new" "$LAB_POLICIES/test.yaml"
+}
+
+ten_thousand_are_in_force()
+{
+	[[ $(lab_sluice explain 10.60.1.1:9000 2>&1) == *ServiceEntry/s2501* ]]
+}
+
+test_no_memory_for_the_daemon()
+{
+	little_memory 24
+	started
+	probing
+	echo "$(lab_sluice_pid)" >"$memory/cgroup.procs" || fail "the daemon can be put there"
+	ten_thousand_arrive
+	lab_wait 20 lab_gone "$(lab_sluice_pid)" || fail "the daemon is killed: this drill needs a lower limit"
+	the_policy_in_force_is_the_old_one
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	expect_status 0
+	expect 'daemon +not running; what is pinned goes on enforcing'
+	give_memory
+	lab_sluice_start || fail "it starts again"
+	lab_wait 20 ten_thousand_are_in_force || fail "the new policy is in force"
+	well_within 5
+	probed direct
+}
+
+the_policy_in_force_is_the_old_one()
+{
+	probe tcp 203.0.113.12 9002
+	expect 'result=ECONNREFUSED'
+	probe tcp 10.60.1.1 9000
+	expect 'result=ECONNREFUSED'
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+}
+
+test_no_memory_for_the_redirector()
+{
+	little_memory 12
+	started
+	probing
+	echo "$(redirector_pid)" >"$memory/cgroup.procs" || fail "the redirector can be put there"
+	ten_thousand_arrive
+	logs 20 'error sluice: redirector: it is gone; starting another'
+	logs 5 'configuration refused: .*the redirector did not take it.*kept generation'
+	logs 0 'configuration: tried again in 5 s'
+	the_policy_in_force_is_the_old_one
+	lab_wait 20 ten_thousand_are_in_force || fail "the new policy is in force: another redirector took it"
+	well_within 5
+	probed direct
+}
+
+# ---- names ----
+
+test_the_resolver_is_gone()
+{
+	trap 'kill -CONT "$(<"$LAB/dnsmasq.pid")"; end_background' EXIT
+	started
+	probing
+	kill -STOP "$(<"$LAB/dnsmasq.pid")"
+	troubled 20 names 'names: [0-9]+ get no answer, such as .*; the last good addresses stay, asked again'
+	expect_status 0
+	logs 0 'warning sluice: resolver: .*; the last good addresses stay'
+	kill -CONT "$(<"$LAB/dnsmasq.pid")"
+	well_within 20
+	probed direct redirected
+}
+
+# ---- the clock ----
+
+# The daemon's and the redirector's wall clock, and theirs alone, is what $scratch/skew says beside the real one.
+skewed_clock()
+{
+	cat >"$scratch/clock.c" <<-'END'
+		#define _GNU_SOURCE
+		#include <dlfcn.h>
+		#include <fcntl.h>
+		#include <stdlib.h>
+		#include <sys/mman.h>
+		#include <sys/time.h>
+		#include <time.h>
+
+		static const volatile long *skew;
+		static int (*real)(clockid_t, struct timespec *);
+
+		__attribute__((constructor)) static void start(void)
+		{
+			void *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, open(getenv("SKEW"), O_RDONLY | O_CLOEXEC), 0);
+
+			real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+			skew = page == MAP_FAILED ? NULL : page;
+		}
+
+		int clock_gettime(clockid_t clock, struct timespec *now)
+		{
+			int error = real ? real(clock, now) : -1;
+
+			if (!error && skew && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+				now->tv_sec += *skew;
+			return error;
+		}
+
+		int gettimeofday(struct timeval *restrict now, void *restrict zone)
+		{
+			struct timespec t = {0};
+
+			(void)zone;
+			clock_gettime(CLOCK_REALTIME, &t);
+			*now = (struct timeval){t.tv_sec, t.tv_nsec / 1000};
+			return 0;
+		}
+
+		time_t time(time_t *out)
+		{
+			struct timespec t = {0};
+
+			clock_gettime(CLOCK_REALTIME, &t);
+			if (out)
+				*out = t.tv_sec;
+			return t.tv_sec;
+		}
+	END
+	gcc -shared -fPIC -O1 "$scratch/clock.c" -o "$scratch/clock.so" -ldl || fail "the shim compiles"
+	truncate -s 4096 "$scratch/skew"
+}
+
+skew()
+{
+	/usr/bin/python3 -c 'import sys
+with open(sys.argv[1], "r+b") as f: f.write(int(sys.argv[2]).to_bytes(8, "little", signed=True))' "$scratch/skew" "$1"
+}
+
+moved_to()
+{
+	lab_sluice dump services | grep -F moving.example.com | grep -qF "203.0.113.$1"
+}
+
+# A jump while the delay of a fault runs, then whatever depends on time: names, a new policy, the folder's files.
+jump()
+{
+	local days=$1 address=$2 port=$3
+
+	background slow web curl -sS -m 10 -o /dev/null -w 'status=%{http_code} elapsed_ms=%{time_total}\n' \
+		--resolve slow.example.com:8080:203.0.113.13 http://slow.example.com:8080/
+	sleep 0.7
+	skew $((days * 86400))
+	lab_dns moving.example.com "203.0.113.$address" 2001:db8:113::13
+	timed_policy "$port"
+	eventually lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.77 "$port"
+	lab_wait 10 moved_to "$address" || fail "the name's new address becomes known"
+	tail -n 1 "$LAB_LOG" | grep -q "^$(date -u -d "$days days" +%F)" || fail "the daemon's clock jumps: $(tail -n 1 "$LAB_LOG")"
+	lab_wait 5 grep -q status "$scratch/slow"
+	command='a request that is delayed by 2 s, with a jump in between'
+	output=$(<"$scratch/slow")
+	expect 'status=200 elapsed_ms=2\.[0-3]'
+	well_within 5
+}
+
+timed_policy()
+{
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service moving.example.com 9000/TCP)" \
+		"$(service echo.example.com "$1/TCP/9000" 'resolution: STATIC' 'addresses: [203.0.113.77]' 'endpoints: [{address: 203.0.113.12}]')" \
+		"$(service slow.example.com 8080/HTTP 'resolution: STATIC' 'endpoints: [{address: 203.0.113.13}]')" '---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: slow}
+spec:
+  hosts: [slow.example.com]
+  http:
+  - fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}
+    route: [{destination: {host: slow.example.com}}]' | lab_policy test || fail "the policy is looked at"
+	eventually accepted
+}
+
+test_the_wall_clock_jumps()
+{
+	trap 'end_background; lab_dns moving.example.com' EXIT
+	skewed_clock
+	lab_dns moving.example.com 203.0.113.12 2001:db8:113::12
+	lab_sluice_stop
+	fresh_policies
+	SKEW=$scratch/skew LD_PRELOAD=$scratch/clock.so ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 \
+		lab_sluice_start || fail "it starts"
+	timed_policy 5000
+	probing
+	jump 1 13 5001
+	jump -1 14 5002
+	probed direct redirected
+}
+
+# ---- processes that hang ----
+
+test_a_stopped_daemon()
+{
+	trap 'kill -CONT "$(lab_sluice_pid)"; end_background' EXIT
+	started
+	probing
+	kill -STOP "$(lab_sluice_pid)"
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	expect_status 0
+	expect 'it says +nothing \(Connection timed out\); what is pinned goes on enforcing, changes wait for it'
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service httpbin.example.com 9000/TCP)" >"$LAB_POLICIES/test.yaml"
+	sleep 9
+	probe tcp 203.0.113.13 9000
+	expect 'result=ECONNREFUSED'
+	kill -CONT "$(lab_sluice_pid)"
+	eventually lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.13 9000
+	well_within 10
+	probed direct redirected
+}
+
+stop_redirector()
+{
+	redirector=$(redirector_pid)
+	kill -STOP "$redirector" || fail "the redirector's pid in status"
+}
+
+test_a_stopped_redirector()
+{
+	started
+	probing
+	stop_redirector
+	trap 'kill -CONT "$redirector"; end_background' EXIT
+	background waiting web curl -sS -m 20 -o /dev/null -w 'status=%{http_code} elapsed_ms=%{time_total}\n' \
+		--resolve www.aliyun.com:80:203.0.113.10 http://www.aliyun.com/
+	troubled 8 redirector 'redirector: pid [0-9]+ has said nothing for [0-9]+ s; redirected connections wait for it'
+	expect_status 0
+	sleep 5
+	kill -CONT "$redirector"
+	well_within 5
+	[[ $(redirector_pid) == "$redirector" ]] || fail "redirector $redirector goes on, not $(redirector_pid)"
+	command='a request made while the redirector was stopped'
+	output=$(<"$scratch/waiting")
+	expect 'status=301 elapsed_ms=([5-9]|1[0-9])\.'
+	probed direct
+}
+
+test_a_redirector_that_hangs_for_good()
+{
+	started
+	probing
+	stop_redirector
+	logs 40 "error sluice: redirector: pid $redirector has said nothing for 30 s; killed, its open connections end"
+	lab_gone "$redirector" || fail "it is gone"
+	well_within 10
+	probed direct
+}
+
+test_a_stopped_redirector_does_not_take_a_policy()
+{
+	started
+	probing
+	stop_redirector
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service httpbin.example.com 9000/TCP)" >"$LAB_POLICIES/test.yaml"
+	logs 20 'configuration refused: .*the redirector did not take it: the redirector does not answer; kept generation'
+	lab_gone "$redirector" || fail "it was killed: two would share the listeners, one with an old table"
+	lab_wait 20 lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.13 9000 || fail "the next one takes the policy"
+	well_within 10
+	probed direct
+}
+
+# ---- files ----
+
+test_the_policy_folder_is_deleted()
+{
+	local generation
+
+	trap 'mkdir -p "$LAB_POLICIES"; end_background' EXIT
+	started
+	probing
+	generation=$(lab_status_number generation)
+	rm -r "$LAB_POLICIES"
+	logs 5 "configuration refused: $LAB_POLICIES: No such file or directory; kept generation $generation"
+	run node "$SLUICE" status --pin "$LAB_PIN"
+	expect_status 0
+	expect "last error +$LAB_POLICIES: No such file or directory; kept generation $generation"
+	[[ $(metric sluice_config_refused) == 1 ]] || fail "a metric says so"
+	sleep 2
+	mkdir "$LAB_POLICIES"
+	sleep 0.5
+	fresh_policies
+	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" >"$LAB_POLICIES/test.yaml"
+	well_within 10
+	probed direct redirected
+}
+
+full_disk()
+{
+	cat /dev/zero >"$run/filler" 2>/dev/null
+	[[ -s $run/filler ]] || fail "the disk is full"
+}
+
+test_a_full_disk()
+{
+	run=/run/$LAB_NAME
+	lab_sluice_stop
+	mkdir -p "$run"
+	trap 'lab_sluice_stop; umount -l "$run"; end_background' EXIT
+	mount -t tmpfs -o size=64k,mode=0700 tmpfs "$run" || fail "a small file system can be mounted"
+	started
+	probing
+	full_disk
+	reaches_a_new_service
+	troubled 5 disk "disk: $run/applied: cannot save generation [0-9]+: No space left on device; .*tried again"
+	expect_status 0
+	lab_ready || fail "it is ready"
+	lab_sluice_stop_daemon
+	lab_sluice_start || fail "it starts on a full disk"
+	trouble disk || fail "it still says so"
+	rm "$run/filler"
+	well_within 5
+	grep -qF httpbin.example.com "$run/applied" || fail "the generation in force is saved"
+	probed direct redirected
+}
+
 run_story
