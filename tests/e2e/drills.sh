@@ -25,8 +25,9 @@ started()
 
 probing()
 {
+	[[ ${1:-} == 'but not redirected' ]] ||
+		background redirected web "$TOOLS/hammer" -n 1 -s 120 -w 50 http 203.0.113.10 80 www.aliyun.com
 	background direct web "$TOOLS/hammer" -n 1 -s 120 -w 20 echo 203.0.113.12 9000
-	background redirected web "$TOOLS/hammer" -n 1 -s 120 -w 50 http 203.0.113.10 80 www.aliyun.com
 	background denied web "$TOOLS/hammer" -n 1 -s 120 -w 10 tcp 203.0.113.12 9002
 	background blocked web "$TOOLS/hammer" -n 1 -s 120 -w 50 http 203.0.113.11 80 www.unregistered.com
 	sleep 0.3
@@ -585,23 +586,39 @@ test_the_wall_clock_jumps()
 
 # ---- processes that hang ----
 
+# New redirected connections live on the upstream sockets that were handed over, then wait.
 test_a_stopped_daemon()
 {
+	local i
+
 	trap 'kill -CONT "$(lab_sluice_pid)"; end_background' EXIT
 	started
-	probing
+	probing 'but not redirected'
+	lab_exec web "$TOOLS/hammer" -n 8 -s 0.5 http 203.0.113.10 80 www.aliyun.com >"$scratch/before"
+	sleep 0.3
 	kill -STOP "$(lab_sluice_pid)"
 	run node "$SLUICE" status --pin "$LAB_PIN"
 	expect_status 0
 	expect 'it says +nothing \(Connection timed out\); what is pinned goes on enforcing, changes wait for it'
 	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service httpbin.example.com 9000/TCP)" >"$LAB_POLICIES/test.yaml"
-	sleep 9
+	for i in 1 2; do
+		get 10 -I http://www.aliyun.com/
+		expect '^HTTP/1.1 301'
+		sleep 2
+	done
+	lab_exec web "$TOOLS/hammer" -n 8 -s 0.5 http 203.0.113.10 80 www.aliyun.com >"$scratch/drained"
+	background waiting web curl -sS -m 20 -o /dev/null -w 'status=%{http_code} elapsed_ms=%{time_total}\n' \
+		--resolve www.aliyun.com:80:203.0.113.10 http://www.aliyun.com/
 	probe tcp 203.0.113.13 9000
 	expect 'result=ECONNREFUSED'
+	sleep 1
 	kill -CONT "$(lab_sluice_pid)"
 	eventually lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.13 9000
 	well_within 10
-	probed direct redirected
+	command='a request made when all sockets were used'
+	output=$(<"$scratch/waiting")
+	expect 'status=301 elapsed_ms=(0\.[5-9]|[1-9]\.)'
+	probed direct
 }
 
 stop_redirector()
