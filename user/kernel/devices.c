@@ -28,7 +28,7 @@ static const struct side {
 	{"veth", TCX_INGRESS, BPF_TC_INGRESS},
 };
 
-static int link_path(char out[PATH_MAX], const char *pin, const char *program, uint32_t device)
+int kernel_device_pin_path(char out[PATH_MAX], const char *pin, const char *program, uint32_t device)
 {
 	int n = snprintf(out, PATH_MAX, "%s/link_%s_%u", pin, program, device);
 
@@ -58,8 +58,28 @@ static bool is_attached(int fd, uint32_t device)
 	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.xdp.ifindex == device; /* tcx.ifindex has its place */
 }
 
-/* 0, -ENOENT: no such link; else -errno. */
-static int replace_link(const char *path, uint32_t device, int program_fd)
+static struct device_link *held(const struct kernel *kernel, uint32_t device, const char *program)
+{
+	for (size_t i = 0; i < kernel->device_link_count; i++)
+		if (kernel->device_links[i].device == device && kernel->device_links[i].program == program)
+			return &kernel->device_links[i];
+	return NULL;
+}
+
+static void let_go(struct kernel *kernel, struct device_link *link)
+{
+	close(link->fd);
+	*link = kernel->device_links[--kernel->device_link_count];
+}
+
+static void hold(struct kernel *kernel, uint32_t device, const char *program, int fd)
+{
+	*array_append(kernel->device_links, kernel->device_link_count, kernel->device_link_capacity) =
+		(struct device_link){device, program, fd};
+}
+
+/* A descriptor of an earlier loader's link. -ENOENT: there is none; else -errno. */
+static int adopt_link(const char *path, uint32_t device, int program_fd)
 {
 	_cleanup_close_ int fd = bpf_obj_get(path);
 
@@ -69,17 +89,19 @@ static int replace_link(const char *path, uint32_t device, int program_fd)
 		unlink(path);
 		return -ENOENT;
 	}
-	return bpf_link_update(fd, program_fd, NULL) ? -errno : 0;
+	return bpf_link_update(fd, program_fd, NULL) ? -errno : TAKE_FD(fd);
 }
 
+/* Where it cannot be pinned, kernel_keep_pins() says so and tries again. */
 static int attach_link(const char *path, uint32_t device, unsigned int type, int program_fd)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = FIRST);
-	_cleanup_close_ int fd = bpf_link_create(program_fd, (int)device, (enum bpf_attach_type)type, &options);
+	int fd = bpf_link_create(program_fd, (int)device, (enum bpf_attach_type)type, &options);
 
 	if (fd < 0)
 		return -errno;
-	return bpf_obj_pin(fd, path) ? -errno : 0;
+	(void)bpf_obj_pin(fd, path);
+	return fd;
 }
 
 int kernel_attach_filter(uint32_t device, int point, int program_fd)
@@ -113,16 +135,37 @@ bool kernel_has_filter(uint32_t device, int point)
 static int attach_side(struct kernel *kernel, uint32_t device, const struct side *side)
 {
 	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, side->program);
-	int program_fd = bpf_program__fd(program), error;
+	struct device_link *link = held(kernel, device, side->program);
+	int program_fd = bpf_program__fd(program), fd;
 	char path[PATH_MAX];
 
-	if (link_path(path, kernel->pin, side->program, device))
+	if (link && is_attached(link->fd, device))
+		return 0;
+	if (link)
+		let_go(kernel, link);
+	if (kernel_device_pin_path(path, kernel->pin, side->program, device))
 		return -ENAMETOOLONG;
-	error = replace_link(path, device, program_fd);
-	if (error == -ENOENT)
-		error = attach_link(path, device, side->tcx, program_fd);
+	fd = adopt_link(path, device, program_fd);
+	if (fd == -ENOENT)
+		fd = attach_link(path, device, side->tcx, program_fd);
 	/* Before Linux 6.6 there is no such attach type. */
-	return error == -EINVAL ? kernel_attach_filter(device, side->clsact, program_fd) : error;
+	if (fd == -EINVAL)
+		return kernel_attach_filter(device, side->clsact, program_fd);
+	if (fd < 0)
+		return fd;
+	hold(kernel, device, side->program, fd);
+	return 0;
+}
+
+bool kernel_holds_device(const struct kernel *kernel, uint32_t device)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
+		const struct device_link *link = held(kernel, device, sides[i].program);
+
+		if (link ? !is_attached(link->fd, device) : !kernel_has_filter(device, sides[i].clsact))
+			return false;
+	}
+	return true;
 }
 
 static int put(const struct bpf_map *map, const void *key, const void *value)
@@ -148,7 +191,7 @@ unsigned int kernel_device_attached(const char *pin, uint32_t device)
 
 	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
 		char path[PATH_MAX];
-		_cleanup_close_ int fd = link_path(path, pin, sides[i].program, device) ? -1 : bpf_obj_get(path);
+		_cleanup_close_ int fd = kernel_device_pin_path(path, pin, sides[i].program, device) ? -1 : bpf_obj_get(path);
 
 		attached += fd >= 0 ? is_attached(fd, device) : kernel_has_filter(device, sides[i].clsact);
 	}
@@ -160,13 +203,19 @@ static void remove_device(const char *pin, uint32_t device)
 	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
 		char path[PATH_MAX];
 
-		if (!link_path(path, pin, sides[i].program, device) && unlink(path) < 0)
+		if (!kernel_device_pin_path(path, pin, sides[i].program, device) && unlink(path) < 0)
 			kernel_detach_filter(device, sides[i].clsact);
 	}
 }
 
 void kernel_detach_device(struct kernel *kernel, uint32_t device)
 {
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
+		struct device_link *link = held(kernel, device, sides[i].program);
+
+		if (link)
+			let_go(kernel, link);
+	}
 	remove_device(kernel->pin, device);
 	bpf_map_delete_elem(bpf_map__fd(kernel->bpf->maps.devices), &device);
 	kernel_bump_epoch(kernel);

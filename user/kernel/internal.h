@@ -19,6 +19,13 @@ struct generation {
 	size_t assignment_count;
 };
 
+/* A link on a device that we hold, as its pin does. */
+struct device_link {
+	uint32_t device;
+	const char *program;
+	int fd;
+};
+
 struct kernel {
 	char *pin;
 	char *cgroup;
@@ -26,6 +33,8 @@ struct kernel {
 	struct state state; /* what the state map holds: only we write it */
 	struct generation live;
 	int links[KERNEL_PROGRAM_COUNT]; /* -1: not attached by us */
+	struct device_link *device_links;
+	size_t device_link_count, device_link_capacity;
 	struct ring_buffer *requests;
 	void (*on_request)(void *context, const struct listener_request *request);
 	void *request_context;
@@ -42,6 +51,8 @@ extern const size_t kernel_fixed_map_count;
 /* Mounts a bpffs at /sys/fs/bpf if nobody has yet, and makes the directory. 0 or -errno, and why. */
 int kernel_prepare_pin_directory(const char *pin, char *why, size_t room);
 int kernel_pin_path(char out[PATH_MAX], const char *directory, const char *prefix, const char *name); /* 0 or -ENAMETOOLONG */
+/* link_<program>_<device> */
+int kernel_device_pin_path(char out[PATH_MAX], const char *directory, const char *program, uint32_t device);
 int kernel_keep_tables(const struct kernel *kernel, size_t *pinned); /* pins again the live tables whose pins are gone */
 int kernel_write_state(struct kernel *kernel);
 int kernel_bump_epoch(struct kernel *kernel);

@@ -13,18 +13,29 @@ static const struct bpf_map *fixed_map(const struct kernel *kernel, size_t i)
 	return bpf_object__find_map_by_name(kernel->bpf->obj, kernel_fixed_maps[i]);
 }
 
-static int pin_again(const struct kernel *kernel, const char *prefix, const char *name, int fd, size_t *pinned)
+static int pin_at(const char *path, int fd, size_t *pinned)
 {
-	char path[PATH_MAX];
-
-	if (kernel_pin_path(path, kernel->pin, prefix, name))
-		return -ENAMETOOLONG;
 	if (access(path, F_OK) == 0)
 		return 0;
 	if (bpf_obj_pin(fd, path))
 		return -errno;
 	++*pinned;
 	return 0;
+}
+
+static int pin_again(const struct kernel *kernel, const char *prefix, const char *name, int fd, size_t *pinned)
+{
+	char path[PATH_MAX];
+
+	return kernel_pin_path(path, kernel->pin, prefix, name) ? -ENAMETOOLONG : pin_at(path, fd, pinned);
+}
+
+static int pin_device_again(const struct kernel *kernel, const struct device_link *link, size_t *pinned)
+{
+	char path[PATH_MAX];
+
+	return kernel_device_pin_path(path, kernel->pin, link->program, link->device) ? -ENAMETOOLONG
+										       : pin_at(path, link->fd, pinned);
 }
 
 /* Maps before links: whoever finds a link finds what its program uses. */
@@ -45,6 +56,8 @@ static int pin_all(const struct kernel *kernel, size_t *pinned)
 		error = kernel_keep_tables(kernel, pinned);
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT && !error; i++)
 		error = pin_again(kernel, "link_", kernel_programs[i], kernel->links[i], pinned);
+	for (size_t i = 0; i < kernel->device_link_count && !error; i++)
+		error = pin_device_again(kernel, &kernel->device_links[i], pinned);
 	return error;
 }
 

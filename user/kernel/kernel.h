@@ -34,7 +34,6 @@ struct kernel_options {
 
 /* Loads the programs and makes or adopts the pinned maps. Attaches nothing yet. 0 or -errno, logged. */
 int kernel_open(struct kernel **out, const struct kernel_options *options);
-const char *kernel_pin(const struct kernel *kernel); /* the pin directory */
 void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in place; accepts NULL */
 
 /* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
@@ -81,6 +80,7 @@ void kernel_each_netns(struct kernel *kernel, void (*visit)(void *context, uint6
 /* Attaches veth and veth_inbound there, or replaces them. Its sources come first. 0 or -errno, logged. */
 int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct device_value *value);
 void kernel_detach_device(struct kernel *kernel, uint32_t device); /* also of a device that is gone */
+bool kernel_holds_device(const struct kernel *kernel, uint32_t device); /* its programs are attached right now */
 unsigned int kernel_device_attached(const char *pin, uint32_t device); /* of KERNEL_DEVICE_PROGRAMS */
 int kernel_set_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16]);
 void kernel_delete_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16]);

@@ -211,11 +211,6 @@ int kernel_open(struct kernel **out, const struct kernel_options *options)
 	return 0;
 }
 
-const char *kernel_pin(const struct kernel *kernel)
-{
-	return kernel->pin;
-}
-
 void kernel_close(struct kernel *kernel)
 {
 	if (!kernel)
@@ -228,6 +223,9 @@ void kernel_close(struct kernel *kernel)
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
 		if (kernel->links[i] >= 0)
 			close(kernel->links[i]);
+	for (size_t i = 0; i < kernel->device_link_count; i++)
+		close(kernel->device_links[i].fd);
+	free(kernel->device_links);
 	kernel_generation_free(&kernel->live);
 	sluice_bpf__destroy(kernel->bpf);
 	free(kernel->pin);

@@ -395,7 +395,7 @@ static void settle_link(struct devices *devices, struct netns_link *link)
 		}
 		update_sources(devices, link, device);
 		/* Also again and again: what somebody detached behind our back comes back. */
-		if (kernel_device_attached(kernel_pin(devices->kernel), device->index) < KERNEL_DEVICE_PROGRAMS)
+		if (!kernel_holds_device(devices->kernel, device->index))
 			attach(devices, link, device);
 		device->seen = false;
 		link->devices[kept++] = *device;
