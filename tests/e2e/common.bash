@@ -150,6 +150,39 @@ hello()
 	status=$?
 }
 
+# Whole UDP datagrams from address $1 of the pod to 203.0.113.12 port $2, $3 of them (1), ten a second, past every socket
+# hook of UDP: run as `python3 -c "$frames" ADDRESS PORT COUNT` in a pod.
+frames='
+import socket, struct, subprocess, sys, time
+def checksum(b):
+    total = sum(struct.unpack("!%dH" % (len(b) // 2), b))
+    total = (total >> 16) + (total & 0xffff)
+    return ~(total + (total >> 16)) & 0xffff
+udp = struct.pack("!HHHH", 4444, int(sys.argv[2]), 13, 0) + b"token"
+ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 7, 0, 64, 17, 0,
+                 socket.inet_aton(sys.argv[1]), socket.inet_aton("203.0.113.12"))
+ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+gateway = subprocess.run(["ip", "neigh", "show", "fe80::1"], capture_output=True, text=True).stdout.split()
+mac = bytes.fromhex(gateway[gateway.index("lladdr") + 1].replace(":", ""))
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0800)
+for i in range(int(sys.argv[3]) if len(sys.argv) > 3 else 1):
+    time.sleep(0.1 if i else 0)
+    s.sendto(ip + udp, ("eth0", 0x0800, 0, 0, mac))
+print("sent")'
+
+frame()
+{
+	command="frame $*"
+	output=$(lab_exec web python3 -c "$frames" "$@" 2>&1)
+	status=$?
+}
+
+# A datagram from an address reached the echo server.
+arrived()
+{
+	grep -q "^udp $1 " "$LAB/servers.log"
+}
+
 # Runs a command in the background as `run` would, its output in $scratch/NAME: background NAME WHERE CMD...
 background()
 {

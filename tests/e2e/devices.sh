@@ -3,35 +3,6 @@
 # The host's end of a pod's link: found, followed, judged, and never left without its programs.
 . "$(dirname "$0")/common.bash"
 
-# What frame sends: a whole UDP datagram from $1 to 203.0.113.12 port $2, past every socket hook of UDP.
-frame()
-{
-	command="frame $*"
-	output=$(lab_exec web python3 - "$@" <<-'END' 2>&1
-		import socket, struct, subprocess, sys
-		def checksum(b):
-		    total = sum(struct.unpack('!%dH' % (len(b) // 2), b))
-		    total = (total >> 16) + (total & 0xffff)
-		    return ~(total + (total >> 16)) & 0xffff
-		udp = struct.pack('!HHHH', 4444, int(sys.argv[2]), 13, 0) + b'token'
-		ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, 0, 64, 17, 0,
-		                 socket.inet_aton(sys.argv[1]), socket.inet_aton('203.0.113.12'))
-		ip = ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:]
-		gateway = subprocess.run(['ip', 'neigh', 'show', 'fe80::1'], capture_output=True, text=True).stdout.split()
-		mac = bytes.fromhex(gateway[gateway.index('lladdr') + 1].replace(':', ''))
-		s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0800)
-		s.sendto(ip + udp, ('eth0', 0x0800, 0, 0, mac))
-		print('sent')
-	END
-	)
-	status=$?
-}
-
-arrived()
-{
-	grep -q "^udp $1 " "$LAB/servers.log"
-}
-
 denied_for()
 {
 	lab_sluice flows | grep -q "deny .*203.0.113.12:9001/udp: $1"
@@ -92,14 +63,20 @@ test_an_address_that_the_pod_gives_itself_is_foreign()
 	! arrived 10.88.0.99 || fail "nothing arrives"
 }
 
+routed_frame_arrives()
+{
+	frame 10.88.0.98 9001
+	sleep 0.3
+	arrived 10.88.0.98
+}
+
 test_an_address_that_the_host_routes_there_is_the_pods()
 {
 	policy "$(mode ALLOW_ANY)"
 	lab_in node ip route add 10.88.0.98 dev pod-web
 	lab_in web ip addr add 10.88.0.98/32 dev eth0
 	: >"$LAB/servers.log"
-	lab_wait 10 bash -c "$(declare -f frame lab_exec lab_enter lab_netns lab_pod_cgroup lab_cgroup_root arrived)"'
-		LAB='"$LAB LAB_NAME=$LAB_NAME LAB_PODS=$LAB_PODS LAB_CA=$LAB_CA"'; frame 10.88.0.98 9001; sleep 0.3; arrived 10.88.0.98' ||
+	lab_wait 10 routed_frame_arrives ||
 		fail "it is believed within 10 s"
 	lab_in web ip addr del 10.88.0.98/32 dev eth0
 	lab_in node ip route del 10.88.0.98 dev pod-web

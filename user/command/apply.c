@@ -513,6 +513,7 @@ static void finish_pending(struct daemon *daemon)
 	if (flip(daemon, &next)) {
 		configuration_fini(&next);
 		want_names(daemon);
+		workloads_scan(daemon->workloads);
 		attach_once(daemon);
 		return;
 	}
