@@ -8,7 +8,7 @@
 #ifndef SLUICE_ADMIT_H
 #define SLUICE_ADMIT_H
 
-#include "packet.h"
+#include "hellos.h"
 
 #define CACHE_SLOTS 1024
 #define RECORD_NS (1ULL * 1000000000ULL) /* at most one event about the same packets in this time */
@@ -23,7 +23,8 @@ struct subject {
 	__u32 pad;
 };
 
-enum cached { CACHED_NOTHING = 0, CACHED_PASS = 1, CACHED_ASK = 2 /* the verdict denies it: look for another right */ };
+enum cached { CACHED_NOTHING = 0, CACHED_PASS = 1, CACHED_ASK = 2 /* the verdict denies it: look for another right */,
+	      CACHED_NAME = 3 /* passes if it names a service */ };
 
 /*
  * Per-CPU array `verdict_cache`: what the tables said of the same packets a moment ago. `sequence` is odd while an entry
@@ -222,7 +223,7 @@ SLUICE_INLINE int worth_recording(struct cached_verdict *slot)
  * Counts a denial, and records it now and then. Returns 1 if it passes all the same, because it is audited; of TCP and
  * UDP the socket's own hooks have recorded that already.
  */
-SLUICE_INLINE int deny_packet(const struct identity *who, const struct packet *p, struct judgement *j,
+static __noinline int deny_packet(const struct identity *who, const struct packet *p, struct judgement *j,
 			      struct cached_verdict *slot)
 {
 	int denied;
@@ -282,6 +283,8 @@ SLUICE_INLINE int is_answer(const struct exchange_key *key, const struct packet 
 	return known->inbound != 0;
 }
 
+enum former { FORMER_NOT = 0, FORMER_PASSES = 1, FORMER_NAME = 2 /* if the server has taken its name */ };
+
 /* Whether an open flow goes to an address that a service's name once had. */
 __noinline int was_admitted(const struct flow *flow, __u32 workload)
 {
@@ -290,14 +293,26 @@ __noinline int was_admitted(const struct flow *flow, __u32 workload)
 	struct tables t;
 	__u8 reason;
 
+	struct decision d;
+
 	if (!flow)
-		return 0;
+		return FORMER_NOT;
 	rules = rules_in_force(&t, workload, &unused, &reason);
-	return rules && verdict_former(&t, rules, flow);
+	if (!rules)
+		return FORMER_NOT;
+	d = verdict_former(&t, rules, flow);
+	return d.verdict != VERDICT_ALLOW ? FORMER_NOT : d.check_name ? FORMER_NAME : FORMER_PASSES;
+}
+
+SLUICE_INLINE int is_past_hello(__u64 cookie, const struct packet *p)
+{
+	int known = hello_state(cookie, p);
+
+	return known < 0 || known == HELLO_CONFIRMED;
 }
 
 /* Another right than the verdict's. Returns the reason, or REASON_NONE. */
-SLUICE_INLINE __u8 other_right(const struct subject *s, const struct packet *p, __u32 workload)
+static __noinline __u8 other_right(const struct subject *s, const struct packet *p, __u32 workload)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct exchange_key key;
@@ -309,9 +324,15 @@ SLUICE_INLINE __u8 other_right(const struct subject *s, const struct packet *p, 
 		return REASON_NONE;
 	if (is_answer(&key, p, now, &is_open))
 		return REASON_INBOUND_ANSWER;
-	if (is_open && was_admitted(&p->flow, workload))
-		return REASON_FORMER_ADDRESS;
-	if (is_draining(&key, now))
+	if (is_open) {
+		int former = was_admitted(&p->flow, workload);
+
+		if (former == FORMER_PASSES ||
+		    (former == FORMER_NAME && (p->empty || hello_state(s->netns, p) == HELLO_CONFIRMED)))
+			return REASON_FORMER_ADDRESS;
+	}
+	/* What was still to show its name when its policy went has no right to go on. */
+	if (is_draining(&key, now) && (p->protocol != SLUICE_TCP || is_past_hello(s->netns, p)))
 		return REASON_DRAINING;
 	if ((p->empty || p->kind == PACKET_ERROR) && judge_workload(&p->flow, workload, 1, &upstream) != VERDICT_DENY)
 		return REASON_UPSTREAM;
@@ -338,7 +359,7 @@ SLUICE_INLINE void fragment_key_fill(struct fragment_key *key, const struct subj
 	key->protocol = addr_is_v4(p->own) ? p->protocol : 0; /* RFC 8200 §4.5: of IPv6 it is no part of the key */
 }
 
-SLUICE_INLINE void remember_fragment(const struct subject *s, const struct packet *p)
+static __noinline void remember_fragment(const struct subject *s, const struct packet *p)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct fragment_key key;
@@ -347,7 +368,7 @@ SLUICE_INLINE void remember_fragment(const struct subject *s, const struct packe
 	bpf_map_update_elem(&fragments, &key, &now, BPF_ANY);
 }
 
-SLUICE_INLINE int follows_fragment(const struct subject *s, const struct packet *p)
+static __noinline int follows_fragment(const struct subject *s, const struct packet *p)
 {
 	struct fragment_key key;
 	const __u64 *first;
@@ -357,9 +378,62 @@ SLUICE_INLINE int follows_fragment(const struct subject *s, const struct packet 
 	return first && bpf_ktime_get_boot_ns() - *first < SLUICE_FRAGMENT_NS;
 }
 
+/* ---- names ---- */
+
+/* A flow that the peer began, or that drains since the time when no name was asked for. */
+__noinline int needs_no_name(__u64 cookie, const struct packet *p)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct exchange_key key;
+	int is_open;
+
+	if (!p)
+		return 0;
+	exchange_key_fill(&key, cookie, p);
+	return is_answer(&key, p, now, &is_open) || is_draining(&key, now);
+}
+
+/* NAME_PASSES, NAME_WAITS or the reason to refuse a packet whose verdict is ALLOW if it names a service. */
+SLUICE_INLINE int judge_name(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u32 workload,
+			     const int on_link)
+{
+	const struct state *current = state_now();
+	int place = on_link ? ON_LINK : current && current->host_netns == s->netns ? AT_HOST_SOCKET : AT_SOCKET, named;
+
+	named = check_name(skb, s->netns, p, workload, place);
+	if (on_link && named == NAME_COPY) {
+		__u32 hello = ETH_HEADER + p->payload + (p->size < CLIENT_HELLO_MAX ? p->size : CLIENT_HELLO_MAX);
+
+		if (bpf_skb_pull_data(skb, hello < skb->len ? hello : skb->len))
+			return NAME_WAITS;
+		named = check_name(skb, s->netns, p, workload, ON_LINK_COPIED);
+	}
+	if (named != NAME_UNKNOWN)
+		return named;
+	return needs_no_name(s->netns, p) ? NAME_PASSES : REASON_NAME_MISSING;
+}
+
+/* Refuses the flow for good, for the reason in `j`. Returns 1 if it passes all the same, because it is audited. */
+static __noinline int deny_name(const struct identity *who, const struct subject *s, const struct packet *p,
+				struct judgement *j, struct cached_verdict *slot)
+{
+	int named = j->decision.reason;
+
+	j->decision.verdict = j->audit ? VERDICT_PASSTHROUGH : VERDICT_DENY;
+	j->decision.would_be = j->audit ? VERDICT_DENY : 0;
+	if (j->audit)
+		let_hello(s->netns, p);
+	count(j);
+	if (worth_recording(slot))
+		record_event(who, &p->flow, j, 0);
+	if (!j->audit)
+		refuse_hello(s->netns, p, j->workload, named);
+	return j->audit;
+}
+
 /* ---- all of it ---- */
 
-SLUICE_INLINE int is_foreign(const struct subject *s, const struct packet *p)
+static __noinline int is_foreign(const struct subject *s, const struct packet *p)
 {
 	struct source_key key = {s->device, 0, {0}};
 	__u8 unspecified[16] = {};
@@ -373,10 +447,11 @@ SLUICE_INLINE int is_foreign(const struct subject *s, const struct packet *p)
 }
 
 /* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */
-SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason, __u64 epoch)
+SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason, __u64 epoch,
+			const int on_link)
 {
 	struct cached_verdict *slot = cache_slot(s, p);
-	int plain = !reason && p->kind == PACKET_FLOW && !p->is_fragment, known = CACHED_NOTHING;
+	int plain = !reason && p->kind == PACKET_FLOW && !p->is_fragment, known = CACHED_NOTHING, named = NAME_UNKNOWN;
 	struct identity who = {};
 	struct judgement j;
 
@@ -386,6 +461,11 @@ SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const st
 		known = cache_get(slot, epoch, s, p);
 	if (known == CACHED_PASS || (known == CACHED_ASK && other_right(s, p, slot->workload)))
 		return 1;
+	if (known == CACHED_NAME) {
+		named = judge_name(skb, s, p, slot->workload, on_link);
+		if (named == NAME_PASSES)
+			return 1;
+	}
 	if (!identify_packet(skb, s, &who)) {
 		struct stranger *stranger = stranger_slot(s);
 
@@ -411,6 +491,16 @@ SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const st
 		if (plain && known == CACHED_NOTHING)
 			cache_put(slot, epoch, s, p, CACHED_ASK, j.workload);
 		if (!other_right(s, p, j.workload) && !deny_packet(&who, p, &j, slot))
+			return 0;
+	} else if (j.decision.check_name && p->kind == PACKET_FLOW) {
+		if (plain && known == CACHED_NOTHING)
+			cache_put(slot, epoch, s, p, CACHED_NAME, j.workload);
+		if (named == NAME_UNKNOWN)
+			named = judge_name(skb, s, p, j.workload, on_link);
+		if (named == NAME_WAITS)
+			return j.audit;
+		j.decision.reason = (__u8)named;
+		if (named != NAME_PASSES && !deny_name(&who, s, p, &j, slot))
 			return 0;
 	} else if (plain) {
 		cache_put(slot, epoch, s, p, CACHED_PASS, j.workload);

@@ -8,7 +8,8 @@
 /* Asks the loader for a listener in this namespace; the client is refused this once. */
 SLUICE_INLINE void request_listener(__u64 cookie, __u32 workload)
 {
-	struct listener_request request = {cookie, (__u32)(bpf_get_current_pid_tgid() >> 32), workload};
+	struct listener_request request = {.netns = cookie, .workload = workload, .kind = REQUEST_LISTENER,
+					   .pid = (__u32)(bpf_get_current_pid_tgid() >> 32)};
 
 	bpf_ringbuf_output(&requests, &request, sizeof(request), 0);
 }
@@ -56,6 +57,15 @@ SLUICE_INLINE void forget_record(struct bpf_sock_addr *ctx)
 		bpf_sk_storage_delete(&redirected, ctx->sk);
 }
 
+/* Where the kernel could not read a hello before, the redirector does. */
+SLUICE_INLINE int is_unreadable(const struct flow *flow, __u32 workload)
+{
+	struct unreadable_key key = {workload, flow->port, 0, {0}};
+
+	__builtin_memcpy(key.addr, flow->addr, 16);
+	return bpf_map_lookup_elem(&unreadable, &key) != 0;
+}
+
 /* A socket that sluice made for a workload and gave to the redirector. */
 SLUICE_INLINE int connect_upstream(const struct flow *flow, __u32 workload)
 {
@@ -85,6 +95,8 @@ SLUICE_INLINE int connect(struct bpf_sock_addr *ctx, const struct flow *flow, in
 		return 1;
 	judge(&who, flow, &j);
 	udp_answer(ctx, flow, &j);
+	if (j.decision.check_name && is_unreadable(flow, j.workload))
+		j.decision.verdict = VERDICT_REDIRECT;
 	if (j.decision.verdict == VERDICT_REDIRECT) {
 		__u8 obstacle = redirect_obstacle(ctx, &who, flow);
 

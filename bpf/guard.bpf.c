@@ -30,7 +30,7 @@ int guard(struct __sk_buff *skb)
 		reason = REASON_PACKET;
 	}
 	mark_of(skb, &s);
-	return s.mark == MARK_OWN || admit(skb, &s, &p, reason, epoch);
+	return s.mark == MARK_OWN || admit(skb, &s, &p, reason, epoch, 0);
 }
 
 SEC("cgroup_skb/ingress")
@@ -43,7 +43,10 @@ int guard_inbound(struct __sk_buff *skb)
 
 	if (!now || bpf_get_netns_cookie(skb) != now->host_netns)
 		return 1;
-	if (read_packet(skb, &p, 1) || (p.protocol == SLUICE_TCP && !p.opens))
+	if (read_packet(skb, &p, 1))
+		return 1;
+	learn_acknowledged(now->host_netns, &p);
+	if (p.protocol == SLUICE_TCP && !p.opens)
 		return 1;
 	s.cgroup = bpf_skb_cgroup_id(skb);
 	s.netns = now->host_netns;

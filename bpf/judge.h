@@ -24,6 +24,7 @@ struct tables {
 	void *bypass;
 	void *services;
 	void *ports;
+	void *names;
 	void *rule_sets;
 	void *assignments;
 };
@@ -70,9 +71,10 @@ SLUICE_INLINE int tables_open(struct tables *t, const struct state *now)
 	t->bypass = bpf_map_lookup_elem(&bypass_slots, &slot);
 	t->services = bpf_map_lookup_elem(&services_slots, &slot);
 	t->ports = bpf_map_lookup_elem(&ports_slots, &slot);
+	t->names = bpf_map_lookup_elem(&names_slots, &slot);
 	t->rule_sets = bpf_map_lookup_elem(&rule_sets_slots, &slot);
 	t->assignments = bpf_map_lookup_elem(&assignments_slots, &slot);
-	return now->generation && t->intercept && t->bypass && t->services && t->ports && t->rule_sets && t->assignments;
+	return now->generation && t->intercept && t->bypass && t->services && t->ports && t->names && t->rule_sets && t->assignments;
 }
 
 SLUICE_INLINE const struct state *state_now(void)
@@ -207,8 +209,9 @@ SLUICE_INLINE void judge(const struct identity *who, const struct flow *flow, st
 	verdict = judge_workload(flow, by_cgroup, 0, out);
 	if (by_namespace != by_cgroup) {
 		struct judgement other;
+		int its = judge_workload(flow, by_namespace, 0, &other);
 
-		if (judge_workload(flow, by_namespace, 0, &other) > verdict)
+		if (its > verdict || (its == verdict && other.decision.check_name))
 			*out = other;
 	}
 }

@@ -37,6 +37,7 @@ GENERATION_MAP(intercept, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, struct cidr_va
 GENERATION_MAP(bypass, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, struct cidr_value);
 GENERATION_MAP(services, BPF_MAP_TYPE_LPM_TRIE, struct service_key, struct service_value);
 GENERATION_MAP(ports, BPF_MAP_TYPE_HASH, struct port_key, struct port_value);
+GENERATION_MAP(names, BPF_MAP_TYPE_LPM_TRIE, struct name_key, struct name_value);
 GENERATION_MAP(rule_sets, BPF_MAP_TYPE_HASH, __u32, struct rule_set);
 GENERATION_MAP(assignments, BPF_MAP_TYPE_HASH, __u32, __u32);
 GENERATION_MAP(catalog, BPF_MAP_TYPE_HASH, __u32, struct catalog_value);
@@ -99,6 +100,20 @@ struct {
 	__type(key, struct exchange_key);
 	__type(value, __u64);
 } draining SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SLUICE_MAX_HELLOS);
+	__type(key, struct hello_key);
+	__type(value, struct hello_value);
+} hellos SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SLUICE_MAX_UNREADABLE);
+	__type(key, struct unreadable_key);
+	__type(value, __u64);
+} unreadable SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

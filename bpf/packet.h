@@ -11,6 +11,7 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_ARP 0x0806
+#define ETH_HEADER 14
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_ICMPV6 58
@@ -25,6 +26,7 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 enum packet_kind {
 	PACKET_FLOW,    /* of a flow: TCP, UDP, ICMP echo and whatever else there is */
@@ -45,7 +47,16 @@ struct packet {
 	__u8 empty;           /* TCP that carries no data and opens nothing: all that the kernel's own sockets send */
 	__u8 is_fragment;
 	__u32 fragment_id;
+	/* of TCP: */
+	__u32 seq, ack;
+	__u32 options;        /* where they are, from the network header */
+	__u32 payload;        /* where it is */
+	__u32 size;           /* of the payload; UNKNOWN_SIZE where the headers do not say */
+	__u32 tcp_flags;
 };
+
+#define UNKNOWN_SIZE 0x7fffffff
+
 
 SLUICE_INLINE int words_equal(const void *a, const void *b, const __u32 words)
 {
@@ -88,8 +99,17 @@ SLUICE_INLINE __u8 read_tcp(struct __sk_buff *skb, __u32 offset, __u32 end, int 
 	header = (tcp.data_offset >> 4) * 4;
 	if (header < sizeof(tcp))
 		return REASON_PACKET;
+	/* What is cut into segments is all of it, whatever its header says (PACKET_VNET_HDR). */
+	if (end && skb->gso_size && end != skb->len && end + ETH_HEADER != skb->len)
+		return REASON_PACKET;
+	p->seq = bpf_ntohl(tcp.seq);
+	p->ack = bpf_ntohl(tcp.ack);
+	p->options = offset + sizeof(tcp);
+	p->payload = offset + header;
+	p->size = !end ? UNKNOWN_SIZE : end > p->payload ? end - p->payload : 0;
+	p->tcp_flags = tcp.flags;
 	p->opens = (tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	p->empty = !(tcp.flags & TCP_SYN) && end && end <= offset + header;
+	p->empty = !(tcp.flags & TCP_SYN) && !p->size;
 	return REASON_NONE;
 }
 

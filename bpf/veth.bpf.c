@@ -50,7 +50,7 @@ int veth(struct __sk_buff *skb)
 		reason = REASON_PACKET; /* a node that routes 127.0.0.0/8 (route_localnet) would take it in */
 	s.cgroup = bpf_skb_cgroup_id(skb);
 	mark_of(skb, &s);
-	if (s.mark != MARK_OWN && !admit(skb, &s, &p, reason, epoch_now(now)))
+	if (s.mark != MARK_OWN && !admit(skb, &s, &p, reason, epoch_now(now), 1))
 		return DROP;
 	learn_outbound(s.netns, &p);
 	return PASS;
@@ -63,7 +63,9 @@ int veth_inbound(struct __sk_buff *skb)
 	const struct device_value *known = bpf_map_lookup_elem(&devices, &device);
 	struct packet p;
 
-	if (known && !read_packet(skb, &p, 1))
+	if (known && !read_packet(skb, &p, 1)) {
 		learn_inbound(known->netns, &p);
+		learn_acknowledged(known->netns, &p);
+	}
 	return PASS;
 }

@@ -15,7 +15,7 @@
 #include <linux/types.h>
 #endif
 
-#define SLUICE_ABI 2
+#define SLUICE_ABI 3
 
 enum sluice_protocol { /* IANA numbers */
 	SLUICE_TCP = 6,
@@ -41,7 +41,7 @@ enum sluice_reason {
 	REASON_NOT_INCLUDED,     /* BYPASS: no include CIDR or port covers it */
 	REASON_RESOLVER,         /* ALLOW: DNS to a resolver the policy admits */
 	REASON_SERVICE,          /* ALLOW or REDIRECT: the address belongs to a service */
-	REASON_SERVICE_TLS,      /* REDIRECT: a TLS service whose name must be checked */
+	REASON_SERVICE_TLS,      /* REDIRECT or ALLOW: a TLS service whose name must be checked, by whom is hostCheck's say */
 	REASON_NAME,             /* REDIRECT: services on this port are selected by name */
 	REASON_REFUSE_HTTP,      /* REDIRECT only so that the client gets its 502 */
 	REASON_ALLOW_ANY,        /* PASSTHROUGH */
@@ -72,6 +72,9 @@ enum sluice_reason {
 	REASON_SOURCE_ROUTE,        /* DENY: IP options or a routing header hide where it goes */
 	REASON_FRAGMENT,            /* DENY: a fragment whose first part was not admitted, or that hides the ports */
 	REASON_RESERVED_PORT,       /* DENY: bind() to the redirector's port */
+	/* hostCheck: kernel, on a packet of a flow whose ClientHello the server has not acknowledged: */
+	REASON_HELLO_UNREADABLE,    /* DENY: the kernel cannot read it; from now on the redirector does */
+	REASON_HELLO_CHANGED,       /* DENY: sent again, it is not what was read */
 	REASON_COUNT
 };
 
@@ -146,8 +149,27 @@ struct port_value {
 	__u32 flags; /* enum sluice_port_flags */
 };
 
+/*
+ * LPM key of `names`: the TLS services that a client may name on a port. The name stands backwards and in lower case: an
+ * exact one with its NUL, a wildcard up to its last dot ("*.b.com" as "moc.b."). A trie takes 256 bytes at most: longer
+ * names are not in it.
+ */
+struct name_key {
+	__u32 prefixlen;
+	__u32 scope; /* rule_set.registry */
+	__u16 port;  /* host order */
+	char name[SLUICE_NAME_KEY];
+};
+#define NAME_KEY_FIXED_BITS 48
+
+struct name_value {
+	__u32 service; /* key of `catalog` */
+	__u32 flags;   /* enum sluice_service_flags */
+	char host[SLUICE_HOST_TEXT];
+};
+
 enum sluice_mode { MODE_ALLOW_ANY = 0, MODE_REGISTRY_ONLY = 1 };
-enum sluice_host_check { HOST_CHECK_PROXY = 0, HOST_CHECK_OFF = 1 };
+enum sluice_host_check { HOST_CHECK_PROXY = 0, HOST_CHECK_OFF = 1, HOST_CHECK_KERNEL = 2 };
 enum sluice_dns_allow { DNS_RESOLVERS = 0, DNS_ANY = 1, DNS_NONE = 2 };
 
 /* Hash `rule_sets`: everything that decides for one class of workloads. */
@@ -255,6 +277,42 @@ struct exchange_value {
 	__u32 pad;
 };
 
+/*
+ * LRU hash `hellos`: what is known of the ClientHello of a flow whose name is checked in the kernel. Until the server
+ * has acknowledged it, its bytes pass only as they were read: in whole parts, each with its sum.
+ */
+struct hello_key {
+	__u64 netns;
+	__u8 peer[16];
+	__u8 own[16];
+	__u16 peer_port; /* host order */
+	__u16 own_port;  /* host order */
+	__u32 pad;
+};
+
+enum sluice_hello { HELLO_AWAITED = 0, HELLO_READ = 1, HELLO_CONFIRMED = 2, HELLO_REFUSED = 3 };
+
+struct hello_value {
+	__u32 isn;     /* sequence number of the SYN */
+	__u32 size;    /* of the ClientHello on the wire; AWAITED: the most that a packet held of it */
+	__u32 part;    /* bytes that one segment of it carries */
+	__u8 state;    /* enum sluice_hello */
+	__u8 answered; /* the server's SYN-ACK was seen */
+	__u8 waits;    /* packets dropped that held no more of it than the one before */
+	__u8 reason;   /* REFUSED: enum sluice_reason */
+	__u64 killed;  /* ns, CLOCK_BOOTTIME, when the end of its socket was last asked for */
+	__u64 seed;    /* of the sums: who sends the bytes must not know it */
+	__u64 sums[SLUICE_HELLO_PARTS];
+};
+
+/* Key of LRU hash `unreadable` → u64 CLOCK_BOOTTIME ns: where ClientHellos go that only the redirector can read. */
+struct unreadable_key {
+	__u32 workload;
+	__u16 port; /* host order */
+	__u16 pad;
+	__u8 addr[16];
+};
+
 /* Key of LRU hash `fragments` → u64 CLOCK_BOOTTIME ns of an admitted first fragment. */
 struct fragment_key {
 	__u64 netns;
@@ -348,10 +406,16 @@ struct flow_event {
 };
 
 /* Ring buffer `requests`: what the kernel asks of the loader. */
+enum sluice_request { REQUEST_LISTENER = 0, REQUEST_KILL = 1 };
 struct listener_request {
 	__u64 netns;
 	__u32 pid;
 	__u32 workload;
+	__u32 kind;         /* enum sluice_request; LISTENER: a listener in the namespace of `pid` */
+	__u16 peer_port;    /* host order; KILL: destroy the TCP socket of this flow */
+	__u16 own_port;     /* host order */
+	__u8 peer[16];
+	__u8 own[16];
 };
 
 #ifndef __bpf__
@@ -371,6 +435,11 @@ _Static_assert(sizeof(struct device_value) == 24, "abi");
 _Static_assert(sizeof(struct source_key) == 24, "abi");
 _Static_assert(sizeof(struct exchange_key) == 32, "abi");
 _Static_assert(sizeof(struct exchange_value) == 16, "abi");
+_Static_assert(sizeof(struct name_key) == 260, "abi");
+_Static_assert(sizeof(struct name_value) == 72, "abi");
+_Static_assert(sizeof(struct hello_key) == 48, "abi");
+_Static_assert(sizeof(struct hello_value) == 128, "abi");
+_Static_assert(sizeof(struct unreadable_key) == 24, "abi");
 _Static_assert(sizeof(struct fragment_key) == 48, "abi");
 _Static_assert(sizeof(struct socket_mark) == 8, "abi");
 _Static_assert(sizeof(struct flow_record) == 40, "abi");
@@ -379,7 +448,7 @@ _Static_assert(sizeof(struct udp_peer_key) == 32, "abi");
 _Static_assert(sizeof(struct udp_peer_value) == 16, "abi");
 _Static_assert(sizeof(struct counter_key) == 8, "abi");
 _Static_assert(sizeof(struct flow_event) == 216, "abi");
-_Static_assert(sizeof(struct listener_request) == 16, "abi");
+_Static_assert(sizeof(struct listener_request) == 56, "abi");
 #endif
 
 #endif

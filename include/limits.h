@@ -7,6 +7,7 @@
 #define SLUICE_HOST_TEXT 64     /* host names in LPM values: cut here; whole in the catalog */
 #define SLUICE_NAME_TEXT 64     /* "namespace/name" of a workload */
 #define SLUICE_ORIGIN_TEXT 128  /* "file:line Kind/name" */
+#define SLUICE_NAME_KEY 250     /* bytes of a name in an LPM key of at most 256 */
 #define SLUICE_HOST_MAX 256     /* a DNS name (RFC 1035: 253 and a dot) and a NUL */
 #define SLUICE_ERROR_TEXT 512
 #define SLUICE_COMM_TEXT 16     /* TASK_COMM_LEN */
@@ -23,6 +24,9 @@
 #define SLUICE_MAX_SOURCES 65536
 #define SLUICE_MAX_EXCHANGES 262144
 #define SLUICE_MAX_DRAINING 65536
+#define SLUICE_MAX_HELLOS 65536       /* flows whose name is checked in the kernel */
+#define SLUICE_HELLO_PARTS 12         /* segments of one ClientHello: 16 KB of 1,400 bytes each */
+#define SLUICE_MAX_UNREADABLE 4096
 #define SLUICE_MAX_FRAGMENTS 16384
 #define SLUICE_FRAGMENT_NS (30ULL * 1000000000ULL)     /* RFC 791: how long a datagram is put together */
 #define SLUICE_EXCHANGE_NS (86400ULL * 1000000000ULL)  /* an inbound TCP connection may be silent this long */

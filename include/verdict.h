@@ -32,11 +32,13 @@ struct decision {
 	__u8 would_be;      /* under audit: the verdict that was not enforced, else 0 */
 	__u8 service_flags; /* of the services registered at this address and port, 0 if none */
 	__u32 service;  /* key of the catalog, 0 if none matched by address */
+	__u8 check_name;    /* ALLOW, if the ClientHello names a service: the packet programs see to that */
+	__u8 pad[3];
 };
 
 SLUICE_INLINE struct decision decide(__u8 verdict, __u8 reason, __u32 service)
 {
-	struct decision d = {verdict, reason, 0, 0, service};
+	struct decision d = {.verdict = verdict, .reason = reason, .service = service};
 
 	return d;
 }
@@ -44,7 +46,7 @@ SLUICE_INLINE struct decision decide(__u8 verdict, __u8 reason, __u32 service)
 /* `enforcement: audit` denies nothing, anywhere; what it would have done is recorded. */
 SLUICE_INLINE struct decision decide_deny(const struct rule_set *rules, __u8 reason, __u32 service)
 {
-	struct decision d = {VERDICT_DENY, reason, 0, 0, service};
+	struct decision d = {.verdict = VERDICT_DENY, .reason = reason, .service = service};
 
 	if (rules->audit) {
 		d.verdict = VERDICT_PASSTHROUGH;
@@ -94,6 +96,16 @@ SLUICE_INLINE int verdict_admits_resolver(const struct tables *t, const struct r
 	return rules->dns_allow == DNS_ANY || verdict_service(t, rules->resolvers, KIND_RESOLVER, flow);
 }
 
+/*
+ * Whether the kernel reads the name of flows to these services. ALLOW_ANY permits any name; and where a plain TCP service
+ * shares the address there need not be one.
+ */
+SLUICE_INLINE int verdict_checks_name(const struct rule_set *rules, __u32 flags)
+{
+	return (flags & SERVICE_TLS) && !(flags & (SERVICE_HTTP | SERVICE_ROUTED | SERVICE_REWRITES | SERVICE_TCP)) &&
+	       rules->host_check == HOST_CHECK_KERNEL && rules->mode == MODE_REGISTRY_ONLY;
+}
+
 /* DESIGN §3 steps 2 to 4 for an intercepted TCP flow. */
 SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
 {
@@ -109,6 +121,9 @@ SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct r
 		} else if ((service->flags & SERVICE_TLS) && rules->host_check == HOST_CHECK_PROXY) {
 			d.verdict = VERDICT_REDIRECT;
 			d.reason = REASON_SERVICE_TLS;
+		} else if (verdict_checks_name(rules, service->flags)) {
+			d.reason = REASON_SERVICE_TLS;
+			d.check_name = 1;
 		}
 		return d;
 	}
@@ -192,6 +207,7 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 	if (dialled)
 		return decide(VERDICT_ALLOW, REASON_UPSTREAM, dialled->service);
 	d = verdict_judge(t, rules, flow);
+	d.check_name = 0; /* the redirector has read it */
 	if (d.verdict != VERDICT_REDIRECT && d.verdict != VERDICT_DENY && !d.would_be)
 		return d;
 	if (d.reason == REASON_SERVICE || d.reason == REASON_SERVICE_TLS)
@@ -205,10 +221,20 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 	return decide_deny(rules, REASON_NOT_REGISTERED, 0);
 }
 
-/* Whether the flow goes to an address that a service's name has had. That admits what is open, nothing new. */
-SLUICE_INLINE int verdict_former(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
+/*
+ * The verdict on an open flow to an address that a service's name has had: that admits what is open, nothing new.
+ * `check_name`: and of that only what has shown a name.
+ */
+SLUICE_INLINE struct decision verdict_former(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
 {
-	return verdict_service(t, rules->registry, KIND_FORMER, flow) != 0;
+	const struct service_value *service = verdict_service(t, rules->registry, KIND_FORMER, flow);
+	struct decision d = decide(VERDICT_DENY, REASON_NOT_REGISTERED, 0);
+
+	if (service) {
+		d = decide(VERDICT_ALLOW, REASON_FORMER_ADDRESS, service->service);
+		d.check_name = flow->protocol == SLUICE_TCP && verdict_checks_name(rules, service->flags);
+	}
+	return d;
 }
 
 /* What a redirected client showed of itself. */
@@ -243,6 +269,13 @@ SLUICE_INLINE const char *verdict_name(__u8 verdict)
 	static const char *const names[VERDICT_COUNT] = {"bypass", "allow", "passthrough", "redirect", "deny"};
 
 	return verdict < VERDICT_COUNT ? names[verdict] : "?";
+}
+
+SLUICE_INLINE const char *verdict_host_check_name(__u8 host_check)
+{
+	static const char *const names[] = {"proxy", "off", "kernel"};
+
+	return host_check < sizeof(names) / sizeof(*names) ? names[host_check] : "?";
 }
 
 SLUICE_INLINE const char *verdict_reason_name(__u8 reason)
@@ -284,6 +317,8 @@ SLUICE_INLINE const char *verdict_reason_name(__u8 reason)
 		[REASON_SOURCE_ROUTE] = "source-route",
 		[REASON_FRAGMENT] = "fragment",
 		[REASON_RESERVED_PORT] = "reserved-port",
+		[REASON_HELLO_UNREADABLE] = "hello-unreadable",
+		[REASON_HELLO_CHANGED] = "hello-changed",
 	};
 
 	return reason < REASON_COUNT ? names[reason] : "?";

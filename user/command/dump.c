@@ -154,7 +154,7 @@ static void add_rule_set(void *context, const void *key, const void *value)
 	cell(context, "%u", id);
 	cell(context, "%s", rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
 	cell(context, "%s", rules->audit ? "audit" : "enforce");
-	cell(context, "%s", rules->host_check == HOST_CHECK_OFF ? "off" : "proxy");
+	cell(context, "%s", verdict_host_check_name(rules->host_check));
 	cell(context, "%s", rules->dns_allow == DNS_ANY ? "any" : rules->dns_allow == DNS_NONE ? "none" : "resolvers");
 	cell(context, "%u", rules->interception);
 	cell(context, "%s", rules->origin);

@@ -76,7 +76,7 @@ static bool speaks_http(struct source *source, const struct question *question, 
 	       (question->is_address || !source->find(source, answer->rules->registry, question, false, &named));
 }
 
-/* The second half of a redirect. */
+/* The second half of a redirect, and of a name check in the kernel: the tables say the same. */
 static void judge_redirected(struct source *source, const struct question *question, struct answer *out)
 {
 	bool http = speaks_http(source, question, out);
@@ -109,7 +109,7 @@ static void judge(struct source *source, const struct question *question, struct
 		source->describe(source, out->kernel.service, &out->by_address);
 	if (out->kernel.verdict == VERDICT_BYPASS)
 		describe_bypass(source, &flow, out);
-	if (out->kernel.verdict == VERDICT_REDIRECT)
+	if (out->kernel.verdict == VERDICT_REDIRECT || out->kernel.check_name)
 		judge_redirected(source, question, out);
 }
 
@@ -156,10 +156,16 @@ static const char *mode_name(const struct rule_set *rules)
 	return rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY";
 }
 
+/* Who reads the name. */
+static const char *reader(const struct answer *answer)
+{
+	return answer->kernel.check_name ? "hello" : "redirector";
+}
+
 static void print_decision(const char *who, const struct answer *answer, const struct decision *decision)
 {
-	printf("%-11s %s, %s: %s\n", who, verdict_name(decision->verdict), verdict_reason_name(decision->reason),
-	       decider(answer, decision));
+	printf("%-11s %s, %s%s: %s\n", who, verdict_name(decision->verdict), verdict_reason_name(decision->reason),
+	       decision->check_name ? ", name checked in the kernel" : "", decider(answer, decision));
 	if (decision->would_be)
 		printf("            audit: would be %s\n", verdict_name(decision->would_be));
 }
@@ -169,7 +175,7 @@ static void print_redirected(const struct answer *answer)
 	const struct named *service = answer->by_name.id ? &answer->by_name : &answer->by_address;
 	char route[512];
 
-	print_decision("redirector", answer, &answer->redirector);
+	print_decision(reader(answer), answer, &answer->redirector);
 	printf("shown       %s\n", answer->shown);
 	if (answer->redirector.verdict != VERDICT_ALLOW)
 		return;
@@ -195,7 +201,7 @@ static void print_text(const struct question *question, const struct answer *ans
 	if (answer->redirected)
 		print_redirected(answer);
 	printf("rules       %s, hostCheck %s, enforcement %s: %s\n", mode_name(answer->rules),
-	       answer->rules->host_check == HOST_CHECK_OFF ? "off" : "proxy", answer->rules->audit ? "audit" : "enforce",
+	       verdict_host_check_name(answer->rules->host_check), answer->rules->audit ? "audit" : "enforce",
 	       answer->rules->origin);
 	printf("%s\n", lets_through(answer) ? "=> let through" : "=> denied");
 }
@@ -232,14 +238,14 @@ static struct json_object *answer_json(const struct question *question, const st
 	json_object_object_add(out, "allowed", json_object_new_boolean(lets_through(answer)));
 	json_object_object_add(out, "kernel", decision_json(answer, &answer->kernel));
 	if (answer->redirected)
-		json_object_object_add(out, "redirector", decision_json(answer, &answer->redirector));
+		json_object_object_add(out, reader(answer), decision_json(answer, &answer->redirector));
 	if (service->id)
 		add_text(out, "service", service->host);
 	route_text(text, sizeof(text), answer->by_name.service);
 	if (text[0])
 		add_text(out, "route", text);
 	add_text(out, "mode", mode_name(answer->rules));
-	add_text(out, "hostCheck", answer->rules->host_check == HOST_CHECK_OFF ? "off" : "proxy");
+	add_text(out, "hostCheck", verdict_host_check_name(answer->rules->host_check));
 	add_text(out, "enforcement", answer->rules->audit ? "audit" : "enforce");
 	add_text(out, "mode_by", answer->rules->origin);
 	return out;

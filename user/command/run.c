@@ -122,7 +122,15 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 static void on_request(void *context, const struct listener_request *request)
 {
 	struct daemon *daemon = context;
+	int error;
 
+	if (request->kind == REQUEST_KILL) {
+		error = workloads_destroy_tcp(daemon->workloads, request);
+		if (error && error != -ENOENT)
+			log_warning("netns %llu: cannot destroy the socket of port %u, whose name was refused: %s; it waits until it "
+				    "times out", (unsigned long long)request->netns, request->own_port, strerror(-error));
+		return;
+	}
 	log_info("netns %llu: process %u needs a listener there", (unsigned long long)request->netns, request->pid);
 	workloads_prepare_process(daemon->workloads, (pid_t)request->pid);
 }

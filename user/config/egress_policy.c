@@ -119,7 +119,7 @@ static void read_enforcement(struct walk *walk, const struct node *node, void *o
 static void read_host_check(struct walk *walk, const struct node *node, void *out)
 {
 	/* YAML 1.1 takes a bare off for a boolean, so `hostCheck: off` as people write it must be read here. */
-	static const struct choice choices[] = {{"proxy", HOST_CHECK_PROXY}, {"off", HOST_CHECK_OFF}, {"kernel", -1}};
+	static const struct choice choices[] = {{"proxy", HOST_CHECK_PROXY}, {"off", HOST_CHECK_OFF}, {"kernel", HOST_CHECK_KERNEL}};
 	struct egress_policy *policy = out;
 	struct node word = *node;
 	int value;

@@ -8,7 +8,7 @@
 #include "kernel/kernel.h"
 #include "sluice.skel.h"
 
-enum { TABLE_INTERCEPT, TABLE_BYPASS, TABLE_SERVICES, TABLE_PORTS, TABLE_RULE_SETS, TABLE_ASSIGNMENTS, TABLE_CATALOG, TABLE_COUNT };
+enum { TABLE_INTERCEPT, TABLE_BYPASS, TABLE_SERVICES, TABLE_PORTS, TABLE_NAMES, TABLE_RULE_SETS, TABLE_ASSIGNMENTS, TABLE_CATALOG, TABLE_COUNT };
 
 /* The content of the live inner maps, for the difference to the next. */
 struct generation {

@@ -34,6 +34,7 @@ struct kernel_options {
 
 /* Loads the programs and makes or adopts the pinned maps. Attaches nothing yet. 0 or -errno, logged. */
 int kernel_open(struct kernel **out, const struct kernel_options *options);
+const char *kernel_pin(const struct kernel *kernel); /* the pin directory */
 void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in place; accepts NULL */
 
 /* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
@@ -114,7 +115,7 @@ void kernel_set_pids(struct kernel *kernel, uint32_t loader, uint32_t redirector
 /* A decision of user space joins the ring of flows and the counters. `event` without seq, time, generation. */
 void kernel_record(struct kernel *kernel, const struct flow_event *event);
 
-/* Requests for listeners: a descriptor to poll, and the reader that calls back for each request. */
+/* What the programs ask for: a descriptor to poll, and the reader that calls back for each request. */
 int kernel_requests_fd(const struct kernel *kernel);
 void kernel_requests_read(struct kernel *kernel);
 void kernel_on_request(struct kernel *kernel, void (*handler)(void *context, const struct listener_request *request),

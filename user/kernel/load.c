@@ -27,7 +27,7 @@ const char *const kernel_programs[KERNEL_PROGRAM_COUNT] = {
 	"guard", "guard_inbound", "post_bind4", "post_bind6",
 };
 
-static const char *const live_maps[] = {"intercept", "bypass", "services", "ports", "rule_sets", "assignments", "catalog"};
+static const char *const live_maps[] = {"intercept", "bypass", "services", "ports", "names", "rule_sets", "assignments", "catalog"};
 
 /* libbpf explains its failures at length: that is for --log-level debug, our own line says what matters. */
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
@@ -209,6 +209,11 @@ int kernel_open(struct kernel **out, const struct kernel_options *options)
 	}
 	*out = kernel;
 	return 0;
+}
+
+const char *kernel_pin(const struct kernel *kernel)
+{
+	return kernel->pin;
 }
 
 void kernel_close(struct kernel *kernel)

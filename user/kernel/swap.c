@@ -34,6 +34,7 @@ struct table_kind {
 static const struct table_kind kinds[TABLE_COUNT] = {
 	[TABLE_INTERCEPT] = {"intercept", 1024},      [TABLE_BYPASS] = {"bypass", 1024},
 	[TABLE_SERVICES] = {"services", 16384},       [TABLE_PORTS] = {"ports", 4096},
+	[TABLE_NAMES] = {"names", 1024},
 	[TABLE_RULE_SETS] = {"rule_sets", 4096},      [TABLE_ASSIGNMENTS] = {"assignments", SLUICE_MAX_WORKLOADS},
 	[TABLE_CATALOG] = {"catalog", 16},
 };
@@ -60,6 +61,8 @@ static struct items items_of(unsigned int table, const struct image *image, cons
 		return ITEMS_OF(image->services, image->service_count);
 	case TABLE_PORTS:
 		return ITEMS_OF(image->ports, image->port_count);
+	case TABLE_NAMES:
+		return ITEMS_OF(image->names, image->name_count);
 	case TABLE_RULE_SETS:
 		return ITEMS_OF(image->rule_sets, image->rule_set_count);
 	case TABLE_CATALOG:
@@ -264,7 +267,7 @@ int kernel_update(struct kernel *kernel, struct image *image, const struct assig
 {
 	/* Rules before those who are assigned to them; assignments before nothing else needs them. */
 	static const unsigned int order[TABLE_COUNT] = {TABLE_CATALOG, TABLE_INTERCEPT, TABLE_BYPASS, TABLE_PORTS,
-							TABLE_SERVICES, TABLE_RULE_SETS, TABLE_ASSIGNMENTS};
+							TABLE_NAMES, TABLE_SERVICES, TABLE_RULE_SETS, TABLE_ASSIGNMENTS};
 	struct generation *live = &kernel->live;
 	struct assignment *sorted;
 

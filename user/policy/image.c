@@ -153,6 +153,24 @@ static void add_service_port(struct builder *b, const struct service *service)
 		add_port(b->image, REGISTRY, service->target_port, SLUICE_TCP, false, PORT_NAMED_NONE);
 }
 
+/* What the kernel may look a shown name up by. The longest exact names do not fit: of those the redirector knows. */
+static void add_shown_name(struct builder *b, const struct service *service)
+{
+	const char *name = service->wildcard ? service->host + 1 : service->host;
+	size_t length = strlen(name), size = length + !service->wildcard;
+	struct name_item *item;
+
+	if (!(service->flags & SERVICE_TLS) || size > sizeof(item->key.name))
+		return;
+	item = array_append(b->image->names, b->image->name_count, b->image->name_capacity);
+	item->key = (struct name_key){.prefixlen = NAME_KEY_FIXED_BITS + 8 * (uint32_t)size, .scope = REGISTRY, .port = service->port};
+	for (size_t i = 0; i < length; i++)
+		item->key.name[i] = name[length - 1 - i];
+	item->value.service = service->id;
+	item->value.flags = service->flags;
+	snprintf(item->value.host, sizeof(item->value.host), "%s", service->host);
+}
+
 static void add_catalog(struct builder *b, const struct service *service)
 {
 	struct catalog_item *item = array_append(b->image->catalog, b->image->catalog_count, b->image->catalog_capacity);
@@ -200,6 +218,7 @@ static void add_resolvers(struct builder *b)
 COMPARE_KEYS(cidrs_by_key, struct cidr_item)
 COMPARE_KEYS(services_by_key_only, struct service_item)
 COMPARE_KEYS(ports_by_key, struct port_item)
+COMPARE_KEYS(names_by_key_only, struct name_item)
 COMPARE_KEYS(rule_sets_by_key, struct rule_set_item)
 COMPARE_KEYS(catalog_by_key, struct catalog_item)
 
@@ -209,6 +228,25 @@ static int services_by_key(const void *a, const void *b)
 	int order = services_by_key_only(a, b);
 
 	return order ? order : (x->value.service > y->value.service) - (x->value.service < y->value.service);
+}
+
+static int names_by_key(const void *a, const void *b)
+{
+	const struct name_item *x = a, *y = b;
+	int order = names_by_key_only(a, b);
+
+	return order ? order : (x->value.service > y->value.service) - (x->value.service < y->value.service);
+}
+
+/* Several services of one name on one port: the first by id, as policy_find() has it. */
+static void merge_names(struct image *image)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < image->name_count; i++)
+		if (!kept || names_by_key_only(&image->names[kept - 1], &image->names[i]))
+			image->names[kept++] = image->names[i];
+	image->name_count = kept;
 }
 
 /* Several services at one address: the first by id names it, the flags are everybody's. */
@@ -264,6 +302,8 @@ static void sort_image(struct image *image)
 	merge_services(image);
 	sort(image->ports, image->port_count, sizeof(*image->ports), ports_by_key);
 	merge_ports(image);
+	sort(image->names, image->name_count, sizeof(*image->names), names_by_key);
+	merge_names(image);
 	sort(image->rule_sets, image->rule_set_count, sizeof(*image->rule_sets), rule_sets_by_key);
 	sort(image->catalog, image->catalog_count, sizeof(*image->catalog), catalog_by_key);
 }
@@ -282,6 +322,7 @@ struct image *policy_image_build(const struct policy *policy, names_lookup looku
 		add_upstreams(&b, service);
 		add_original_addresses(&b, service);
 		add_service_port(&b, service);
+		add_shown_name(&b, service);
 		add_catalog(&b, service);
 	}
 	for (size_t i = 0; i < policy->rule_set_count; i++) {
@@ -302,6 +343,7 @@ void image_free(struct image *image)
 	free(image->bypass);
 	free(image->services);
 	free(image->ports);
+	free(image->names);
 	free(image->rule_sets);
 	free(image->catalog);
 	free(image);

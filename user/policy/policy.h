@@ -89,6 +89,7 @@ typedef const uint8_t (*(*names_lookup)(void *context, const char *host, size_t 
 struct cidr_item { struct cidr_key key; struct cidr_value value; };
 struct service_item { struct service_key key; struct service_value value; };
 struct port_item { struct port_key key; struct port_value value; };
+struct name_item { struct name_key key; struct name_value value; };
 struct rule_set_item { uint32_t key; struct rule_set value; };
 struct catalog_item { uint32_t key; struct catalog_value value; };
 
@@ -98,6 +99,7 @@ struct image {
 	struct cidr_item *bypass; size_t bypass_count, bypass_capacity;
 	struct service_item *services; size_t service_count, service_capacity;
 	struct port_item *ports; size_t port_count, port_capacity;
+	struct name_item *names; size_t name_count, name_capacity;
 	struct rule_set_item *rule_sets; size_t rule_set_count, rule_set_capacity;
 	struct catalog_item *catalog; size_t catalog_count, catalog_capacity;
 };

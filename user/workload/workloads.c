@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "workload/cgroup.h"
+#include "workload/destroy.h"
 #include "workload/netns.h"
 
 #define SCAN_DELAY_MS 5     /* a container runtime makes several changes in a row */
@@ -233,6 +234,14 @@ static void publish_netns(struct workloads *workloads, struct netns_node *node)
 					   "netns", what, "redirected flows there are refused");
 }
 
+static void leave_netns(const struct workloads *workloads, const struct netns_node *node)
+{
+	if (!netns_enter(workloads->own_netns_fd))
+		return;
+	log_error("cannot return from netns %llu: %s; restarting", (unsigned long long)node->seen.cookie, strerror(errno));
+	abort();
+}
+
 /* Makes the listeners that are missing, inside the namespace. The thread comes back in any case, or the process ends. */
 static int open_listeners(struct workloads *workloads, struct netns_node *node)
 {
@@ -253,10 +262,7 @@ static int open_listeners(struct workloads *workloads, struct netns_node *node)
 			log_error("listener %s:%u in netns %llu: %s; redirected flows there are refused", v6 ? "[::1]" : "127.0.0.1",
 				  workloads->port, (unsigned long long)node->seen.cookie, strerror(-*listener));
 	}
-	if (netns_enter(workloads->own_netns_fd)) {
-		log_error("cannot return from netns %llu: %s; restarting", (unsigned long long)node->seen.cookie, strerror(errno));
-		abort();
-	}
+	leave_netns(workloads, node);
 	return error;
 }
 
@@ -656,6 +662,24 @@ int workloads_prepare_process(struct workloads *workloads, pid_t pid)
 		return -ENOENT;
 	see_process(workloads, node, pid, node->workload ? node->workload->id : 0);
 	return 0;
+}
+
+int workloads_destroy_tcp(struct workloads *workloads, const struct listener_request *flow)
+{
+	struct netns_node *node, *next, *found = NULL;
+	int error;
+
+	HASH_ITER(hh, workloads->namespaces, node, next)
+		if (node->seen.cookie == flow->netns)
+			found = node;
+	if (!found)
+		return -ENOENT;
+	error = netns_enter(found->seen.netns_fd);
+	if (error)
+		return error;
+	error = destroy_tcp(flow->own, flow->own_port, flow->peer, flow->peer_port);
+	leave_netns(workloads, found);
+	return error;
 }
 
 /* ---- life ---- */

@@ -70,6 +70,8 @@ int workloads_prepare_process(struct workloads *workloads, pid_t pid);
 
 /* How many cgroups and namespaces the kernel's maps have no room for, and which is one of them. */
 size_t workloads_unpublished(const struct workloads *workloads, const char **example);
+/* Destroys a TCP socket of a governed namespace, by its flow. 0 or -errno (-ENOENT: no such namespace or socket). */
+int workloads_destroy_tcp(struct workloads *workloads, const struct listener_request *flow);
 
 size_t workloads_count(const struct workloads *workloads);
 const struct workload *workloads_get(const struct workloads *workloads, size_t i);
