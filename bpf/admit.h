@@ -119,7 +119,7 @@ SLUICE_INLINE const struct cgroup_value *governing_cgroup_of(struct __sk_buff *s
 }
 
 /* Who the packet's socket, namespace or device belongs to. 0: nobody that is governed. */
-SLUICE_INLINE int identify_packet(struct __sk_buff *skb, const struct subject *s, struct identity *who)
+static __noinline int identify_packet(struct __sk_buff *skb, const struct subject *s, struct identity *who)
 {
 	__u64 cookie = s->netns;
 
@@ -339,7 +339,7 @@ static __noinline __u8 other_right(const struct subject *s, const struct packet 
 	return REASON_NONE;
 }
 
-SLUICE_INLINE void judge_packet(const struct subject *s, const struct identity *who, const struct packet *p,
+static __noinline void judge_packet(const struct subject *s, const struct identity *who, const struct packet *p,
 				struct judgement *j)
 {
 	if (s->mark == MARK_UPSTREAM)
@@ -402,7 +402,7 @@ SLUICE_INLINE int judge_name(struct __sk_buff *skb, const struct subject *s, con
 
 	named = check_name(skb, s->netns, p, workload, place);
 	if (on_link && named == NAME_COPY) {
-		__u32 hello = ETH_HEADER + p->payload + (p->size < CLIENT_HELLO_MAX ? p->size : CLIENT_HELLO_MAX);
+		__u32 hello = p->start + p->payload + (p->size < CLIENT_HELLO_MAX ? p->size : CLIENT_HELLO_MAX);
 
 		if (bpf_skb_pull_data(skb, hello < skb->len ? hello : skb->len))
 			return NAME_WAITS;

@@ -20,7 +20,7 @@ SLUICE_INLINE int begins(const struct packet *p)
 }
 
 /* A packet came in. What it begins, and what it keeps alive. */
-SLUICE_INLINE void learn_inbound(__u64 cookie, const struct packet *p)
+static __noinline void learn_inbound(__u64 cookie, const struct packet *p)
 {
 	struct exchange_value *known;
 	struct exchange_key key;
@@ -44,7 +44,7 @@ SLUICE_INLINE void learn_inbound(__u64 cookie, const struct packet *p)
 }
 
 /* A datagram that the verdict admits goes out. */
-SLUICE_INLINE void learn_outbound(__u64 cookie, const struct packet *p)
+static __noinline void learn_outbound(__u64 cookie, const struct packet *p)
 {
 	struct exchange_value *known;
 	struct exchange_key key;

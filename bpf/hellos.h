@@ -79,6 +79,12 @@ SLUICE_INLINE void hello_key_fill(struct hello_key *key, __u64 cookie, const str
 	key->pad = 0;
 }
 
+/* Anything of a packet's data, from the network header on: bpf_skb_load_bytes_relative() sees its linear part only. */
+SLUICE_INLINE int load_data(struct __sk_buff *skb, const struct packet *p, __u32 offset, void *out, __u32 size)
+{
+	return bpf_skb_load_bytes(skb, p->start + offset, out, size) == 0;
+}
+
 /* ---- sums ---- */
 
 /* SplitMix64's: what each word is multiplied with. Who does not know the seed finds no two hellos of one sum. */
@@ -94,7 +100,7 @@ struct sum_walk {
 	struct __sk_buff *skb;
 	__u64 seed;
 	__u64 sum;
-	__u32 at;   /* from the network header */
+	__u32 at; /* in the packet's data */
 	__u32 left;
 };
 
@@ -102,7 +108,7 @@ static long sum_block(__u32 index, struct sum_walk *w)
 {
 	__u32 words[SUM_BLOCK / 4] = {}, n = w->left < SUM_BLOCK ? w->left : SUM_BLOCK;
 
-	if (!n || bpf_skb_load_bytes_relative(w->skb, w->at, words, n, BPF_HDR_START_NET))
+	if (!n || bpf_skb_load_bytes(w->skb, w->at, words, n))
 		return 1;
 	for (__u32 i = 0; i < SUM_BLOCK / 4; i++)
 		w->sum += scramble(w->seed + (__u64)index * (SUM_BLOCK / 4) + i) * words[i];
@@ -122,7 +128,7 @@ SLUICE_INLINE int sum_part(struct __sk_buff *skb, __u32 at, __u32 size, __u64 se
 }
 
 /* The sums of a hello that `known` says the size and the parts of. */
-__noinline int sum_hello(struct __sk_buff *skb, __u32 payload, struct hello_value *known)
+__noinline int sum_hello(struct __sk_buff *skb, __u32 at, struct hello_value *known)
 {
 	if (!known || !known->part)
 		return 0;
@@ -131,7 +137,7 @@ __noinline int sum_hello(struct __sk_buff *skb, __u32 payload, struct hello_valu
 
 		if (from >= known->size)
 			return 1;
-		if (!sum_part(skb, payload + from, known->size - from < known->part ? known->size - from : known->part,
+		if (!sum_part(skb, at + from, known->size - from < known->part ? known->size - from : known->part,
 			      known->seed, &known->sums[k]))
 			return 0;
 	}
@@ -155,7 +161,7 @@ __noinline int compare_hello(struct __sk_buff *skb, const struct packet *p, __u3
 			continue;
 		if (from < offset || to > offset + p->size)
 			return REASON_HELLO_UNREADABLE; /* the segments are others now: the path's MTU has shrunk */
-		if (!sum_part(skb, p->payload + from - offset, to - from, known->seed, &sum))
+		if (!sum_part(skb, p->start + p->payload + from - offset, to - from, known->seed, &sum))
 			return NAME_WAITS;
 		if (sum != known->sums[k])
 			return REASON_HELLO_CHANGED;
@@ -168,7 +174,7 @@ __noinline int compare_hello(struct __sk_buff *skb, const struct packet *p, __u3
 struct hello_walk {
 	struct __sk_buff *skb;
 	struct client_hello *hello;
-	__u32 payload;
+	__u32 payload; /* in the packet's data */
 	__u32 size;
 	int result; /* enum client_hello_result */
 };
@@ -179,7 +185,7 @@ static long read_hello_byte(__u32 index, struct hello_walk *w)
 
 	(void)index;
 	if (w->hello->at >= w->size || w->result != CLIENT_HELLO_MORE ||
-	    !load(w->skb, w->payload + w->hello->at, &byte, 1))
+	    bpf_skb_load_bytes(w->skb, w->payload + w->hello->at, &byte, 1))
 		return 1;
 	w->result = hello_byte(w->hello, byte);
 	return 0;
@@ -192,7 +198,7 @@ __noinline int read_hello(struct __sk_buff *skb, const struct packet *p, struct 
 
 	if (!p || !hello)
 		return CLIENT_HELLO_BAD;
-	w.payload = p->payload;
+	w.payload = p->start + p->payload;
 	w.size = p->size < CLIENT_HELLO_MAX ? p->size : CLIENT_HELLO_MAX;
 	bpf_loop(CLIENT_HELLO_MAX, read_hello_byte, &w, 0);
 	return hello_result(hello, w.result, w.size);
@@ -261,7 +267,7 @@ SLUICE_INLINE int judge_hello(struct __sk_buff *skb, const struct packet *p, __u
 		return reason;
 	known->size = scratch->hello.at;
 	known->part = skb->gso_size && skb->gso_size < known->size ? skb->gso_size : known->size;
-	if (!sum_hello(skb, p->payload, known))
+	if (!sum_hello(skb, p->start + p->payload, known))
 		return REASON_HELLO_UNREADABLE;
 	barrier();
 	known->state = HELLO_READ;
@@ -293,7 +299,9 @@ SLUICE_INLINE int is_multipath(struct __sk_buff *skb, const struct packet *p)
 	for (int i = 0; i < TCP_OPTIONS_MAX && at < p->payload; i++) {
 		__u8 kind, length;
 
-		if (!load(skb, at, &kind, 1) || kind == TCP_OPTION_END)
+		if (!load_data(skb, p, at, &kind, 1))
+			return 1;
+		if (kind == TCP_OPTION_END)
 			return 0;
 		if (kind == TCP_OPTION_MPTCP)
 			return 1;
@@ -301,7 +309,9 @@ SLUICE_INLINE int is_multipath(struct __sk_buff *skb, const struct packet *p)
 			at++;
 			continue;
 		}
-		if (!load(skb, at + 1, &length, 1) || length < 2)
+		if (!load_data(skb, p, at + 1, &length, 1))
+			return 1;
+		if (length < 2)
 			return 0;
 		at += length;
 	}

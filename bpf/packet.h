@@ -47,6 +47,7 @@ struct packet {
 	__u8 empty;           /* TCP that carries no data and opens nothing: all that the kernel's own sockets send */
 	__u8 is_fragment;
 	__u32 fragment_id;
+	__u32 start;          /* where its network header is in the data: after an Ethernet header on a link */
 	/* of TCP: */
 	__u32 seq, ack;
 	__u32 options;        /* where they are, from the network header */

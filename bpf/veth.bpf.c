@@ -10,7 +10,7 @@
 #define ARP_FRAME_MAX 60 /* the shortest Ethernet frame, without its checksum */
 
 /* RFC 826 for Ethernet and IPv4, from an address of the pod's or, looking for duplicates (RFC 5227), from none. */
-SLUICE_INLINE int is_needed_arp(struct __sk_buff *skb, __u32 device)
+static __noinline int is_needed_arp(struct __sk_buff *skb, __u32 device)
 {
 	static const __u8 ethernet_ipv4[6] = {0, 1, 8, 0, 6, 4};
 	struct source_key key = {device, 0, {0}};
@@ -44,6 +44,7 @@ int veth(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_ARP) && !skb->vlan_present && is_needed_arp(skb, device))
 		return PASS;
 	reason = (__u8)read_packet(skb, &p, 0);
+	p.start = ETH_HEADER;
 	if (skb->vlan_present)
 		reason = REASON_FRAME;
 	else if (!reason && addr_is_loopback(p.flow.addr))

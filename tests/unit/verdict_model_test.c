@@ -127,6 +127,7 @@ static void write_interception(FILE *out)
 static void write_policy(FILE *out, const char *namespace_, bool selects)
 {
 	static const char *const modes[] = {"REGISTRY_ONLY", "ALLOW_ANY"}, *const allow[] = {"resolvers", "any", "none"};
+	static const char *const checks[] = {"off", "proxy", "kernel"};
 
 	if (!draw(3))
 		return;
@@ -138,7 +139,7 @@ static void write_policy(FILE *out, const char *namespace_, bool selects)
 	if (!draw(3))
 		fprintf(out, "  enforcement: %s\n", draw(2) ? "audit" : "enforce");
 	if (!draw(3))
-		fprintf(out, "  hostCheck: %s\n", draw(2) ? "off" : "proxy");
+		fprintf(out, "  hostCheck: %s\n", PICK(checks));
 	if (!draw(3))
 		fprintf(out, "  dns: {allow: %s}\n", PICK(allow));
 	else if (!draw(3))
@@ -200,7 +201,7 @@ struct model {
 	const struct config *config;
 	struct pair pairs[64];
 	size_t count;
-	bool registry_only, audit, unchecked;
+	bool registry_only, audit, unchecked, by_kernel;
 	enum sluice_dns_allow dns;
 	const struct egress_policy *include, *exclude, *include_ports, *exclude_ports, *servers;
 };
@@ -330,7 +331,10 @@ static void take_policy(struct model *model, const struct egress_policy *policy)
 	if (policy->has_audit)
 		model->audit = policy->audit;
 	if (policy->has_host_check)
+	{
 		model->unchecked = policy->host_check == HOST_CHECK_OFF;
+		model->by_kernel = policy->host_check == HOST_CHECK_KERNEL;
+	}
 	if (policy->has_dns_allow)
 		model->dns = policy->dns_allow;
 	model->servers = policy->has_dns_servers ? policy : model->servers;
@@ -447,7 +451,7 @@ static unsigned int dialled_at(const struct pair *pair, const struct flow *flow)
 
 static struct decision say(uint8_t verdict, uint8_t reason, uint8_t would_be, uint8_t flags)
 {
-	return (struct decision){verdict, reason, would_be, flags, 0};
+	return (struct decision){.verdict = verdict, .reason = reason, .would_be = would_be, .service_flags = flags};
 }
 
 static struct decision refuse(const struct model *model, uint8_t reason)
@@ -483,7 +487,13 @@ static struct decision by_address(const struct model *model, const struct flow *
 		d.service_flags = 0;
 	else if (d.service_flags & (SERVICE_HTTP | SERVICE_ROUTED | SERVICE_REWRITES))
 		d.verdict = VERDICT_REDIRECT;
-	else if (d.service_flags & SERVICE_TLS && !model->unchecked) {
+	else if (d.service_flags & SERVICE_TLS && model->by_kernel) {
+		/* In ALLOW_ANY every name passes; beside a plain TCP service a flow need not show one. */
+		if (model->registry_only && !(d.service_flags & SERVICE_TCP)) {
+			d.reason = REASON_SERVICE_TLS;
+			d.check_name = true;
+		}
+	} else if (d.service_flags & SERVICE_TLS && !model->unchecked) {
 		d.verdict = VERDICT_REDIRECT;
 		d.reason = REASON_SERVICE_TLS;
 	}
@@ -581,6 +591,7 @@ static struct decision model_upstream(const struct model *model, const struct fl
 	struct decision d = model_judge(model, flow);
 	bool none = false;
 
+	d.check_name = false; /* the redirector has read it */
 	if (d.reason == REASON_LOOPBACK && flow->port == REDIRECTOR)
 		return say(VERDICT_DENY, REASON_REDIRECTOR_PORT, 0, 0);
 	for (size_t i = 0; i < model->count; i++)
@@ -603,6 +614,7 @@ static struct decision model_upstream(const struct model *model, const struct fl
 static bool same(const struct decision *a, const struct decision *b, bool with_service)
 {
 	return a->verdict == b->verdict && a->reason == b->reason && a->would_be == b->would_be &&
+	       a->check_name == b->check_name &&
 	       (!with_service || a->service == UINT32_MAX || (a->service == b->service && a->service_flags == b->service_flags));
 }
 

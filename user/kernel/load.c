@@ -135,6 +135,9 @@ static int load_object(struct kernel *kernel)
 			bpf_map__set_autocreate(map, false);
 			continue;
 		}
+		/* Constants go with their programs, which hold them. */
+		if (bpf_map__is_internal(map))
+			continue;
 		if (kernel_pin_path(path, kernel->pin, "", bpf_map__name(map)))
 			return -ENAMETOOLONG;
 		bpf_map__set_pin_path(map, path);
