@@ -235,7 +235,7 @@ static __noinline int deny_packet(const struct identity *who, const struct packe
 		return 1;
 	count(j);
 	if (worth_recording(slot))
-		record_event(who, &p->flow, j, 0);
+		record_event(who, &p->flow, j, 0, 0);
 	return !denied;
 }
 
@@ -415,19 +415,23 @@ SLUICE_INLINE int judge_name(struct __sk_buff *skb, const struct subject *s, con
 
 /* Refuses the flow for good, for the reason in `j`. Returns 1 if it passes all the same, because it is audited. */
 static __noinline int deny_name(const struct identity *who, const struct subject *s, const struct packet *p,
-				struct judgement *j, struct cached_verdict *slot)
+				struct judgement *j)
 {
-	int named = j->decision.reason;
+	struct rule_set rules = {.audit = j->audit};
+	struct hello_value *known;
+	struct hello_key key;
+	int is_new = 1;
 
-	j->decision.verdict = j->audit ? VERDICT_PASSTHROUGH : VERDICT_DENY;
-	j->decision.would_be = j->audit ? VERDICT_DENY : 0;
-	if (j->audit)
-		let_hello(s->netns, p);
-	count(j);
-	if (worth_recording(slot))
-		record_event(who, &p->flow, j, 0);
+	j->decision = decide_deny(&rules, j->decision.reason, 0);
+	hello_key_fill(&key, s->netns, p);
 	if (!j->audit)
-		refuse_hello(s->netns, p, j->workload, named);
+		is_new = refuse_hello(&key, j->workload, j->decision.reason);
+	count(j);
+	known = bpf_map_lookup_elem(&hellos, &key);
+	if (is_new)
+		record_event(who, &p->flow, j, 0, known && j->decision.reason == REASON_NAME_UNREGISTERED ? known->shown : 0);
+	if (j->audit && known)
+		known->state = HELLO_CONFIRMED; /* not looked at again */
 	return j->audit;
 }
 
@@ -497,10 +501,10 @@ SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const st
 			cache_put(slot, epoch, s, p, CACHED_NAME, j.workload);
 		if (named == NAME_UNKNOWN)
 			named = judge_name(skb, s, p, j.workload, on_link);
-		if (named == NAME_WAITS)
-			return j.audit;
+		if (named == NAME_WAITS && !j.audit)
+			return 0;
 		j.decision.reason = (__u8)named;
-		if (named != NAME_PASSES && !deny_name(&who, s, p, &j, slot))
+		if (named > NAME_PASSES && !deny_name(&who, s, p, &j))
 			return 0;
 	} else if (plain) {
 		cache_put(slot, epoch, s, p, CACHED_PASS, j.workload);

@@ -236,6 +236,15 @@ __noinline int look_name_up(const struct flow *flow, __u32 workload, struct hell
 	return scratch->hello.host_size < SLUICE_NAME_KEY ? REASON_NAME_UNREGISTERED : REASON_HELLO_UNREADABLE;
 }
 
+/* For people: the beginning of a refused name. */
+SLUICE_INLINE void keep_shown(const struct client_hello *hello, struct hello_value *known)
+{
+	__u32 length = hello->host_size;
+
+	for (__u32 i = 0; i < SLUICE_HOST_TEXT; i++)
+		known->shown[i] = i < length && i < SLUICE_HOST_TEXT - 1 ? hello->name[(length - 1 - i) & (HELLO_NAME - 1)] : 0;
+}
+
 /* TCP may yet send more of it at once; where it does not, it never will. */
 SLUICE_INLINE int wait_for_more(const struct packet *p, struct hello_value *known)
 {
@@ -263,6 +272,8 @@ SLUICE_INLINE int judge_hello(struct __sk_buff *skb, const struct packet *p, __u
 		return REASON_NAME_MISSING;
 	}
 	reason = look_name_up(&p->flow, workload, scratch);
+	if (reason == REASON_NAME_UNREGISTERED)
+		keep_shown(&scratch->hello, known);
 	if (reason != NAME_PASSES)
 		return reason;
 	known->size = scratch->hello.at;
@@ -424,47 +435,48 @@ SLUICE_INLINE int hello_state(__u64 cookie, const struct packet *p)
 
 /* ---- what becomes of a refused flow ---- */
 
-SLUICE_INLINE void note_unreadable(const struct flow *flow, __u32 workload)
+SLUICE_INLINE void note_unreadable(const struct hello_key *flow, __u32 workload)
 {
-	struct unreadable_key key = {workload, flow->port, 0, {0}};
+	struct unreadable_key key = {workload, flow->peer_port, 0, {0}};
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	__builtin_memcpy(key.addr, flow->addr, 16);
+	__builtin_memcpy(key.addr, flow->peer, 16);
 	bpf_map_update_elem(&unreadable, &key, &now, BPF_ANY);
 }
 
-SLUICE_INLINE void request_kill(__u64 cookie, const struct packet *p, __u32 workload)
+SLUICE_INLINE void request_kill(const struct hello_key *flow, __u32 workload)
 {
-	struct listener_request request = {.netns = cookie, .workload = workload, .kind = REQUEST_KILL,
-					   .peer_port = p->flow.port, .own_port = p->own_port};
+	struct listener_request request = {.netns = flow->netns, .workload = workload, .kind = REQUEST_KILL,
+					   .peer_port = flow->peer_port, .own_port = flow->own_port};
 
-	__builtin_memcpy(request.peer, p->flow.addr, 16);
-	__builtin_memcpy(request.own, p->own, 16);
+	__builtin_memcpy(request.peer, flow->peer, 16);
+	__builtin_memcpy(request.own, flow->own, 16);
 	bpf_ringbuf_output(&requests, &request, sizeof(request), 0);
 }
 
-/* Nothing more of this flow passes, and its socket is destroyed: else it would try again until it times out. */
-__noinline int refuse_hello(__u64 cookie, const struct packet *p, __u32 workload, int reason)
+/*
+ * Nothing more of this flow passes, and its socket is destroyed: else it would try again until it times out. Returns 1 if
+ * that is asked for now, 0 if it was a moment ago.
+ */
+__noinline int refuse_hello(const struct hello_key *flow, __u32 workload, int reason)
 {
 	struct hello_scratch *scratch;
 	struct hello_value *known;
-	struct hello_key key;
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!p)
+	if (!flow)
 		return 0;
 	if (reason == REASON_HELLO_UNREADABLE)
-		note_unreadable(&p->flow, workload);
-	hello_key_fill(&key, cookie, p);
-	known = bpf_map_lookup_elem(&hellos, &key);
+		note_unreadable(flow, workload);
+	known = bpf_map_lookup_elem(&hellos, flow);
 	if (!known) {
 		scratch = scratch_take();
 		if (!scratch)
 			return 0;
 		__builtin_memset(&scratch->fresh, 0, sizeof(scratch->fresh));
-		bpf_map_update_elem(&hellos, &key, &scratch->fresh, BPF_NOEXIST);
+		bpf_map_update_elem(&hellos, flow, &scratch->fresh, BPF_NOEXIST);
 		scratch_release(scratch);
-		known = bpf_map_lookup_elem(&hellos, &key);
+		known = bpf_map_lookup_elem(&hellos, flow);
 		if (!known)
 			return 0;
 	}
@@ -473,21 +485,10 @@ __noinline int refuse_hello(__u64 cookie, const struct packet *p, __u32 workload
 	if (known->killed && now - known->killed < HELLO_KILL_NS)
 		return 0;
 	known->killed = now;
-	request_kill(cookie, p, workload);
-	return 0;
+	request_kill(flow, workload);
+	return 1;
 }
 
-/* An audited flow that would have been refused: it is not looked at again. */
-SLUICE_INLINE void let_hello(__u64 cookie, const struct packet *p)
-{
-	struct hello_value *known;
-	struct hello_key key;
-
-	hello_key_fill(&key, cookie, p);
-	known = bpf_map_lookup_elem(&hellos, &key);
-	if (known)
-		known->state = HELLO_CONFIRMED;
-}
 
 /* ---- what the server says ---- */
 

@@ -248,10 +248,10 @@ SLUICE_INLINE void record_name_of(struct flow_event *event, __u32 workload)
 
 /*
  * Appends to the ring of decisions. The sequence number is written last: a reader sees a whole entry or none.
- * `by_task`: the current task does it. (Where packets are seen it may be any.)
+ * `by_task`: the current task does it. (Where packets are seen it may be any.) `host`: the name shown, or NULL.
  */
 SLUICE_INLINE void record_event(const struct identity *who, const struct flow *flow, const struct judgement *j,
-				const int by_task)
+				const int by_task, const char *host)
 {
 	const struct state *now = state_now();
 	__u32 zero = 0, slot;
@@ -290,13 +290,16 @@ SLUICE_INLINE void record_event(const struct identity *who, const struct flow *f
 		__builtin_memcpy(event->name, who->namespace->name, SLUICE_NAME_TEXT);
 	else
 		record_name_of(event, j->workload);
-	event->host[0] = 0;
+	if (host)
+		__builtin_memcpy(event->host, host, SLUICE_HOST_TEXT);
+	else
+		event->host[0] = 0;
 	__sync_lock_test_and_set(&event->seq, seq);
 }
 
 SLUICE_INLINE void record(const struct identity *who, const struct flow *flow, const struct judgement *j)
 {
-	record_event(who, flow, j, 1);
+	record_event(who, flow, j, 1, 0);
 }
 
 /* The protocol of a socket in the terms of the tables; MPTCP is TCP on the wire. */

@@ -302,7 +302,10 @@ struct hello_value {
 	__u8 reason;   /* REFUSED: enum sluice_reason */
 	__u64 killed;  /* ns, CLOCK_BOOTTIME, when the end of its socket was last asked for */
 	__u64 seed;    /* of the sums: who sends the bytes must not know it */
-	__u64 sums[SLUICE_HELLO_PARTS];
+	union {
+		__u64 sums[SLUICE_HELLO_PARTS];
+		char shown[SLUICE_HOST_TEXT]; /* REFUSED: the name in it, if that was why */
+	};
 };
 
 /* Key of LRU hash `unreadable` → u64 CLOCK_BOOTTIME ns: where ClientHellos go that only the redirector can read. */
