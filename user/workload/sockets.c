@@ -160,3 +160,17 @@ int sockets_destroy(int diag_fd, const struct open_socket *socket)
 	body->id = socket->id;
 	return ask(diag_fd, request, NULL, NULL);
 }
+
+int sockets_destroy_tcp(int diag_fd, const uint8_t own[16], uint16_t own_port, const uint8_t peer[16], uint16_t peer_port)
+{
+	bool v4 = addr_is_v4(peer);
+	struct open_socket socket = {.protocol = SLUICE_TCP, .family = v4 ? AF_INET : AF_INET6};
+
+	socket.id.idiag_sport = htons(own_port);
+	socket.id.idiag_dport = htons(peer_port);
+	memcpy(socket.id.idiag_src, own + (v4 ? 12 : 0), v4 ? 4 : 16);
+	memcpy(socket.id.idiag_dst, peer + (v4 ? 12 : 0), v4 ? 4 : 16);
+	socket.id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
+	socket.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+	return sockets_destroy(diag_fd, &socket);
+}

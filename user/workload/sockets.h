@@ -29,5 +29,7 @@ int sockets_each(int diag_fd, int marks_fd, void (*visit)(void *context, const s
 
 /* Ends it: its owner gets ECONNABORTED, a TCP peer a RST. 0 or -errno. */
 int sockets_destroy(int diag_fd, const struct open_socket *socket);
+/* The same for one that is known by its addresses only (canonical; ports in host order). -ENOENT: there is none. */
+int sockets_destroy_tcp(int diag_fd, const uint8_t own[16], uint16_t own_port, const uint8_t peer[16], uint16_t peer_port);
 
 #endif

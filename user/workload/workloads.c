@@ -16,8 +16,8 @@
 
 #include "base/log.h"
 #include "workload/cgroup.h"
-#include "workload/destroy.h"
 #include "workload/netns.h"
+#include "workload/sockets.h"
 
 #define SCAN_DELAY_MS 5     /* a container runtime makes several changes in a row */
 #define SCAN_PERIOD_MS 5000 /* what inotify cannot tell: a process that changes its namespace */
@@ -667,19 +667,15 @@ int workloads_prepare_process(struct workloads *workloads, pid_t pid)
 int workloads_destroy_tcp(struct workloads *workloads, const struct listener_request *flow)
 {
 	struct netns_node *node, *next, *found = NULL;
-	int error;
+	_cleanup_close_ int diag_fd = -1;
 
 	HASH_ITER(hh, workloads->namespaces, node, next)
 		if (node->seen.cookie == flow->netns)
 			found = node;
 	if (!found)
 		return -ENOENT;
-	error = netns_enter(found->seen.netns_fd);
-	if (error)
-		return error;
-	error = destroy_tcp(flow->own, flow->own_port, flow->peer, flow->peer_port);
-	leave_netns(workloads, found);
-	return error;
+	diag_fd = sockets_open(found->seen.netns_fd);
+	return diag_fd < 0 ? diag_fd : sockets_destroy_tcp(diag_fd, flow->own, flow->own_port, flow->peer, flow->peer_port);
 }
 
 /* ---- life ---- */
