@@ -2,11 +2,15 @@
 # sluice: `make help` lists the targets.
 
 SANITIZE ?= 0
-BUILD    ?= $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
+FUZZ     ?= 0
+BUILD    ?= $(if $(filter 1,$(FUZZ)),build/fuzz,$(if $(filter 1,$(SANITIZE)),build/sanitize,build))
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 CC       ?= gcc
 CLANG    ?= clang
+ifeq ($(FUZZ),1)
+CC        = $(CLANG)
+endif
 BPFTOOL  ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 V        ?= 0
 msg       = @$(if $(filter 0,$(V)),printf '  %-8s %s\n' "$(1)" "$(patsubst $(CURDIR)/%,%,$(2))";)
@@ -17,7 +21,8 @@ CFLAGS   ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -iquote user -iquote $(BUILD) -fno-strict-aliasing -fstack-protector-strong \
 	     $(CFLAGS) $(SANITIZERS) $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
 LDLIBS     = $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lpthread
-SANITIZERS = $(if $(filter 1,$(SANITIZE)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+SANITIZERS = $(if $(filter 1,$(SANITIZE) $(FUZZ)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer) \
+	     $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer-no-link)
 comma      = ,
 
 BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Wshadow -Werror -iquote include -iquote bpf \
@@ -30,10 +35,11 @@ BPF_SOURCES := $(sort $(wildcard bpf/*.bpf.c))
 SKELETONS = $(BUILD)/sluice.skel.h
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
 UNIT_OBJECTS  = $(UNIT_SOURCES:%.c=$(BUILD)/%.o)
+FUZZERS       = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
 TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps test sanitize test-programs demo bench unit analyze install clean
+.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench unit analyze install clean
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/sluice ## build build/sluice
@@ -74,6 +80,17 @@ $(BUILD)/tests/%: tests/%.c
 	$(call msg,CC,$@)
 	$(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -O2 -g -MMD -MP $< -lpthread -o $@
 
+# An archive, so that a fuzzer's own clock or loop takes the place of the real one.
+$(BUILD)/user.a: $(LIBRARY_OBJECTS)
+	$(call msg,AR,$@)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/tests/fuzz/verdict: $(BUILD)/tests/unit/verdict_model.o
+$(FUZZERS): %: %.o $(BUILD)/user.a
+	$(call msg,LINK,$@)
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@
+
 # What tests/run needs. The tools that tests run in the lab are never sanitized.
 test-programs: $(BUILD)/sluice $(BUILD)/unit-tests $(TEST_TOOLS)
 
@@ -83,11 +100,19 @@ unit: $(BUILD)/unit-tests ## run the unit tests only
 test: deps ## install, build, run unit and end-to-end tests, plain and under ASan and UBSan (as root)
 	@$(MAKE) --no-print-directory test-programs
 	@$(MAKE) --no-print-directory SANITIZE=1 test-programs
+	@$(MAKE) --no-print-directory FUZZ=1 fuzz-programs
 	@tests/run --both
 
 sanitize: deps ## install, build, run all tests under ASan and UBSan (as root)
 	@$(MAKE) --no-print-directory SANITIZE=1 test-programs
 	@tests/run --sanitize
+
+fuzz-programs: $(FUZZERS)
+
+SECONDS ?= 10
+fuzz: deps ## install, build, run each fuzzer of tests/fuzz for SECONDS=10 (TARGET= only that one, EXECUTIONS= that many)
+	@$(MAKE) --no-print-directory FUZZ=1 fuzz-programs
+	@tests/fuzz/run $(if $(EXECUTIONS),--executions $(EXECUTIONS),--seconds $(SECONDS)) $(TARGET)
 
 demo: deps ## install, build, show the scenarios of the documentation in a lab (as root)
 	@$(MAKE) --no-print-directory $(BUILD)/sluice

@@ -56,6 +56,12 @@ Test(http1_write, request_from_1_0_gets_a_host_and_no_keep_alive)
 		       "GET / HTTP/1.1\r\nHost: \r\nAccept: x\r\nConnection: close\r\nX-A: 1\r\nX-B: 2\r\n\r\n");
 }
 
+Test(http1_write, expectation_of_1_0_is_not_forwarded)
+{
+	read_request("PUT / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+	expect_request(true, NULL, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n");
+}
+
 Test(http1_write, absolute_form_becomes_origin_form_with_the_host_of_the_target)
 {
 	read_request("GET http://b.example:81/p?q HTTP/1.1\r\nA: b\r\nHost: a.example\r\n\r\n");

@@ -198,8 +198,11 @@ static enum http_result read_field(struct cursor *c, struct http_head *head, str
 		}
 		break;
 	case 6:
-		if (SLICE_IS(name, "expect"))
+		if (SLICE_IS(name, "expect")) {
 			g->expect_continue |= SLICE_IS(field->value, "100-continue");
+			/* ignored in HTTP/1.0 (RFC 9110 §10.1.1): it must not come to life when forwarded as HTTP/1.1 */
+			field->hop_by_hop = head->minor == 0;
+		}
 		break;
 	case 7:
 		if (SLICE_IS(name, "upgrade")) {
