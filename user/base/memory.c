@@ -7,6 +7,23 @@
 
 #define ARENA_CHUNK (64 * 1024)
 
+/* Under ASan what an arena gave out is fenced, as malloc() would fence it. */
+#ifdef __has_feature
+#define IS_FENCED __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define IS_FENCED 1
+#else
+#define IS_FENCED 0
+#endif
+#if IS_FENCED
+#include <sanitizer/asan_interface.h>
+#define ARENA_FENCE 16
+#else
+#define ARENA_FENCE 0
+#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
 struct chunk {
 	struct chunk *next;
 	size_t used;
@@ -86,12 +103,12 @@ void arena_free(struct arena *arena)
 void *arena_alloc(struct arena *arena, size_t n, size_t size)
 {
 	struct chunk *chunk = arena->chunks;
-	size_t bytes;
+	size_t wanted, bytes;
 	void *p;
 
-	if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX / 2)
+	if (__builtin_mul_overflow(n, size, &wanted) || wanted > SIZE_MAX / 2)
 		out_of_memory();
-	bytes = (bytes + 15) & ~(size_t)15;
+	bytes = ((wanted + 15) & ~(size_t)15) + ARENA_FENCE;
 	if (!chunk || chunk->size - chunk->used < bytes) {
 		size_t room = bytes > ARENA_CHUNK ? bytes : ARENA_CHUNK;
 
@@ -99,8 +116,10 @@ void *arena_alloc(struct arena *arena, size_t n, size_t size)
 		chunk->size = room;
 		chunk->next = arena->chunks;
 		arena->chunks = chunk;
+		ASAN_POISON_MEMORY_REGION(chunk->bytes, room);
 	}
 	p = chunk->bytes + chunk->used;
+	ASAN_UNPOISON_MEMORY_REGION(p, wanted);
 	chunk->used += bytes;
 	return p;
 }
