@@ -86,7 +86,9 @@ $(BUILD)/user.a: $(LIBRARY_OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/tests/fuzz/verdict: $(BUILD)/tests/unit/verdict_model.o
+# The model is no subject of its own fuzzer.
+$(BUILD)/tests/unit/verdict_model.o: SANITIZERS += $(if $(filter 1,$(FUZZ)),-fno-sanitize=fuzzer-no-link)
+$(BUILD)/tests/fuzz/verdict: $(BUILD)/tests/unit/verdict_model.o $(BUILD)/tests/unit/random_policy.o
 $(FUZZERS): %: %.o $(BUILD)/user.a
 	$(call msg,LINK,$@)
 	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@

@@ -62,6 +62,13 @@ Test(http1_write, expectation_of_1_0_is_not_forwarded)
 	expect_request(true, NULL, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n");
 }
 
+/* "Connection: close", which is ours, would name it. */
+Test(http1_write, field_named_like_a_connection_option_is_not_forwarded)
+{
+	read_request("GET / HTTP/1.1\r\nHost: a\r\nClose: 1\r\nClosed: 2\r\n\r\n");
+	expect_request(false, NULL, "GET / HTTP/1.1\r\nHost: a\r\nClosed: 2\r\nConnection: close\r\n\r\n");
+}
+
 Test(http1_write, absolute_form_becomes_origin_form_with_the_host_of_the_target)
 {
 	read_request("GET http://b.example:81/p?q HTTP/1.1\r\nA: b\r\nHost: a.example\r\n\r\n");

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ARENA_CHUNK (64 * 1024)
-
 /* Under ASan what an arena gave out is fenced, as malloc() would fence it. */
 #ifdef __has_feature
 #define IS_FENCED __has_feature(address_sanitizer)
@@ -18,8 +16,10 @@
 #if IS_FENCED
 #include <sanitizer/asan_interface.h>
 #define ARENA_FENCE 16
+#define ARENA_CHUNK (8 * 1024)
 #else
 #define ARENA_FENCE 0
+#define ARENA_CHUNK (64 * 1024)
 #define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif

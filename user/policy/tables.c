@@ -5,9 +5,14 @@
 
 #include "policy/policy.h"
 
+static const struct image_tables *of(const struct tables *t)
+{
+	return (const struct image_tables *)(const void *)t;
+}
+
 static const struct image *image_of(const struct tables *t)
 {
-	return ((const struct image_tables *)(const void *)t)->image;
+	return of(t)->image;
 }
 
 #define EXACT(name_, item_, key_type_)     \
@@ -24,20 +29,23 @@ EXACT(service, service_item, struct service_key)
 EXACT(port, port_item, struct port_key)
 EXACT(rule_set, rule_set_item, uint32_t)
 
-/* Clears the last bit that is still in the prefix: from the longest prefix to the shortest. */
-static void shorten(uint8_t addr[16], unsigned int bits)
+static void cut(uint8_t out[16], const uint8_t addr[16], unsigned int bits)
 {
-	addr[bits / 8] &= (uint8_t)~(0x80 >> bits % 8);
+	memset(out, 0, 16);
+	memcpy(out, addr, bits / 8);
+	if (bits % 8)
+		out[bits / 8] = (uint8_t)(addr[bits / 8] & 0xff << (8 - bits % 8));
 }
 
-static const struct cidr_value *longest_cidr(const struct cidr_item *items, size_t count, const struct cidr_key *key)
+static const struct cidr_value *longest_cidr(const struct prefix_lengths *lengths, const struct cidr_item *items, size_t count,
+					     const struct cidr_key *key)
 {
+	const struct cidr_item *found = NULL;
 	struct cidr_key probe = *key;
-	const struct cidr_item *found = find_cidr(items, count, &probe);
 
-	while (!found && probe.prefixlen > CIDR_KEY_FIXED_BITS) {
-		probe.prefixlen--;
-		shorten(probe.addr, probe.prefixlen - CIDR_KEY_FIXED_BITS);
+	for (size_t i = 0; !found && i < lengths->count; i++) {
+		probe.prefixlen = CIDR_KEY_FIXED_BITS + lengths->bits[i];
+		cut(probe.addr, key->addr, lengths->bits[i]);
 		found = find_cidr(items, count, &probe);
 	}
 	return found ? &found->value : NULL;
@@ -45,23 +53,24 @@ static const struct cidr_value *longest_cidr(const struct cidr_item *items, size
 
 static const struct cidr_value *image_intercept(const struct tables *t, const struct cidr_key *key)
 {
-	return longest_cidr(image_of(t)->intercept, image_of(t)->intercept_count, key);
+	return longest_cidr(&of(t)->intercept, image_of(t)->intercept, image_of(t)->intercept_count, key);
 }
 
 static const struct cidr_value *image_bypass(const struct tables *t, const struct cidr_key *key)
 {
-	return longest_cidr(image_of(t)->bypass, image_of(t)->bypass_count, key);
+	return longest_cidr(&of(t)->bypass, image_of(t)->bypass, image_of(t)->bypass_count, key);
 }
 
 static const struct service_value *image_service(const struct tables *t, const struct service_key *key)
 {
+	const struct prefix_lengths *lengths = &of(t)->services;
 	const struct image *image = image_of(t);
+	const struct service_item *found = NULL;
 	struct service_key probe = *key;
-	const struct service_item *found = find_service(image->services, image->service_count, &probe);
 
-	while (!found && probe.prefixlen > SERVICE_KEY_FIXED_BITS) {
-		probe.prefixlen--;
-		shorten(probe.addr, probe.prefixlen - SERVICE_KEY_FIXED_BITS);
+	for (size_t i = 0; !found && i < lengths->count; i++) {
+		probe.prefixlen = SERVICE_KEY_FIXED_BITS + lengths->bits[i];
+		cut(probe.addr, key->addr, lengths->bits[i]);
 		found = find_service(image->services, image->service_count, &probe);
 	}
 	return found ? &found->value : NULL;
@@ -81,8 +90,37 @@ static const struct rule_set *image_rule_set(const struct tables *t, uint32_t id
 	return found ? &found->value : NULL;
 }
 
+static void list_lengths(struct prefix_lengths *out, const bool present[129])
+{
+	out->count = 0;
+	for (unsigned int bits = 129; bits-- > 0;)
+		if (present[bits])
+			out->bits[out->count++] = (uint8_t)bits;
+}
+
+static void cidr_lengths(struct prefix_lengths *out, const struct cidr_item *items, size_t count)
+{
+	bool present[129] = {false};
+
+	for (size_t i = 0; i < count; i++)
+		present[items[i].key.prefixlen - CIDR_KEY_FIXED_BITS] = true;
+	list_lengths(out, present);
+}
+
+static void service_lengths(struct prefix_lengths *out, const struct service_item *items, size_t count)
+{
+	bool present[129] = {false};
+
+	for (size_t i = 0; i < count; i++)
+		present[items[i].key.prefixlen - SERVICE_KEY_FIXED_BITS] = true;
+	list_lengths(out, present);
+}
+
 void image_tables_init(struct image_tables *out, const struct image *image)
 {
 	out->tables = (struct tables){image_rule_set, image_intercept, image_bypass, image_service, image_port};
 	out->image = image;
+	cidr_lengths(&out->intercept, image->intercept, image->intercept_count);
+	cidr_lengths(&out->bypass, image->bypass, image->bypass_count);
+	service_lengths(&out->services, image->services, image->service_count);
 }

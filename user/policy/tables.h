@@ -44,10 +44,17 @@ static inline const struct port_value *lookup_port(const struct tables *t, const
 
 struct image;
 
+/* The prefix lengths that occur in a map, longest first. */
+struct prefix_lengths {
+	uint8_t bits[129];
+	uint8_t count;
+};
+
 /* Tables over an image (borrowed). Longest prefix by binary search per prefix length present. */
 struct image_tables {
 	struct tables tables; /* first */
 	const struct image *image;
+	struct prefix_lengths intercept, bypass, services;
 };
 void image_tables_init(struct image_tables *out, const struct image *image);
 

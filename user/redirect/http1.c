@@ -197,6 +197,10 @@ static enum http_result read_field(struct cursor *c, struct http_head *head, str
 			g->host = field;
 		}
 		break;
+	case 5:
+		/* reserved (RFC 9110 §16.3.1): our own Connection: close would name it, so the next hop may drop it or not */
+		field->hop_by_hop = SLICE_IS(name, "close");
+		break;
 	case 6:
 		if (SLICE_IS(name, "expect")) {
 			g->expect_continue |= SLICE_IS(field->value, "100-continue");
