@@ -86,6 +86,7 @@ $(BUILD)/user.a: $(LIBRARY_OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $^
 
+$(BUILD)/tests/fuzz/dns: LDFLAGS += -Wl,--wrap=ares_init_options
 # The model is no subject of its own fuzzer.
 $(BUILD)/tests/unit/verdict_model.o: SANITIZERS += $(if $(filter 1,$(FUZZ)),-fno-sanitize=fuzzer-no-link)
 $(BUILD)/tests/fuzz/verdict: $(BUILD)/tests/unit/verdict_model.o $(BUILD)/tests/unit/random_policy.o
