@@ -17,31 +17,32 @@ static void serve(struct daemon *daemon, int client)
 	struct timeval patience = {.tv_sec = 1};
 	struct control_request request;
 	struct control_answer answer = {0};
+	char bytes[sizeof(request)];
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
+	ssize_t n;
 
 	setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != 0)
 		return;
-	if (recv(client, &request, sizeof(request), 0) != sizeof(request))
+	n = recv(client, bytes, sizeof(bytes), MSG_TRUNC);
+	if (n < 0)
 		return;
-	switch (request.type) {
-	case CONTROL_PREPARE:
-		answer.error = workloads_prepare_process(daemon->workloads, request.pid);
-		if (answer.error == -ENOENT)
-			snprintf(answer.text, sizeof(answer.text), "its cgroup is not governed (--govern)");
-		break;
-	case CONTROL_HEALTH:
-		answer.error = health_summary(daemon, answer.text, sizeof(answer.text)) ? 0 : -EAGAIN;
-		break;
-	case CONTROL_DETACH:
+	answer.error = control_read_request(&request, bytes, (size_t)n);
+	if (answer.error == -EBADMSG)
+		return;
+	if (!answer.error && request.type == CONTROL_DETACH) {
 		daemon->detached = true;
 		daemon->detach_fd = fcntl(client, F_DUPFD_CLOEXEC, 0); /* answered when all is let go */
 		loop_stop(daemon->loop);
 		return;
-	default:
-		answer.error = -EINVAL;
 	}
+	if (!answer.error && request.type == CONTROL_HEALTH)
+		answer.error = health_summary(daemon, answer.text, sizeof(answer.text)) ? 0 : -EAGAIN;
+	else if (!answer.error)
+		answer.error = workloads_prepare_process(daemon->workloads, request.pid);
+	if (answer.error == -ENOENT)
+		snprintf(answer.text, sizeof(answer.text), "its cgroup is not governed (--govern)");
 	(void)send(client, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 

@@ -27,12 +27,37 @@ void run_paths_of(struct run_paths *out, const char *pin)
 	join(out->applied, out->directory, "applied");
 }
 
+int control_read_request(struct control_request *out, const void *bytes, size_t length)
+{
+	struct control_request request;
+
+	if (length != sizeof(request))
+		return -EBADMSG;
+	memcpy(&request, bytes, sizeof(request));
+	if (request.type != CONTROL_DETACH && request.type != CONTROL_HEALTH && (request.type != CONTROL_PREPARE || request.pid <= 0))
+		return -EINVAL;
+	*out = request;
+	return 0;
+}
+
+int control_read_answer(struct control_answer *out, const void *bytes, size_t length)
+{
+	if (length != sizeof(*out))
+		return -EBADMSG;
+	memcpy(out, bytes, sizeof(*out));
+	out->text[sizeof(out->text) - 1] = 0;
+	if (out->error > 0)
+		out->error = -EBADMSG;
+	return 0;
+}
+
 int control_ask(const struct run_paths *paths, const struct control_request *request, struct control_answer *answer,
 		int timeout_ms)
 {
 	struct timeval patience = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char bytes[sizeof(*answer)];
 	ssize_t n;
 
 	if (fd < 0)
@@ -45,11 +70,8 @@ int control_ask(const struct run_paths *paths, const struct control_request *req
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    send(fd, request, sizeof(*request), MSG_NOSIGNAL) < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	n = recv(fd, answer, sizeof(*answer), 0);
+	n = recv(fd, bytes, sizeof(bytes), MSG_TRUNC);
 	if (n < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	if ((size_t)n < sizeof(*answer))
-		return -EPIPE;
-	answer->text[sizeof(answer->text) - 1] = 0;
-	return 0;
+	return control_read_answer(answer, bytes, (size_t)n) ? -EPIPE : 0;
 }

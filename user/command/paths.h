@@ -4,6 +4,7 @@
 #define SLUICE_PATHS_H
 
 #include <linux/limits.h>
+#include <stddef.h>
 
 struct run_paths {
 	char directory[PATH_MAX];
@@ -31,6 +32,10 @@ struct control_answer {
 	int error; /* 0 or -errno */
 	char text[1020];
 };
+
+/* What came over the socket. 0; -EBADMSG: no such packet; a request also -EINVAL: not one that can be served. Pure. */
+int control_read_request(struct control_request *out, const void *bytes, size_t length);
+int control_read_answer(struct control_answer *out, const void *bytes, size_t length);
 
 /* Asks the daemon. 0 with `answer`, whose own `error` counts then; -ENOENT or -ECONNREFUSED when none runs; -ETIMEDOUT. */
 int control_ask(const struct run_paths *paths, const struct control_request *request, struct control_answer *answer,

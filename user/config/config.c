@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "config/walk.h"
 
 struct config *config_new(void)
@@ -23,17 +24,12 @@ void config_free(struct config *config)
 	free(config);
 }
 
-/* Offending text is quoted: no control character of it (C1 ones in UTF-8 included) may reach a terminal or a log. */
+/* Offending text is quoted: no control character of it may reach a terminal or a log. */
 static const char *harmless(struct arena *arena, const char *text)
 {
 	char *copy = arena_strdup(arena, text);
 
-	for (unsigned char *p = (unsigned char *)copy; *p; p++) {
-		if (*p < 0x20 || *p == 0x7f)
-			*p = '?';
-		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
-			*p = p[1] = '?';
-	}
+	text_make_harmless(copy);
 	return copy;
 }
 

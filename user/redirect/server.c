@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "redirect/confine.h"
+#include "redirect/packet.h"
 #include "redirect/view.h"
 
 #define LOADER_PATIENCE_MS 60000 /* how long a redirector without any loader waits for its first */
@@ -109,14 +110,6 @@ static void send_statistics(void)
 
 /* ---- messages ---- */
 
-struct packet {
-	struct message head;
-	char payload[MESSAGE_MAX_BYTES + 1];
-	size_t length;
-	int fds[MESSAGE_MAX_FDS];
-	size_t fd_count;
-};
-
 /* Once for all that came together: each publication makes every worker look at every connection. */
 static void publish(void)
 {
@@ -132,11 +125,8 @@ static void on_hello(const struct packet *packet)
 	enum log_level level = LOG_LEVEL_INFO;
 	struct hello hello;
 
-	if (packet->length < sizeof(hello))
+	if (!message_hello(packet, &hello))
 		return;
-	memcpy(&hello, packet->payload, sizeof(hello));
-	hello.root_namespace[sizeof(hello.root_namespace) - 1] = 0;
-	hello.log_level[sizeof(hello.log_level) - 1] = 0;
 	snprintf(server.root_namespace, sizeof(server.root_namespace), "%s", hello.root_namespace);
 	log_level_parse(&level, hello.log_level);
 	log_init(level, hello.log_json, "redirector");
@@ -186,11 +176,12 @@ static void on_table(const struct packet *packet)
 static void on_workload(const struct packet *packet)
 {
 	struct workload_message message;
+	const char *strings;
+	size_t length;
 
-	if (packet->length < sizeof(message))
+	if (!message_workload(packet, &message, &strings, &length))
 		return;
-	memcpy(&message, packet->payload, sizeof(message));
-	workload_learn(message.workload, packet->payload + sizeof(message), packet->length - sizeof(message), message.label_count);
+	workload_learn(message.workload, strings, length, message.label_count);
 	server.changed = true;
 }
 
@@ -198,9 +189,8 @@ static void on_workload_gone(const struct packet *packet)
 {
 	uint32_t workload;
 
-	if (packet->length < sizeof(workload))
+	if (!message_workload_gone(packet, &workload))
 		return;
-	memcpy(&workload, packet->payload, sizeof(workload));
 	workload_forget(workload);
 	server.changed = true;
 }
@@ -209,9 +199,8 @@ static void on_listener(struct packet *packet)
 {
 	struct listener_message message;
 
-	if (packet->length < sizeof(message) || packet->fd_count != 1)
+	if (!message_listener(packet, &message))
 		return;
-	memcpy(&message, packet->payload, sizeof(message));
 	if (!listener_add(message.netns, message.is_v6, packet->fds[0]))
 		return;
 	packet->fds[0] = -1;
@@ -222,27 +211,18 @@ static void on_listener_gone(const struct packet *packet)
 {
 	struct listener_message message;
 
-	if (packet->length < sizeof(message))
+	if (!message_listener_gone(packet, &message))
 		return;
-	memcpy(&message, packet->payload, sizeof(message));
 	if (listeners_drop(message.netns))
 		server.changed = true;
 }
 
 static void on_name(const struct packet *packet)
 {
-	struct name_message message;
-	size_t addresses;
+	struct published_name name;
 
-	if (packet->length < sizeof(message))
-		return;
-	memcpy(&message, packet->payload, sizeof(message));
-	addresses = (size_t)message.count * 16;
-	if (addresses >= packet->length - sizeof(message))
-		return;
-	name_publish(packet->payload + sizeof(message) + addresses,
-		     (const uint8_t (*)[16])(const void *)(packet->payload + sizeof(message)), message.count,
-		     message.count || message.failed);
+	if (message_name(packet, &name))
+		name_publish(name.host, name.addresses, name.count, name.known);
 }
 
 static void dispatch(struct packet *packet)
@@ -278,37 +258,7 @@ static void dispatch(struct packet *packet)
 	default:
 		log_warning("redirector: message of unknown type %u ignored", packet->head.type);
 	}
-	for (size_t i = 0; i < packet->fd_count; i++)
-		if (packet->fds[i] >= 0)
-			close(packet->fds[i]);
-}
-
-/* 1: a packet; 0: none now; -1: the loader is gone. */
-static int receive(struct packet *out)
-{
-	struct iovec parts[] = {{&out->head, sizeof(out->head)}, {out->payload, MESSAGE_MAX_BYTES}};
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * MESSAGE_MAX_FDS)];
-	} control;
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts), .msg_control = control.bytes,
-				 .msg_controllen = sizeof(control.bytes)};
-	ssize_t n = recvmsg(server.control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	out->fd_count = 0;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		out->fd_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(out->fds, CMSG_DATA(c), out->fd_count * sizeof(int));
-	}
-	if ((size_t)n < sizeof(out->head))
-		return -1;
-	out->length = (size_t)n - sizeof(out->head);
-	out->payload[out->length] = 0;
-	return 1;
+	packet_close(packet);
 }
 
 static void read_control(void)
@@ -316,7 +266,7 @@ static void read_control(void)
 	static struct packet packet;
 	int got = 0;
 
-	while (!server.quit && server.control >= 0 && (got = receive(&packet)) > 0)
+	while (!server.quit && server.control >= 0 && (got = packet_receive(server.control, &packet)) > 0)
 		dispatch(&packet);
 	publish();
 	if (got < 0) {

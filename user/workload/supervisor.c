@@ -17,12 +17,14 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "redirect/packet.h"
 
 #define ANSWER_TIMEOUT_MS 10000 /* compiling a large configuration takes the redirector a while */
 #define HELLO_TIMEOUT_MS 3000
 #define RESTART_DELAY_MS 1000 /* after a redirector that died within that time */
 #define END_TIMEOUT_MS 500
-#define MAX_WORKERS 64
+#define MAX_WORKERS MESSAGE_MAX_FDS /* their sockets are sent in one message */
+#define PACKETS_AT_ONCE 256
 /*
  * It reports every second. A silent one may be stopped by a debugger or starved, and what it holds open lives on when it
  * comes back: so it is given time. But clients wait for it, and a second one beside it would share its listeners with
@@ -53,14 +55,6 @@ struct supervisor {
 
 /* ---- packets ---- */
 
-struct packet {
-	struct message head;
-	char payload[MESSAGE_MAX_BYTES + 1]; /* NUL-terminated after what was received */
-	size_t length;
-	int fds[MESSAGE_MAX_FDS];
-	size_t fd_count;
-};
-
 static int send_packet(int fd, uint32_t type, uint64_t generation, const void *payload, size_t length, const int *fds,
 		       size_t fd_count)
 {
@@ -86,44 +80,12 @@ static int send_packet(int fd, uint32_t type, uint64_t generation, const void *p
 	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* 1: a packet; 0: none now; -errno (-EPIPE: the other end is gone). The descriptors are the caller's. */
-static int receive_packet(int fd, struct packet *out)
-{
-	struct iovec parts[] = {{&out->head, sizeof(out->head)}, {out->payload, MESSAGE_MAX_BYTES}};
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * MESSAGE_MAX_FDS)];
-	} control;
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts), .msg_control = control.bytes,
-				 .msg_controllen = sizeof(control.bytes)};
-	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-	if (n < 0)
-		return errno == EAGAIN ? 0 : -errno;
-	out->fd_count = 0;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		out->fd_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(out->fds, CMSG_DATA(c), out->fd_count * sizeof(int));
-	}
-	if (n == 0)
-		return -EPIPE;
-	if ((size_t)n < sizeof(out->head))
-		return -EPROTO;
-	out->length = (size_t)n - sizeof(out->head);
-	out->payload[out->length] = 0;
-	return 1;
-}
-
-/* ---- what the redirector says: it is the less trusted end, so each length is checked ---- */
+/* ---- what the redirector says ---- */
 
 static void on_statistics(struct supervisor *supervisor, const struct packet *packet)
 {
-	if (packet->length < sizeof(supervisor->statistics))
-		return;
 	pthread_mutex_lock(&supervisor->lock);
-	memcpy(&supervisor->statistics, packet->payload, sizeof(supervisor->statistics));
+	message_statistics(packet, &supervisor->statistics);
 	pthread_mutex_unlock(&supervisor->lock);
 }
 
@@ -131,23 +93,16 @@ static void on_decision(struct supervisor *supervisor, const struct packet *pack
 {
 	struct flow_event event;
 
-	if (packet->length < sizeof(event))
-		return;
-	memcpy(&event, packet->payload, sizeof(event));
-	event.by_redirector = 1;
-	event.comm[sizeof(event.comm) - 1] = 0;
-	event.name[sizeof(event.name) - 1] = 0;
-	event.host[sizeof(event.host) - 1] = 0;
-	supervisor->events.decision(supervisor->events.context, &event);
+	if (message_decision(packet, &event))
+		supervisor->events.decision(supervisor->events.context, &event);
 }
 
 static void on_listener(struct supervisor *supervisor, struct packet *packet)
 {
 	struct listener_message listener;
 
-	if (packet->length < sizeof(listener) || packet->fd_count != 1)
+	if (!message_listener(packet, &listener))
 		return;
-	memcpy(&listener, packet->payload, sizeof(listener));
 	supervisor->events.listener(supervisor->events.context, listener.netns, listener.is_v6, packet->fds[0]);
 	packet->fd_count = 0;
 }
@@ -156,10 +111,7 @@ static void on_hello_answer(struct supervisor *supervisor, const struct packet *
 {
 	struct hello_answer answer;
 
-	if (packet->length < sizeof(answer))
-		return;
-	memcpy(&answer, packet->payload, sizeof(answer));
-	if (answer.protocol != MESSAGE_PROTOCOL || !answer.workers || answer.workers > MAX_WORKERS)
+	if (!message_hello_answer(packet, &answer))
 		return;
 	supervisor->workers = answer.workers;
 }
@@ -178,8 +130,7 @@ static void dispatch(struct supervisor *supervisor, struct packet *packet)
 		break;
 	case MESSAGE_TABLE_ANSWER:
 		supervisor->answered = packet->head.generation;
-		memcpy(supervisor->answer, packet->payload, sizeof(supervisor->answer));
-		supervisor->answer[sizeof(supervisor->answer) - 1] = 0;
+		message_table_answer(packet, supervisor->answer);
 		break;
 	case MESSAGE_DECISION:
 		on_decision(supervisor, packet);
@@ -190,8 +141,7 @@ static void dispatch(struct supervisor *supervisor, struct packet *packet)
 	default:
 		log_warning("redirector: message of unknown type %u ignored", packet->head.type);
 	}
-	for (size_t i = 0; i < packet->fd_count; i++)
-		close(packet->fds[i]);
+	packet_close(packet);
 }
 
 static void lose_redirector(struct supervisor *supervisor)
@@ -204,17 +154,20 @@ static void lose_redirector(struct supervisor *supervisor)
 	supervisor->pid = 0;
 }
 
-/* Reads what is there. 0 or -errno when the redirector is gone. */
+/* Reads what is there, bounded: one that talks without end must not stop the loop. 0 or -errno when the redirector is gone. */
 static int read_control(struct supervisor *supervisor)
 {
 	struct packet packet;
 	int got = 0;
 
-	while (supervisor->control >= 0 && (got = receive_packet(supervisor->control, &packet)) > 0) {
+	for (int i = 0; i < PACKETS_AT_ONCE && supervisor->control >= 0; i++) {
+		got = packet_receive(supervisor->control, &packet);
+		if (got <= 0)
+			return got;
 		supervisor->heard_ms = loop_now_ms();
 		dispatch(supervisor, &packet);
 	}
-	return got;
+	return 0;
 }
 
 /* ---- its process ---- */

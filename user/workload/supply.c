@@ -13,7 +13,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "redirect/protocol.h"
+#include "redirect/packet.h"
 #include "workload/netns.h"
 
 struct source {
@@ -53,14 +53,14 @@ static int make_socket(const struct supply *supply, uint32_t workload)
 /* As many as could be made; none when the namespace is gone. */
 static size_t make_sockets(struct supply *supply, const struct want *want, int *fds)
 {
-	size_t count = want->count < MESSAGE_MAX_FDS ? want->count : MESSAGE_MAX_FDS, made = 0;
+	size_t made = 0;
 	struct source *source;
 	uint64_t cookie = want->netns;
 
 	HASH_FIND(hh, supply->sources, &cookie, sizeof(cookie), source);
 	if (!source || netns_enter(source->netns_fd))
 		return 0;
-	while (made < count) {
+	while (made < want->count) {
 		int fd = make_socket(supply, want->workload);
 
 		if (fd < 0) {
@@ -102,22 +102,20 @@ static void answer(int channel, const struct want *want, const int *fds, size_t 
 /* 0, or -errno when the channel is of no more use. */
 static int serve(struct supply *supply, int channel)
 {
-	struct {
-		struct message head;
-		struct want want;
-	} request;
+	char request[sizeof(struct message) + sizeof(struct want) + 1]; /* longer ones are cut, and show it */
+	struct want want;
 	int fds[MESSAGE_MAX_FDS];
-	ssize_t n = recv(channel, &request, sizeof(request), MSG_DONTWAIT);
+	ssize_t n = recv(channel, request, sizeof(request), MSG_DONTWAIT);
 	size_t made;
 
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -errno;
 	if (n == 0)
 		return -EPIPE;
-	if ((size_t)n < sizeof(request) || request.head.type != MESSAGE_WANT)
+	if (!message_want(request, (size_t)n, &want))
 		return 0;
-	made = make_sockets(supply, &request.want, fds);
-	answer(channel, &request.want, fds, made);
+	made = make_sockets(supply, &want, fds);
+	answer(channel, &want, fds, made);
 	for (size_t i = 0; i < made; i++)
 		close(fds[i]);
 	return 0;
