@@ -39,7 +39,7 @@ FUZZERS       = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
 TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench unit analyze install clean
+.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench escape unit analyze install clean
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/sluice ## build build/sluice
@@ -94,6 +94,11 @@ $(FUZZERS): %: %.o $(BUILD)/user.a
 	$(call msg,LINK,$@)
 	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@
 
+$(BUILD)/tests/escape/escape: $(wildcard tests/escape/*.c) tests/escape/escape.h tests/e2e/net.h
+	@mkdir -p $(@D)
+	$(call msg,CC,$@)
+	$(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -O2 -g $(filter %.c,$^) -lpthread -o $@
+
 # What tests/run needs. The tools that tests run in the lab are never sanitized.
 test-programs: $(BUILD)/sluice $(BUILD)/unit-tests $(TEST_TOOLS)
 
@@ -124,6 +129,10 @@ demo: deps ## install, build, show the scenarios of the documentation in a lab (
 bench: deps ## install, build, compare with no policy, haproxy and iptables (as root)
 	@$(MAKE) --no-print-directory $(BUILD)/sluice $(TEST_TOOLS)
 	@tests/bench/run
+
+escape: deps ## install, build, try every way out of a pod, print the matrix and write build/escape.md (as root)
+	@$(MAKE) --no-print-directory $(BUILD)/sluice $(BUILD)/tests/escape/escape
+	@tests/escape/run
 
 analyze: ## clang-tidy and cppcheck
 	@tools/analyze
