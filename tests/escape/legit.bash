@@ -87,8 +87,8 @@ legit_neighbours()
 	local mac status=0
 
 	if [[ $1 == v4 ]]; then
-		lab_in web ip neigh flush dev eth0
-		lab_in node ip neigh flush dev pod-web nud all
+		lab_in web ip -4 neigh flush dev eth0
+		lab_in node ip -4 neigh flush dev pod-web nud all
 		ask_pod tcp "$(allowed v4)" 22001 && ask internet tcp "$(pod_address v4)" 7000
 		return
 	fi

@@ -364,7 +364,7 @@ const struct method raw_methods[] = {
 	 NULL, VIA_PACKET},
 	{"rthdr-udp", "routing header by setsockopt, UDP", "NET_RAW", V6, REGISTERED, routing_option, NULL, SOCK_DGRAM},
 	{"rthdr-tcp", "routing header by setsockopt, TCP", "NET_RAW", V6, REGISTERED | TUPLE, routing_option, NULL, SOCK_STREAM},
-	{"rthdr-cmsg", "routing header by ancillary data, UDP", "NET_RAW", V6, REGISTERED, routing_ancillary, NULL, 0},
+	{"rthdr-cmsg", "routing header by ancillary data, UDP", "NET_RAW", V6, REGISTERED | MAY_LACK, routing_ancillary, NULL, 0},
 	{"rthdr-0", "routing header type 0, raw", "NET_RAW", V6, 0, extension, NULL, RH0},
 	{"rthdr-2", "routing header type 2, raw", "NET_RAW", V6, 0, extension, NULL, RH2},
 	{"rthdr-4", "segment routing header, raw", "NET_RAW", V6, 0, extension, NULL, SRH},

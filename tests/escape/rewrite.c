@@ -39,7 +39,7 @@ static int apply(struct context *c, enum rewrite rewrite)
 		break;
 	case DNAT_LOOPBACK:
 		write_file("/proc/sys/net/ipv4/conf/all/route_localnet", "1");
-		return sh("printf '%%s\\n' 'table inet esc%u {' 'chain a {' 'type nat hook output priority -100' 'th dport %u dnat %s to %s' '}'"
+		return sh("printf '%%s\\n' 'table inet esc%u {' 'chain a {' 'type nat hook output priority -100' 'th dport %u dnat %s to %s' '}' "
 			  "'chain p {' 'type nat hook postrouting priority 100' 'oifname eth0 th dport %u masquerade' '}' '}' | nft -f -",
 			  c->port, c->port, ip, to, c->port);
 	}

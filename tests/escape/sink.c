@@ -171,12 +171,59 @@ static int ping(const struct endpoint *to, const struct endpoint *from)
 	return n == sizeof(echo) && memcmp(back + 8, echo + 8, 8) == 0 ? puts("ok 1"), 0 : (printf("ping: no answer\n"), 1);
 }
 
+/* Datagrams may be lost, and answered late: three tries, and a number in each. */
+static int ask_datagram(int fd, char *data, size_t length, int round)
+{
+	static char back[65536];
+
+	for (int attempt = 0; attempt < 3; attempt++) {
+		double limit = now_ms() + 1000;
+		ssize_t n;
+
+		snprintf(data, length, "%d.%d", round, attempt);
+		if (send(fd, data, length, 0) < 0)
+			return printf("round %d: send: %s\n", round, strerrorname_np(errno)), 1;
+		while ((n = receive_until(fd, back, sizeof(back), limit)) >= 0)
+			if ((size_t)n == length && memcmp(data, back, length) == 0)
+				return 0;
+		if (n != -ETIMEDOUT)
+			return printf("round %d: 0 of %zu bytes back: %s\n", round, length, result_name((int)n)), 1;
+	}
+	return printf("round %d: three datagrams without an answer\n", round), 1;
+}
+
+/* Everything there and back; the server echoes while we still send. */
+static int ask_stream(int fd, const char *data, size_t length, int round)
+{
+	static char back[1 << 20];
+	double limit = now_ms() + 10000;
+	size_t sent = 0, got = 0;
+
+	while (got < length) {
+		struct pollfd p = {.fd = fd, .events = (short)(sent < length ? POLLIN | POLLOUT : POLLIN)};
+		ssize_t n = 0;
+
+		if (now_ms() > limit || poll(&p, 1, 4000) == 0)
+			return printf("round %d: %zu of %zu bytes back: ETIMEDOUT\n", round, got, length), 1;
+		if (p.revents & POLLOUT && sent < length)
+			n = send(fd, data + sent, length - sent, MSG_NOSIGNAL);
+		sent += n > 0 ? (size_t)n : 0;
+		if (!(p.revents & (POLLIN | POLLHUP | POLLERR)))
+			continue;
+		n = recv(fd, back + got, length - got, 0);
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			return printf("round %d: %zu of %zu bytes back: %s\n", round, got, length, n ? strerrorname_np(errno) : "closed"), 1;
+		got += n > 0 ? (size_t)n : 0;
+	}
+	return memcmp(data, back, length) == 0 ? 0 : (printf("round %d: other bytes came back\n", round), 1);
+}
+
 /* A legitimate client: ask tcp|udp|ping ADDRESS PORT [-f FROM] [-n BYTES] [-u FILE]; 0 if every answer came back whole. */
 int ask_main(int argc, char **argv)
 {
-	static char data[1 << 20], back[1 << 20];
+	static char data[1 << 20];
 	const char *until = NULL, *from = NULL;
-	size_t length = 64, got;
+	size_t length = 64;
 	struct endpoint to, here;
 	int fd, option, type, error, rounds = 0;
 	double deadline = now_ms() + 120000;
@@ -207,24 +254,8 @@ int ask_main(int argc, char **argv)
 	for (size_t i = 0; i < length; i++)
 		data[i] = (char)('a' + i % 26);
 	do {
-		size_t sent = 0;
-
-		for (got = 0; got < length;) {
-			double limit = now_ms() + 4000;
-			ssize_t n = sent < length ? send(fd, data + sent, length - sent, MSG_NOSIGNAL) : 0;
-
-			sent += n > 0 ? (size_t)n : 0;
-			if (n < 0 && errno != EAGAIN)
-				return printf("round %d: send: %s\n", rounds, strerrorname_np(errno)), 1;
-			n = sent < length ? recv(fd, back + got, length - got, 0) : receive_until(fd, back + got, length - got, limit);
-			if (n == 0 || (n < 0 && n != -1) || (n == -1 && sent < length && errno != EAGAIN) || (n == -1 && sent == length))
-				return printf("round %d: %zu of %zu bytes back: %s\n", rounds, got, length, n ? result_name((int)n) : "closed"), 1;
-			got += n > 0 ? (size_t)n : 0;
-			if (sent < length && n < 0)
-				poll(&(struct pollfd){.fd = fd, .events = POLLIN | POLLOUT}, 1, 100);
-		}
-		if (memcmp(data, back, length) != 0)
-			return printf("round %d: other bytes came back\n", rounds), 1;
+		if (type == SOCK_STREAM ? ask_stream(fd, data, length, rounds) : ask_datagram(fd, data, length, rounds))
+			return 1;
 		rounds++;
 		if (until)
 			pause_ms(50);
@@ -232,7 +263,7 @@ int ask_main(int argc, char **argv)
 	if (type == SOCK_STREAM) {
 		/* A clean end: our FIN, then theirs. */
 		shutdown(fd, SHUT_WR);
-		if (receive_until(fd, back, 1, now_ms() + 3000) != 0)
+		if (receive_until(fd, data, 1, now_ms() + 3000) != 0)
 			return printf("no clean end\n"), 1;
 	}
 	printf("ok %d\n", rounds);

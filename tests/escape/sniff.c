@@ -67,6 +67,16 @@ static void note_packet(bool v6, uint8_t protocol, const uint8_t *transport, con
 		printf("packet %s %u %u\n", v6 ? "v6" : "v4", protocol, port);
 }
 
+/* The transport is behind the extension headers. */
+static void note_v6(uint8_t next, const uint8_t *at, const uint8_t *end)
+{
+	while ((next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS) && at + 8 <= end) {
+		next = at[0];
+		at += 8 * (1 + at[1]);
+	}
+	note_packet(true, next, at, end);
+}
+
 static void find_forbidden(const uint8_t *frame, size_t length)
 {
 	static uint8_t v4[4], v6[16];
@@ -80,7 +90,7 @@ static void find_forbidden(const uint8_t *frame, size_t length)
 	if (type == ETH_P_IP && length >= ETH_HLEN + 20 && memcmp(ip + 16, v4, 4) == 0)
 		note_packet(false, ip[9], ip + (ip[0] & 15) * 4, end);
 	if (type == ETH_P_IPV6 && length >= ETH_HLEN + 40 && memcmp(ip + 24, v6, 16) == 0)
-		note_packet(true, ip[6], ip + 40, end);
+		note_v6(ip[6], ip + 40, end);
 }
 
 int sniff_main(int argc, char **argv)
