@@ -118,7 +118,7 @@ curl_pod()
 
 	address=$(in_family "$1" 203.0.113.10 '[2001:db8:113::10]')
 	[[ $3 == http ]] || port=443
-	code=$(lab_exec web curl -s -m 8 -o /dev/null -w '%{http_code}' --resolve "www.aliyun.com:$port:$address" "$3://www.aliyun.com/" </dev/null)
+	code=$(lab_exec web curl -sS -m 8 -o /dev/null -w "%{http_code}" --resolve "www.aliyun.com:$port:$address" "$3://www.aliyun.com/" </dev/null 2>&1)
 	[[ $code == "$2" ]] || {
 		echo "status $code, not $2"
 		return 1

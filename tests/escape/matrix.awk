@@ -74,10 +74,10 @@ function count(good, phase, row)
 # What one row was in one phase, in a word; counts it.
 function off_cell(row)
 {
-	if (flags[row] ~ /enforced-only/)
+	if (flags[row] ~ /enforced-only/ && ((mode_names[1], row) in result))
 		return "n/a"
 	if (!(("off", row) in result))
-		return ""
+		return "" # filtered
 	if (result["off", row] == "out") {
 		count(1, "off", row)
 		return "out"
@@ -179,7 +179,7 @@ END {
 		method = methods[m]
 		off = cell("off", row_list[method], "off")
 		if (off == "")
-			continue # filtered
+			continue
 		text = sprintf("| %s <br>`%s` | %s | %s | %s |", what[method], method, needs[method], families(row_list[method]), off)
 		for (i = 1; i <= mode_count; i++)
 			text = text " " cell("on", row_list[method], mode_names[i]) " |"
