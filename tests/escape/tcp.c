@@ -163,18 +163,27 @@ static int mptcp_connect(struct context *c)
  */
 static int mptcp_subflow(struct context *c)
 {
-	int fd = socket_for(c, SOCK_STREAM, IPPROTO_MPTCP_), result;
+	int fd, result;
 
-	if (fd < 0)
-		return failed(c, "MPTCP socket");
+	/* A socket takes the limits that are there when it is made. */
 	if (sh("ip mptcp limits set subflows 2 add_addr_accepted 2 2>/dev/null") < 0)
 		return failed(c, "ip mptcp limits");
+	fd = socket_for(c, SOCK_STREAM, IPPROTO_MPTCP_);
+	if (fd < 0)
+		return failed(c, "MPTCP socket");
 	result = dial(c, fd, &c->decoy);
-	if (result == 0)
-		result = tell(c, fd);
-	pause_ms(250);
+	/* The token stays here: it may go to the allowed address by right. */
+	if (result == 0 && send(fd, "hello", 5, MSG_NOSIGNAL) < 0)
+		result = failed(c, "send");
+	pause_ms(300);
 	close_hard(fd);
 	return result;
+}
+
+static void mptcp_subflow_undo(struct context *c)
+{
+	(void)c;
+	sh("ip mptcp limits set subflows 2 add_addr_accepted 0 2>/dev/null");
 }
 
 struct race {
@@ -255,6 +264,6 @@ const struct method tcp_methods[] = {
 	{"tcp-child", "TCP socket connected by a child process", "", V4 | V6, LEGIT | TUPLE, tcp_child, NULL, 0},
 	{"mptcp", "MPTCP connect", "", V4 | V6 | MAPPED, LEGIT | TUPLE | MAY_LACK, mptcp_connect, NULL, 0},
 	{"mptcp-subflow", "MPTCP: second subflow to an announced address", "NET_ADMIN", V4 | V6, REGISTERED | TUPLE | MAY_LACK,
-	 mptcp_subflow, NULL, 0},
+	 mptcp_subflow, mptcp_subflow_undo, 0},
 	{0},
 };
