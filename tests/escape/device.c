@@ -18,7 +18,7 @@ enum nested { NESTED_UDP, NESTED_TCP, NESTED_FOREIGN };
 static int nested(struct context *c)
 {
 	enum nested kind = (enum nested)c->method->variant;
-	pid_t pid = nest(c);
+	pid_t pid = nest(c, false);
 	int result;
 
 	if (pid < 0)
@@ -51,12 +51,15 @@ static int configure_as_pod(struct context *c, pid_t pid, const char *device)
 	return 0;
 }
 
+#define BY_FRAME 0x100
+#define BY_STRANGER 0x200 /* who is in another cgroup, too */
+
 static int send_and_end(struct context *c, pid_t pid, int result)
 {
 	/* Answers go to the pod's own stack: nobody waits for an echo. */
 	c->patience_ms = 50;
 	if (result == 0)
-		result = nested_send(c, pid, &c->to, SOCK_DGRAM);
+		result = nested_send(c, pid, &c->to, c->method->variant & BY_FRAME ? SOCK_PACKET : SOCK_DGRAM);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	return result;
@@ -64,12 +67,12 @@ static int send_and_end(struct context *c, pid_t pid, int result)
 
 static int macvlan(struct context *c)
 {
-	pid_t pid = nest(c);
+	pid_t pid = nest(c, false);
 	int result = 0;
 
 	if (pid < 0)
 		return pid;
-	if (sh("ip link add link eth0 name in0 netns %d type %s", pid, c->method->variant ? "ipvlan" : "macvlan mode bridge") < 0)
+	if (sh("ip link add link eth0 name in0 netns %d type %s", pid, c->method->variant & 1 ? "ipvlan" : "macvlan mode bridge") < 0)
 		result = failed(c, "macvlan or ipvlan device");
 	if (result == 0)
 		result = configure_as_pod(c, pid, "in0");
@@ -78,7 +81,7 @@ static int macvlan(struct context *c)
 
 static int bridge(struct context *c)
 {
-	pid_t pid = nest(c);
+	pid_t pid = nest(c, false);
 	char name[16];
 	int result = 0;
 
@@ -104,17 +107,20 @@ static void bridge_undo(struct context *c)
 /* The pod's own end of the link, moved into another namespace. */
 static int move_eth0(struct context *c)
 {
-	pid_t pid = nest(c);
-	int result = 0;
+	int variant = c->method->variant, result = 0;
+	pid_t pid = nest(c, variant & BY_STRANGER);
 
 	if (pid < 0)
 		return pid;
 	if (sh("ip link set eth0 netns %d", pid) < 0)
 		return failed(c, "move of eth0");
 	result = configure_as_pod(c, pid, "eth0");
+	if (variant & BY_STRANGER && result == 0 && join_outside() < 0)
+		result = failed(c, "join another cgroup");
 	c->patience_ms = 150;
+	pause_ms(variant & BY_FRAME ? 300 : 0); /* whoever follows links has seen it go */
 	if (result == 0)
-		result = nested_send(c, pid, &c->to, c->method->variant);
+		result = nested_send(c, pid, &c->to, variant & BY_FRAME ? SOCK_PACKET : variant);
 	/* Whatever happened: a namespace that ends takes the link with it. */
 	sh("nsenter -t %d -n ip link set eth0 netns %d", pid, getpid());
 	kill(pid, SIGKILL);
@@ -258,8 +264,15 @@ const struct method device_methods[] = {
 	{"nested-tcp", "nested namespace behind the pod, masqueraded, TCP", "NET_ADMIN", V4 | V6, TUPLE, nested, nested_end, NESTED_TCP},
 	{"nested-foreign", "nested namespace behind the pod, its own source", "NET_ADMIN", V4 | V6, TUPLE, nested, nested_end, NESTED_FOREIGN},
 	{"macvlan", "macvlan on eth0 in a nested namespace", "NET_ADMIN", V4 | V6, TUPLE | MAY_LACK | LAST, macvlan, NULL, 0},
+	{"macvlan-frame", "macvlan on eth0 in a nested namespace, frame", "NET_ADMIN, NET_RAW", V4 | V6, TUPLE | MAY_LACK | LAST, macvlan, NULL,
+	 BY_FRAME},
 	{"ipvlan", "ipvlan on eth0 in a nested namespace", "NET_ADMIN", V4 | V6, TUPLE | MAY_LACK | LAST, macvlan, NULL, 1},
 	{"bridge", "bridge over eth0 and a nested namespace", "NET_ADMIN", V4 | V6, TUPLE | LAST, bridge, bridge_undo, 0},
+	{"bridge-frame", "bridge over eth0 and a nested namespace, frame", "NET_ADMIN, NET_RAW", V4 | V6, TUPLE | LAST, bridge, bridge_undo, BY_FRAME},
+	{"eth0-moved-frame", "eth0 itself moved to another namespace, frame", "NET_ADMIN, NET_RAW", V4 | V6, TUPLE | LAST, move_eth0,
+	 restore_eth0, BY_FRAME},
+	{"eth0-moved-stranger", "eth0 moved to a namespace of another cgroup, frame", "NET_ADMIN, NET_RAW, cgroupfs", V4 | V6, TUPLE | LAST,
+	 move_eth0, restore_eth0, BY_FRAME | BY_STRANGER},
 	{"eth0-moved-udp", "eth0 itself moved to another namespace, UDP", "NET_ADMIN", V4 | V6, TUPLE | LAST, move_eth0, restore_eth0, SOCK_DGRAM},
 	{"eth0-moved-tcp", "eth0 itself moved to another namespace, TCP", "NET_ADMIN", V4 | V6, TUPLE | LAST, move_eth0, restore_eth0, SOCK_STREAM},
 	{"vxlan", "VXLAN device", "NET_ADMIN", V4 | V6, TUPLE | MAY_LACK, vxlan, nested_end, 0},

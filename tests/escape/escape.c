@@ -103,7 +103,7 @@ static void look_around(struct context *c)
 		}
 		freeifaddrs(all);
 	}
-	file = popen("ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'; ip neigh show fe80::1 | sed 's/.*lladdr \\([^ ]*\\).*/\\1/'", "r");
+	file = popen("exec 2>/dev/null; ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'; ip neigh show fe80::1 | sed 's/.*lladdr \\([^ ]*\\).*/\\1/'", "r");
 	for (int i = 0; i < 2 && file; i++) {
 		uint8_t *out = i ? c->gateway_mac : c->own_mac;
 

@@ -133,12 +133,15 @@ int inject(struct context *c, enum via via, const uint8_t *packet, size_t length
 int inject_to(struct context *c, enum via via, const struct endpoint *route_to, const uint8_t *packet, size_t length);
 int shoot(struct context *c, enum via via, const struct packet *p);
 
+int tun_open(struct context *c, bool tap); /* packet.c: a device that is up, in a forwarding pod */
+
 /* ---- nested.c: a network namespace behind the pod ---- */
 
-pid_t nest(struct context *c); /* a process with a namespace of its own, ends with its parent */
+pid_t nest(struct context *c, bool stranger); /* a process with a namespace of its own, ends with its parent */
 int nest_veth(struct context *c, pid_t nested, const char *inner_v4, const char *inner_v6);
-int nested_send(struct context *c, pid_t nested, const struct endpoint *to, int type);
+int nested_send(struct context *c, pid_t nested, const struct endpoint *to, int type); /* SOCK_PACKET: a frame to c->to */
 void nested_end(struct context *c); /* an undo */
+int join_outside(void); /* identity.c: out of the pod's cgroup */
 void nested_name(const struct context *c, char name[16]);
 
 /* ---- sniff.c, sink.c ---- */

@@ -87,6 +87,43 @@ static int fragments(struct context *c)
 	return -EINVAL;
 }
 
+/*
+ * Destination options of 72 bytes, of which the first fragment has 64. What follows it in the frame, beyond the end of
+ * the IPv6 packet, looks like the rest and a UDP header to a registered port; the next router cuts that off. The second
+ * fragment brings the true one.
+ */
+static int fragment_trailer(struct context *c)
+{
+	uint8_t transport[256] = {IPPROTO_UDP, 8, 1, 60}, first[512], second[512], fake[16] = {1, 6};
+	struct packet inner = {.destination = ALLOWED_V6, .destination_port = UNREGISTERED_PORT};
+	struct packet outer = {.destination = ALLOWED_V6, .no_payload = true, .protocol = 253, .first_extension = IPPROTO_FRAGMENT,
+			       .options_length = 8};
+	uint8_t extension[8] = {IPPROTO_DSTOPTS, 0, 0, 1, c->token[2], c->token[3], c->token[4], c->token[5]};
+	size_t length = 72;
+	int result;
+
+	transport[64] = 1; /* PadN over the last 8 bytes */
+	transport[65] = 6;
+	length += build_transport(c, &inner, transport + 72);
+	outer.options = extension;
+	build(c, &outer, first);
+	first[5] = 8 + 64;
+	memcpy(first + 48, transport, 64);
+	fake[8] = (uint8_t)(c->source_port >> 8);
+	fake[9] = (uint8_t)c->source_port;
+	fake[10] = (uint8_t)(c->port >> 8);
+	fake[11] = (uint8_t)c->port;
+	fake[13] = 16;
+	memcpy(first + 112, fake, sizeof(fake));
+	extension[2] = 0;
+	extension[3] = 64;
+	build(c, &outer, second);
+	second[5] = (uint8_t)(8 + length - 64);
+	memcpy(second + 48, transport + 64, length - 64);
+	result = inject(c, VIA_PACKET, first, 112 + sizeof(fake));
+	return result < 0 ? result : inject(c, VIA_PACKET, second, 48 + length - 64);
+}
+
 /* A datagram bigger than the MTU: the kernel cuts it. */
 static int big_datagram(struct context *c)
 {
@@ -123,5 +160,7 @@ const struct method fragment_methods[] = {
 	{"frag-late-raw", "transport header only in the second fragment, raw", "NET_RAW", V6, 0, fragments, NULL, LATE_TRANSPORT},
 	{"frag-late-frame", "transport header only in the second fragment, frames", "NET_RAW", V6, 0, fragments, NULL,
 	 LATE_TRANSPORT | BY_FRAME},
+	{"frag-trailer", "ports of a service behind the end of a fragment, to another port of its address", "NET_RAW", V6, REGISTERED,
+	 fragment_trailer, NULL, 0},
 	{0},
 };

@@ -29,6 +29,11 @@ static const char *outside(void)
 	return getenv("ESCAPE_OUTSIDE"); /* a cgroup that sluice does not govern */
 }
 
+int join_outside(void)
+{
+	return join(outside());
+}
+
 enum moved { MOVED_TCP, MOVED_UDP, MOVED_RAW, MOVED_PACKET, MOVED_NESTED };
 
 static int moved(struct context *c)
@@ -43,7 +48,7 @@ static int moved(struct context *c)
 	case MOVED_RAW: return shoot(c, VIA_RAW, &p);
 	case MOVED_PACKET: return shoot(c, VIA_PACKET, &p);
 	case MOVED_NESTED: {
-		pid_t pid = nest(c);
+		pid_t pid = nest(c, true);
 		int result = pid < 0 ? pid : nest_veth(c, pid, "10.99.8.2", "fd00:99:8::2");
 
 		if (result == 0)

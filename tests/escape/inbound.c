@@ -132,6 +132,8 @@ static int abuse_udp(struct context *c)
 
 /* ---- forged ---- */
 
+#define BY_STRANGER 0x100 /* the remote is played by a process outside the pod's cgroup */
+
 static const char *forbidden(const struct context *c)
 {
 	return is_v6(c) ? FORBIDDEN_V6 : FORBIDDEN_V4;
@@ -149,7 +151,7 @@ static pid_t play_remote(struct context *c, pid_t nested, int type)
 		return pid;
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", nested);
 	netns = open(path, O_RDONLY | O_CLOEXEC);
-	if (netns < 0 || setns(netns, CLONE_NEWNET) < 0)
+	if (netns < 0 || setns(netns, CLONE_NEWNET) < 0 || (c->method->variant & BY_STRANGER && join_outside() < 0))
 		_exit(1);
 	fd = socket_for(c, type, 0);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
@@ -170,9 +172,9 @@ static int forget_nested_route(const struct context *c)
 
 static int forged(struct context *c)
 {
-	int type = c->method->variant, server, fd, result = 0, one = 1;
+	int type = c->method->variant & 0xff, server, fd, result = 0, one = 1;
 	struct endpoint here = with_port(c->own, (uint16_t)(SERVER_PORT + 10)), peer = {.length = sizeof(peer.addr)};
-	pid_t nested = nest(c), remote = -1;
+	pid_t nested = nest(c, c->method->variant & BY_STRANGER), remote = -1;
 	char buffer[64];
 
 	if (nested < 0)
@@ -218,5 +220,9 @@ const struct method inbound_methods[] = {
 	 nested_end, SOCK_STREAM},
 	{"forged-udp", "forged inbound UDP: a nested namespace holds the remote's address", "NET_ADMIN", V4 | V6, TUPLE, forged, nested_end,
 	 SOCK_DGRAM},
+	{"forged-tcp-stranger", "the same TCP connection, made from another cgroup", "NET_ADMIN, cgroupfs", V4 | V6, TUPLE, forged, nested_end,
+	 SOCK_STREAM | BY_STRANGER},
+	{"forged-udp-stranger", "the same UDP, made from another cgroup", "NET_ADMIN, cgroupfs", V4 | V6, TUPLE, forged, nested_end,
+	 SOCK_DGRAM | BY_STRANGER},
 	{0},
 };

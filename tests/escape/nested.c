@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A network namespace behind the pod: a container in the container. */
 #include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -8,8 +9,11 @@
 
 #include "escape.h"
 
-/* A process in a new network namespace, whose lo is up; it ends with us. */
-pid_t nest(struct context *c)
+/*
+ * A process in a new network namespace, whose lo is up; it ends with us. A stranger is in a cgroup outside the pod's
+ * before it has that namespace: nothing connects the two.
+ */
+pid_t nest(struct context *c, bool stranger)
 {
 	int ready[2];
 	char byte;
@@ -20,7 +24,7 @@ pid_t nest(struct context *c)
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (unshare(CLONE_NEWNET) < 0)
+		if ((stranger && join_outside() < 0) || unshare(CLONE_NEWNET) < 0)
 			_exit(1);
 		(void)!write(ready[1], "r", 1);
 		for (;;)
@@ -58,6 +62,17 @@ int nest_veth(struct context *c, pid_t nested, const char *inner_v4, const char 
 	return 0;
 }
 
+/* On the device that stands on the pod's link there. */
+static int frame(struct context *c)
+{
+	struct packet p = {};
+
+	c->eth0 = if_nametoindex("in0");
+	if (!c->eth0)
+		c->eth0 = if_nametoindex("eth0");
+	return shoot(c, VIA_PACKET, &p);
+}
+
 /* Sends the token from within; the result as a method's. */
 int nested_send(struct context *c, pid_t nested, const struct endpoint *to, int type)
 {
@@ -74,7 +89,7 @@ int nested_send(struct context *c, pid_t nested, const struct endpoint *to, int 
 		if (netns < 0 || setns(netns, CLONE_NEWNET) < 0)
 			result = -errno;
 		else
-			result = type == SOCK_STREAM ? tcp_to(c, to) : udp_to(c, to);
+			result = type == SOCK_PACKET ? frame(c) : type == SOCK_STREAM ? tcp_to(c, to) : udp_to(c, to);
 		(void)!write(status[1], &result, sizeof(result));
 		_exit(0);
 	}

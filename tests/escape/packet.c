@@ -211,9 +211,9 @@ static void device_name(const struct context *c, char name[IFNAMSIZ])
 }
 
 /* Makes a TUN (or TAP) device that is up and has an address of a network of its own. */
-static int tun_open(struct context *c, short flags)
+int tun_open(struct context *c, bool tap)
 {
-	struct ifreq request = {.ifr_flags = flags};
+	struct ifreq request = {.ifr_flags = (short)((tap ? IFF_TAP : IFF_TUN) | IFF_NO_PI)};
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
 	device_name(c, request.ifr_name);
@@ -240,7 +240,7 @@ enum tun { TUN_FOREIGN, TUN_MASQUERADE, TAP_FOREIGN };
 static int tun_send(struct context *c)
 {
 	enum tun kind = (enum tun)c->method->variant;
-	int fd = tun_open(c, kind == TAP_FOREIGN ? IFF_TAP | IFF_NO_PI : IFF_TUN | IFF_NO_PI), result = 0;
+	int fd = tun_open(c, kind == TAP_FOREIGN), result = 0;
 	struct packet p = {.source = is_v6(c) ? "fd00:99:7::2" : "10.99.7.2"};
 	uint8_t frame[256];
 	size_t at = 0;
@@ -256,7 +256,7 @@ static int tun_send(struct context *c)
 
 		/* /sys may show another namespace's devices: ask ip. */
 		device_name(c, name);
-		snprintf(command, sizeof(command), "ip -o link show %s | sed 's/.*ether \\([^ ]*\\).*/\\1/'", name);
+		snprintf(command, sizeof(command), "ip -o link show %s 2>/dev/null | sed 's/.*ether \\([^ ]*\\).*/\\1/' 2>/dev/null", name);
 		file = popen(command, "r");
 		if (!file || fscanf(file, "%x:%x:%x:%x:%x:%x", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) != 6)
 			return failed(c, "TAP address");
@@ -294,6 +294,25 @@ static int lo_forward(struct context *c)
 	pause_ms(20);
 	close(fd);
 	return result;
+}
+
+/* Segments to a service whose name must be checked, past the redirector. */
+static int named_frame(struct context *c)
+{
+	struct packet p = {.protocol = IPPROTO_TCP, .tcp_flags = (uint8_t)c->method->variant, .sequence = 7, .destination_port = 443,
+			   .destination = is_v6(c) ? NAMED_V6 : NAMED_V4};
+
+	return shoot(c, VIA_PACKET, &p);
+}
+
+/* To what is beyond the pod and not the internet. */
+static int frame_to(struct context *c)
+{
+	bool node = c->method->variant;
+	struct packet p = {.destination = node ? is_v6(c) ? "2001:db8:51::2" : "198.51.100.2"
+					       : getenv(is_v6(c) ? "ESCAPE_OTHER_V6" : "ESCAPE_OTHER_V4")};
+
+	return shoot(c, VIA_PACKET, &p);
 }
 
 /* Multicast to the link, which a router may carry on. */
@@ -334,6 +353,11 @@ const struct method packet_methods[] = {
 	{"tun", "TUN, forwarded by the pod with its own source", "NET_ADMIN", V4 | V6, TUPLE, tun_send, tun_undo, TUN_FOREIGN},
 	{"tun-masquerade", "TUN, masqueraded as the pod", "NET_ADMIN", V4 | V6, TUPLE, tun_send, tun_undo, TUN_MASQUERADE},
 	{"tap", "TAP, forwarded by the pod", "NET_ADMIN", V4 | V6, TUPLE, tun_send, tun_undo, TAP_FOREIGN},
+	{"named-syn-frame", "a frame to a TLS service: SYN with data, past the redirector", "NET_RAW", V4 | V6, 0, named_frame, NULL, TCP_SYN},
+	{"named-data-frame", "a frame to a TLS service: data, past the redirector", "NET_RAW", V4 | V6, 0, named_frame, NULL,
+	 TCP_ACK | TCP_PSH},
+	{"other-pod-frame", "a frame to another pod", "NET_RAW", V4 | V6, 0, frame_to, NULL, 0},
+	{"node-frame", "a frame to the node itself", "NET_RAW", V4 | V6, 0, frame_to, NULL, 1},
 	{"multicast", "UDP multicast", "", V4 | V6, MAY_LACK, multicast, NULL, 0},
 	{0},
 };

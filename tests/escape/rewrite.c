@@ -103,6 +103,28 @@ static int rewrite_name(struct context *c)
 	return result;
 }
 
+/* The redirector's own connection to an allowed name, turned elsewhere on its way out of the pod. */
+static int rewrite_upstream(struct context *c)
+{
+	const char *ip = is_v6(c) ? "ip6" : "ip", *from = is_v6(c) ? NAMED_V6 : NAMED_V4, *to = is_v6(c) ? FORBIDDEN_V6 : FORBIDDEN_V4;
+	struct endpoint named = endpoint_at(NAMED_V4, NAMED_V6, c, 80);
+	static const char request[] = "GET / HTTP/1.1\r\nHost: " ALLOWED_NAME "\r\n\r\n";
+	int fd = socket_for(c, SOCK_STREAM, 0), result;
+
+	if (fd < 0)
+		return failed(c, "socket");
+	if (sh("printf '%%s\\n' 'table netdev esc%u {' 'chain a {' 'type filter hook egress device eth0 priority 0' "
+	       "'%s daddr %s tcp dport 80 %s daddr set %s tcp dport set %u' '}' '}' | nft -f -", c->port, ip, from, ip, to, c->port) < 0)
+		return failed(c, "nft");
+	c->patience_ms = 150;
+	result = dial(c, fd, &named);
+	if (result == 0 && send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
+		result = failed(c, "send");
+	pause_ms(result ? 0 : 150);
+	close_hard(fd);
+	return result;
+}
+
 const struct method rewrite_methods[] = {
 	{"dnat-tcp", "DNAT in the pod, TCP", "NET_ADMIN", V4 | V6, REGISTERED | TUPLE, rewrite, rewrite_undo, DNAT},
 	{"dnat-udp", "DNAT in the pod, UDP", "NET_ADMIN", V4 | V6, REGISTERED | TUPLE, rewrite, rewrite_undo, DNAT | WITH_UDP},
@@ -125,6 +147,8 @@ const struct method rewrite_methods[] = {
 	 EGRESS_PORT | WITH_UDP},
 	{"nft-egress-source", "nft rewrites the source at netdev egress", "NET_ADMIN", V4 | V6, REGISTERED, rewrite, rewrite_undo,
 	 EGRESS_SOURCE | WITH_UDP},
+	{"nft-egress-upstream", "nft turns the redirector's own connection elsewhere", "NET_ADMIN", V4 | V6, TUPLE, rewrite_upstream,
+	 rewrite_undo, 0},
 	{"nft-egress-name", "nft rewrites the name in a checked payload: the address still holds", "NET_ADMIN", V4 | V6, LIMIT, rewrite_name,
 	 rewrite_undo, 0},
 	{0},

@@ -205,13 +205,13 @@ static void *flip(void *argument)
 static int tcp_race(struct context *c)
 {
 	struct race race = {c->decoy, &c->decoy, &c->to, false};
-	double deadline = now_ms() + 200;
-	int fd, result = 0, tries = 0;
+	double deadline = now_ms() + c->patience_ms;
+	int fd, result = 0;
 	pthread_t thread;
 
 	if (pthread_create(&thread, NULL, flip, &race))
 		return failed(c, "thread");
-	while (now_ms() < deadline && tries++ < 200) {
+	for (int tries = 0; now_ms() < deadline && tries < 500; tries++) {
 		struct sockaddr_storage peer;
 		socklen_t size = sizeof(peer);
 
