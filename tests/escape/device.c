@@ -260,8 +260,8 @@ static void to_node_undo(struct context *c)
 }
 
 const struct method device_methods[] = {
-	{"nested-udp", "nested namespace behind the pod, masqueraded, UDP", "NET_ADMIN", V4 | V6, TUPLE, nested, nested_end, NESTED_UDP},
-	{"nested-tcp", "nested namespace behind the pod, masqueraded, TCP", "NET_ADMIN", V4 | V6, TUPLE, nested, nested_end, NESTED_TCP},
+	{"nested-udp", "nested namespace behind the pod, masqueraded, UDP", "NET_ADMIN", V4 | V6, LEGIT | TUPLE, nested, nested_end, NESTED_UDP},
+	{"nested-tcp", "nested namespace behind the pod, masqueraded, TCP", "NET_ADMIN", V4 | V6, LEGIT | TUPLE, nested, nested_end, NESTED_TCP},
 	{"nested-foreign", "nested namespace behind the pod, its own source", "NET_ADMIN", V4 | V6, TUPLE, nested, nested_end, NESTED_FOREIGN},
 	{"macvlan", "macvlan on eth0 in a nested namespace", "NET_ADMIN", V4 | V6, TUPLE | MAY_LACK | LAST, macvlan, NULL, 0},
 	{"macvlan-frame", "macvlan on eth0 in a nested namespace, frame", "NET_ADMIN, NET_RAW", V4 | V6, TUPLE | MAY_LACK | LAST, macvlan, NULL,
