@@ -162,7 +162,7 @@ Test(packet, worker_cannot_want_more_sockets_than_a_message_carries)
 	cr_expect_not(message_want(&message, sizeof(message), &want));
 }
 
-Test(control, request_is_one_of_two_and_of_its_length)
+Test(control, a_request_is_of_a_known_type_and_of_its_length)
 {
 	struct control_request request = {CONTROL_PREPARE, 1}, out = {0};
 	struct control_answer answer;
@@ -175,7 +175,9 @@ Test(control, request_is_one_of_two_and_of_its_length)
 	cr_expect_eq(control_read_request(&out, &request, sizeof(request)), -EINVAL);
 	request.type = CONTROL_DETACH;
 	cr_expect_eq(control_read_request(&out, &request, sizeof(request)), 0);
-	request.type = 3;
+	request.type = CONTROL_HEALTH;
+	cr_expect_eq(control_read_request(&out, &request, sizeof(request)), 0);
+	request.type = 4;
 	cr_expect_eq(control_read_request(&out, &request, sizeof(request)), -EINVAL);
 	memset(&answer, 'a', sizeof(answer));
 	cr_assert_eq(control_read_answer(&answer, &(struct control_answer){.error = 5}, sizeof(answer)), 0);
