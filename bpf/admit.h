@@ -450,6 +450,17 @@ static __noinline int is_foreign(const struct subject *s, const struct packet *p
 	return !bpf_map_lookup_elem(&sources, &key);
 }
 
+/*
+ * Neighbours look for each other also by addresses that routers forward. Within a pod, to the namespaces nested in it,
+ * guard lets that by: what leaves the pod meets veth, which asks who began it. In the host's namespace nobody would.
+ */
+SLUICE_INLINE int is_discovery(const struct subject *s, const struct identity *who, const struct packet *p)
+{
+	if (p->kind == PACKET_LINK)
+		return 1;
+	return (p->kind == PACKET_SOLICIT || p->kind == PACKET_ADVERT) && !s->device && !(who->listener && who->listener->is_host);
+}
+
 /* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */
 SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason, __u64 epoch,
 			const int on_link)
@@ -479,7 +490,7 @@ SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const st
 	}
 	if (!reason && is_foreign(s, p))
 		reason = REASON_FOREIGN_SOURCE;
-	if (!reason && p->kind == PACKET_LINK)
+	if (!reason && is_discovery(s, &who, p))
 		return 1;
 	if (!reason && p->kind == PACKET_TRAILER) {
 		if (follows_fragment(s, p))

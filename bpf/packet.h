@@ -32,8 +32,8 @@ enum packet_kind {
 	PACKET_FLOW,    /* of a flow: TCP, UDP, ICMP echo and whatever else there is */
 	PACKET_ERROR,   /* an ICMP error: `flow` is the one it tells of */
 	PACKET_LINK,    /* neighbour or multicast listener discovery, which no router forwards */
-	PACKET_SOLICIT, /* a neighbour solicitation that may wait for an answer; PACKET_ADVERT is one */
-	PACKET_ADVERT,
+	PACKET_SOLICIT, /* neighbour discovery between addresses that are not of the link only: a question */
+	PACKET_ADVERT,  /* and its answer */
 	PACKET_TRAILER, /* not the first fragment of a datagram */
 };
 
@@ -98,7 +98,7 @@ SLUICE_INLINE __u8 read_tcp(struct __sk_buff *skb, __u32 offset, __u32 end, int 
 		return REASON_PACKET;
 	set_ports(p, tcp.ports, inbound);
 	header = (tcp.data_offset >> 4) * 4;
-	if (header < sizeof(tcp))
+	if (header < sizeof(tcp) || (end && offset + header > end))
 		return REASON_PACKET;
 	/* What is cut into segments is all of it, whatever its header says (PACKET_VNET_HDR). */
 	if (end && skb->gso_size && end != skb->len && end + ETH_HEADER != skb->len)
@@ -200,7 +200,7 @@ SLUICE_INLINE __u8 read_icmpv6(struct __sk_buff *skb, __u32 offset, __u8 hop_lim
 		p->own_port = (__u16)(icmp[4] << 8 | icmp[5]);
 		p->opens = icmp[0] == 128;
 	} else if (icmp[0] == 135 && hop_limit == 255) {
-		p->kind = stays ? PACKET_LINK : inbound ? PACKET_SOLICIT : PACKET_FLOW;
+		p->kind = stays ? PACKET_LINK : PACKET_SOLICIT;
 	} else if (icmp[0] == 136 && hop_limit == 255) {
 		p->kind = stays ? PACKET_LINK : PACKET_ADVERT;
 	} else if (stays && ((icmp[0] == 133 && hop_limit == 255) ||
@@ -210,11 +210,25 @@ SLUICE_INLINE __u8 read_icmpv6(struct __sk_buff *skb, __u32 offset, __u8 hop_lim
 	return REASON_NONE;
 }
 
+#define TRANSPORT_MIN 8 /* of UDP and ICMP; TCP's is checked with its data offset */
+
+SLUICE_INLINE int protocol_has_ports(__u8 protocol)
+{
+	return protocol == SLUICE_TCP || protocol == SLUICE_UDP || protocol == IPPROTO_UDPLITE || protocol == PROTOCOL_ICMP ||
+	       protocol == PROTOCOL_ICMPV6;
+}
+
 SLUICE_INLINE __u8 read_transport(struct __sk_buff *skb, __u8 protocol, __u32 offset, __u32 end, __u8 hop_limit, int inbound,
 				  struct packet *p)
 {
 	p->protocol = protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : protocol;
 	p->flow.protocol = protocol == IPPROTO_UDPLITE ? SLUICE_UDP : protocol;
+	/*
+	 * What lies behind the end that its header tells, the next router cuts off: it must not be taken for the ports. A
+	 * header without an end is of a packet that is yet to be cut into segments.
+	 */
+	if (end ? offset + TRANSPORT_MIN > end && protocol_has_ports(protocol) : !skb->gso_size)
+		return REASON_PACKET;
 	if (protocol == SLUICE_TCP)
 		return read_tcp(skb, offset, end, inbound, p);
 	if (protocol == SLUICE_UDP || protocol == IPPROTO_UDPLITE)
@@ -309,7 +323,7 @@ SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
 		if (next != IPV6_HOP_BY_HOP && next != IPV6_DEST_OPTIONS && next != IPV6_FRAGMENT)
 			return next == PROTOCOL_ICMP ? REASON_PACKET
 						     : read_transport(skb, next, offset, end, ip.hop_limit, inbound, p);
-		if (!load(skb, offset, header, sizeof(header)))
+		if (!load(skb, offset, header, sizeof(header)) || (end && offset + sizeof(header) > end))
 			return REASON_PACKET;
 		if (next == IPV6_FRAGMENT) {
 			__u16 fragment = (__u16)(header[2] << 8 | header[3]);

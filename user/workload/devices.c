@@ -37,6 +37,7 @@ struct device {
 	struct address_list sources; /* as in the kernel's table */
 	bool known;                  /* its sources were looked at before */
 	bool seen;                   /* in the scan that is under way */
+	int nsid;                    /* of the namespace where its other end is now */
 };
 
 struct netns_link {
@@ -297,6 +298,15 @@ static void give_up(struct devices *devices, struct device *device)
 	log_debug("device %s: let go", device->name);
 }
 
+/* Its namespace is governed no more, but somebody had moved its end away: no source is believed there until it is gone. */
+static void close_down(struct devices *devices, struct device *device)
+{
+	for (size_t i = 0; i < device->sources.count; i++)
+		kernel_delete_source(devices->kernel, device->index, device->sources.items[i].addr);
+	free(device->sources.items);
+	log_warning("device %s: its end was moved to another namespace; nothing that comes from there passes", device->name);
+}
+
 static void attach(struct devices *devices, const struct netns_link *link, struct device *device)
 {
 	struct device_value value = {.netns = link->netns};
@@ -332,8 +342,28 @@ static void see_device(struct devices *devices, struct netns_link *link, const s
 		take_adopted_sources(devices, device);
 	}
 	device->master = found->master;
+	device->nsid = found->nsid;
 	device->seen = true;
 	snprintf(device->name, sizeof(device->name), "%s", found->name);
+}
+
+/*
+ * A device stays with the namespace that it was found for until it is gone: who is root in a pod can move its end to a
+ * namespace that nobody knows.
+ */
+static bool see_known(struct devices *devices, const struct found *found)
+{
+	for (size_t i = 0; i < devices->count; i++) {
+		struct netns_link *link = devices->links[i];
+
+		for (size_t k = 0; k < link->count; k++) {
+			if (link->devices[k].index != found->index)
+				continue;
+			see_device(devices, link, found);
+			return true;
+		}
+	}
+	return false;
 }
 
 static bool is_pair(const struct nlattr *info)
@@ -363,9 +393,10 @@ static int take_device(const struct nlmsghdr *message, void *context)
 		else if (mnl_attr_get_type(attribute) == IFLA_LINKINFO)
 			found.is_pair = is_pair(attribute);
 	}
-	for (size_t i = 0; i < devices->count && found.is_pair && found.nsid != NO_NSID; i++)
-		if (devices->links[i]->nsid == found.nsid)
-			see_device(devices, devices->links[i], &found);
+	if (found.is_pair && !see_known(devices, &found) && found.nsid != NO_NSID)
+		for (size_t i = 0; i < devices->count; i++)
+			if (devices->links[i]->nsid == found.nsid)
+				see_device(devices, devices->links[i], &found);
 	return MNL_CB_OK;
 }
 
@@ -433,6 +464,21 @@ static int number_namespaces(struct devices *devices)
 	return error;
 }
 
+/* Closed down, and gone since. */
+static void drop_gone(void *context, uint32_t index, const struct device_value *value)
+{
+	struct devices *devices = context;
+	char name[IF_NAMESIZE];
+
+	(void)value;
+	for (size_t i = 0; i < devices->count; i++)
+		for (size_t k = 0; k < devices->links[i]->count; k++)
+			if (devices->links[i]->devices[k].index == index)
+				return;
+	if (!if_indextoname(index, name))
+		kernel_detach_device(devices->kernel, index);
+}
+
 static void scan(void *context)
 {
 	struct devices *devices = context;
@@ -450,6 +496,7 @@ static void scan(void *context)
 	}
 	for (size_t i = 0; i < devices->count; i++)
 		settle_link(devices, devices->links[i]);
+	kernel_each_device(devices->kernel, drop_gone, devices);
 }
 
 static void scan_soon(struct devices *devices)
@@ -542,10 +589,16 @@ void devices_remove_netns(struct devices *devices, uint64_t netns)
 	if (at == devices->count)
 		return;
 	link = devices->links[at];
+	dump_devices(devices); /* where their ends are now */
 	devices->links[at] = devices->links[--devices->count];
 	for (size_t i = 0; i < link->count; i++) {
-		give_up(devices, &link->devices[i]);
-		link->devices[i].sources = (struct address_list){0};
+		struct device *device = &link->devices[i];
+
+		if (device->nsid == link->nsid || !device->seen)
+			give_up(devices, device);
+		else
+			close_down(devices, device);
+		device->sources = (struct address_list){0};
 	}
 	free_link(link);
 }
