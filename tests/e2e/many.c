@@ -44,14 +44,58 @@ static int dial(const char *address, int port)
 	return fd;
 }
 
+static struct request *requests;
+static int epoll_fd, open_count, ok, other, failed;
+static uint64_t fastest = UINT64_MAX, slowest;
+static char text[512];
+static size_t length;
+
+static void take_answer(struct request *request)
+{
+	char answer[2048];
+	ssize_t got = recv(request->fd, answer, sizeof(answer) - 1, 0);
+	uint64_t took = now_us() - request->start_us;
+
+	if (got > 12 && !strncmp(answer, "HTTP/1.1 ", 9)) {
+		fastest = took < fastest ? took : fastest;
+		slowest = took > slowest ? took : slowest;
+		if (answer[9] == '2' || answer[9] == '3')
+			ok++;
+		else
+			other++;
+	} else {
+		failed++;
+	}
+	close(request->fd);
+	open_count--;
+}
+
+static void serve(int timeout_ms)
+{
+	struct epoll_event events[256];
+	int n = epoll_wait(epoll_fd, events, 256, timeout_ms);
+
+	for (int k = 0; k < n; k++) {
+		struct request *request = &requests[events[k].data.u32];
+		struct epoll_event event = {.events = EPOLLIN, .data.u32 = events[k].data.u32};
+
+		if (!request->sent && !(events[k].events & (EPOLLERR | EPOLLHUP))) {
+			request->sent = 1;
+			request->start_us = now_us();
+			if (send(request->fd, text, length, MSG_NOSIGNAL) == (ssize_t)length) {
+				epoll_ctl(epoll_fd, EPOLL_CTL_MOD, request->fd, &event);
+				continue;
+			}
+		}
+		take_answer(request);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit limit;
-	struct request *requests;
-	int epoll_fd = epoll_create1(0), count, open_count = 0, ok = 0, other = 0, failed = 0;
-	uint64_t fastest = UINT64_MAX, slowest = 0, deadline;
-	char text[512];
-	size_t length;
+	uint64_t deadline;
+	int count;
 
 	if (argc != 6) {
 		fprintf(stderr, "usage: many ADDR PORT HOST COUNT SECONDS\n");
@@ -60,6 +104,7 @@ int main(int argc, char **argv)
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+	epoll_fd = epoll_create1(0);
 	count = atoi(argv[4]);
 	deadline = now_us() + (uint64_t)atoi(argv[5]) * 1000000;
 	requests = calloc((size_t)count, sizeof(*requests));
@@ -74,42 +119,11 @@ int main(int argc, char **argv)
 		}
 		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, requests[i].fd, &event);
 		open_count++;
+		if (i % 64 == 63)
+			serve(0); /* who says nothing for a second is reset */
 	}
-	while (open_count && now_us() < deadline) {
-		struct epoll_event events[256];
-		int n = epoll_wait(epoll_fd, events, 256, 100);
-
-		for (int k = 0; k < n; k++) {
-			struct request *request = &requests[events[k].data.u32];
-			struct epoll_event event = {.events = EPOLLIN, .data.u32 = events[k].data.u32};
-			char answer[2048];
-			ssize_t got;
-
-			if (!request->sent && !(events[k].events & (EPOLLERR | EPOLLHUP))) {
-				request->sent = 1;
-				request->start_us = now_us();
-				if (send(request->fd, text, length, MSG_NOSIGNAL) == (ssize_t)length) {
-					epoll_ctl(epoll_fd, EPOLL_CTL_MOD, request->fd, &event);
-					continue;
-				}
-			}
-			got = recv(request->fd, answer, sizeof(answer) - 1, 0);
-			if (got > 12 && !strncmp(answer, "HTTP/1.1 ", 9)) {
-				uint64_t took = now_us() - request->start_us;
-
-				fastest = took < fastest ? took : fastest;
-				slowest = took > slowest ? took : slowest;
-				if (answer[9] == '2' || answer[9] == '3')
-					ok++;
-				else
-					other++;
-			} else {
-				failed++;
-			}
-			close(request->fd);
-			open_count--;
-		}
-	}
+	while (open_count && now_us() < deadline)
+		serve(100);
 	printf("answered=%d other_status=%d failed=%d unanswered=%d fastest_ms=%llu slowest_ms=%llu\n", ok, other, failed, open_count,
 	       (unsigned long long)(fastest == UINT64_MAX ? 0 : fastest / 1000), (unsigned long long)(slowest / 1000));
 	return ok == count ? 0 : 1;

@@ -33,9 +33,9 @@ capability_bits()
 
 loader_thread()
 {
-	# SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_PTRACE, SYS_ADMIN, PERFMON, BPF
-	expect_field "$1" CapEff "$(capability_bits 6 7 8 12 19 21 38 39)" 'the daemon'
-	expect_field "$1" CapPrm "$(capability_bits 6 7 8 12 19 21 38 39)" 'the daemon'
+	# KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_PTRACE, SYS_ADMIN, PERFMON, BPF
+	expect_field "$1" CapEff "$(capability_bits 5 6 7 8 12 19 21 38 39)" 'the daemon'
+	expect_field "$1" CapPrm "$(capability_bits 5 6 7 8 12 19 21 38 39)" 'the daemon'
 	expect_field "$1" CapInh "$(capability_bits)" 'the daemon'
 	expect_field "$1" CapAmb "$(capability_bits)" 'the daemon'
 	expect_field "$1" CapBnd "$(capability_bits 6 7 8)" 'the daemon'

@@ -22,6 +22,7 @@ static const struct {
 	/* Also for the xattr that `exec` leaves, programs by id, mounting bpffs, and making the canary's namespace. */
 	{CAP_SYS_ADMIN, false, "setns() into the network namespaces of workloads"},
 	{CAP_SYS_PTRACE, false, "opening /proc/PID/ns/net of other users' processes"},
+	{CAP_KILL, false, "ending a redirector that hangs: it is nobody's process"},
 	{CAP_SETUID, true, "the redirector becomes nobody"},
 	{CAP_SETGID, true, "the redirector leaves root's groups"},
 	{CAP_SETPCAP, true, "emptying the bounding set"},
