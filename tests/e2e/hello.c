@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Prints a TLS 1.2 ClientHello (RFC 5246, RFC 6066 §3): hello [-r BYTES-PER-RECORD] [-p PADDING] NAME|- */
+/* Prints a TLS 1.2 ClientHello (RFC 5246, RFC 6066 §3): hello [-r BYTES-PER-RECORD] [-p PADDING] [-e] NAME|-; -e: with an
+ * encrypted ClientHello (RFC 9849), of which NAME is the outer name */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +42,7 @@ static void put_server_name(const char *name)
 	put(name, n);
 }
 
-static void build(const char *name, size_t padding)
+static void build(const char *name, size_t padding, bool encrypted)
 {
 	static const uint8_t zero[65536], random[32] = {1, 2, 3};
 	size_t handshake, extensions;
@@ -59,6 +61,8 @@ static void build(const char *name, size_t padding)
 	put_extension(13, "\x00\x04\x04\x03\x04\x01", 6);         /* signatures: ECDSA and RSA with SHA-256 */
 	if (padding)
 		put_extension(21, zero, padding);
+	if (encrypted)
+		put_extension(0xfe0d, zero, 200);
 	if (strcmp(name, "-") != 0)
 		put_server_name(name);
 	message[extensions - 2] = (uint8_t)((length - extensions) >> 8);
@@ -71,19 +75,22 @@ static void build(const char *name, size_t padding)
 int main(int argc, char **argv)
 {
 	size_t record = 16384, padding = 0, at, n;
+	bool encrypted = false;
 	int option;
 
-	while ((option = getopt(argc, argv, "r:p:")) != -1) {
+	while ((option = getopt(argc, argv, "r:p:e")) != -1) {
 		if (option == 'r')
 			record = (size_t)atol(optarg);
 		else if (option == 'p')
 			padding = (size_t)atol(optarg);
+		else if (option == 'e')
+			encrypted = true;
 		else
 			return 2;
 	}
 	if (argc - optind != 1 || record == 0 || padding > 65000 || strlen(argv[optind]) > 255)
 		return 2;
-	build(argv[optind], padding);
+	build(argv[optind], padding, encrypted);
 	for (at = 0; at < length; at += n) {
 		n = length - at < record ? length - at : record;
 		printf("\x16\x03\x01%c%c", (int)(n >> 8), (int)(n & 255));
