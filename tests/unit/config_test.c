@@ -619,6 +619,7 @@ Test(config, egress_policy_is_validated)
 		{"  outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ANY_DYNAMIC_DNS\" is not implemented yet"},
 		{"  outboundTrafficPolicy: {}\n", "p.yaml:5:26: EgressPolicy/a: spec.outboundTrafficPolicy.mode: is required"},
 		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
+		{"  hostCheck: sni\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"sni\" is not a host check (proxy, off, kernel)"},
 		{"  dns: {allow: some}\n", "p.yaml:5:16: EgressPolicy/a: spec.dns.allow: \"some\" is not a choice of resolvers (resolvers, any, none)"},
 		{"  dns: {servers: [192.0.2.0/24]}\n", "p.yaml:5:19: EgressPolicy/a: spec.dns.servers[0]: \"192.0.2.0/24\" is not an IP address"},
 		{"  interception: {includeCIDRs: ['*', 10.0.0.0/8]}\n",

@@ -20,6 +20,9 @@
 #define TO(host) "http: [{route: [{destination: {host: " host "}}]}]}\n"
 #define SLOW_TO(host) "http: [{fault: {delay: {fixedDelay: 1s, percent: 100}}, route: [{destination: {host: " host "}}]}]}\n"
 
+#define L58 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define L63 L58 "aaaaa"
+
 static struct config *config;
 static struct policy *policy;
 
@@ -500,6 +503,30 @@ Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 	cr_expect_eq(shared->value.flags, SERVICE_TLS | SERVICE_TCP);
 	cr_expect_str_eq(shared->value.host, "a.com");
 	cr_expect_str_eq(shared->value.prefix, "192.0.2.1");
+	image_free(image);
+}
+
+static const struct name_item *name_item(const struct image *image, const char *backwards, size_t size, uint16_t port)
+{
+	for (size_t i = 0; i < image->name_count; i++)
+		if (image->names[i].key.prefixlen == NAME_KEY_FIXED_BITS + 8 * size && image->names[i].key.port == port &&
+		    !memcmp(image->names[i].key.name, backwards, size))
+			return &image->names[i];
+	return NULL;
+}
+
+Test(policy, tls_names_stand_backwards_in_the_image_each_once)
+{
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com, '*.a.com'], resolution: NONE, ports: [{number: 443, name: t, protocol: TLS}]}\n"
+		ENTRY("b") "{hosts: [a.com], resolution: NONE, ports: [{number: 8443, name: t, protocol: HTTPS}, {number: 80, name: h, protocol: HTTP}]}\n"
+		ENTRY("long") "{hosts: [" L63 "." L63 "." L63 "." L58 "], resolution: NONE, ports: [{number: 443, name: t, protocol: TLS}]}\n");
+	image = policy_image_build(policy, NULL, NULL, NULL);
+	cr_expect_eq(image->name_count, 3, "%zu", image->name_count); /* HTTP shows a Host; 250 bytes and a NUL do not fit */
+	cr_expect_eq(name_item(image, "moc.a", 6, 443)->value.service, must_have("a.com", 443)->id);
+	cr_expect_eq(name_item(image, "moc.a.", 6, 443)->value.service, must_have("*.a.com", 443)->id);
+	cr_expect_eq(name_item(image, "moc.a", 6, 8443)->value.service, must_have("a.com", 8443)->id);
 	image_free(image);
 }
 

@@ -263,6 +263,21 @@ Test(verdict, host_check_off_allows_a_registered_tls_address_and_still_asks_unkn
 	      {T, "192.0.2.77", 443, R, REASON_NAME, 0});
 }
 
+Test(verdict, host_check_kernel_allows_a_registered_tls_address_if_the_name_is_shown)
+{
+	struct flow flow = flow_to(T, "192.0.2.43", 443);
+	struct world w;
+
+	JUDGE(SERVICES POLICY "{" REGISTRY_ONLY ", hostCheck: kernel}",
+	      {T, "192.0.2.43", 443, A, REASON_SERVICE_TLS, 0}, {T, "192.0.2.80", 80, R, REASON_SERVICE, 0},
+	      {T, "192.0.2.77", 443, R, REASON_NAME, 0}, {U, "192.0.2.43", 443, D, REASON_NOT_REGISTERED, 0});
+	JUDGE(SERVICES POLICY "{hostCheck: kernel}", {T, "192.0.2.43", 443, A, REASON_SERVICE, 0}); /* any name may be shown */
+	open_world(&w, SERVICES POLICY "{" REGISTRY_ONLY ", hostCheck: kernel}");
+	cr_expect(verdict_judge(&w.tables.tables, &w.rules, &flow).check_name);
+	cr_expect(!verdict_upstream(&w.tables.tables, &w.rules, &flow, REDIRECTOR).check_name, "the redirector has read it");
+	close_world(&w);
+}
+
 Test(verdict, the_longest_prefix_and_everybodys_flags_decide)
 {
 	JUDGE(ENTRY("wide") "{hosts: [wide.com], addresses: [203.0.113.0/24], ports: [{number: 9000, name: t, protocol: TCP}]}\n"
