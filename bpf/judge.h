@@ -227,8 +227,11 @@ SLUICE_INLINE void judge_instead(struct judgement *j, __u8 reason)
 SLUICE_INLINE void count(const struct judgement *j)
 {
 	struct counter_key key = {j->workload, j->decision.verdict, j->decision.reason, 0, 0};
-	__u64 *counter = bpf_map_lookup_elem(&counters, &key), one = 1;
+	__u64 *counter, one = 1;
 
+	if (j->workload == WORKLOAD_CANARY)
+		return; /* sluice's own doing is nobody's flow */
+	counter = bpf_map_lookup_elem(&counters, &key);
 	if (counter)
 		*counter += 1;
 	else
@@ -258,7 +261,7 @@ SLUICE_INLINE void record_event(const struct identity *who, const struct flow *f
 	__u64 *head = bpf_map_lookup_elem(&flow_head, &zero), seq;
 	struct flow_event *event;
 
-	if (!head || !now)
+	if (!head || !now || j->workload == WORKLOAD_CANARY)
 		return;
 	seq = __sync_fetch_and_add(head, 1);
 	slot = seq & (SLUICE_FLOW_SLOTS - 1);

@@ -15,7 +15,7 @@
 #include <linux/types.h>
 #endif
 
-#define SLUICE_ABI 3
+#define SLUICE_ABI 4
 
 enum sluice_protocol { /* IANA numbers */
 	SLUICE_TCP = 6,
@@ -217,6 +217,8 @@ struct state {
 
 /* The workload of whoever the maps have no room for: everything of theirs is refused (REASON_MAP_FULL). */
 #define WORKLOAD_CLOSED 0xffffffffU
+/* A workload, and its rule set of the same number in every generation, to which everything is denied (workload/canary.c). */
+#define WORKLOAD_CANARY 0xfffffffeU
 
 /* Hash `cgroups`: cgroup id (u64) → workload. The deepest registered ancestor decides. */
 struct cgroup_value {

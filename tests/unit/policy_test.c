@@ -7,6 +7,7 @@
 
 #include "config/config.h"
 #include "policy/policy.h"
+#include "policy/tables.h"
 
 #define ENTRY(name) "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name "}\nspec: "
 #define OLD_ENTRY(name, at) \
@@ -476,6 +477,34 @@ static void expect_sorted(const struct image *image)
 	EXPECT_SORTED(image->catalog, image->catalog_count);
 }
 
+/* The loader sees by it that denials hold, so no document may exempt it. */
+Test(policy, the_canary_is_denied_whatever_the_documents_say)
+{
+	struct flow flow = {.port = 9, .protocol = SLUICE_TCP};
+	static const char *const addresses[] = {"198.18.0.1", "2001:2::1"};
+	struct image_tables tables;
+	const struct rule_set *rules;
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com], addresses: [198.18.0.0/15], resolution: NONE, ports: [{number: 9, name: t, protocol: TCP}]}\n"
+		POLICY("p", "istio-system") "{outboundTrafficPolicy: {mode: ALLOW_ANY}, enforcement: audit, "
+		"interception: {includeCIDRs: [], excludeCIDRs: [0.0.0.0/0, '::/0'], excludePorts: [9]}, dns: {allow: any}}\n");
+	rules_of("", NULL, 0, NULL);
+	image = policy_image_build(policy, same_for_all, NULL, NULL);
+	image_tables_init(&tables, image);
+	rules = lookup_rule_set(&tables.tables, WORKLOAD_CANARY);
+	cr_assert_not_null(rules);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(addresses); i++) {
+		struct decision decision;
+
+		parse_address(flow.addr, addresses[i / 2]);
+		flow.protocol = i % 2 ? SLUICE_UDP : SLUICE_TCP;
+		decision = verdict_judge(&tables.tables, rules, &flow);
+		cr_expect_eq(decision.verdict, VERDICT_DENY, "%s/%u: %s", addresses[i / 2], flow.protocol, verdict_name(decision.verdict));
+	}
+	image_free(image);
+}
+
 Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 {
 	uint8_t address[1][16];
@@ -489,9 +518,9 @@ Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 	parse_address(address[0], "192.0.2.1");
 	image = policy_image_build(policy, same_for_all, NULL, address);
 	expect_sorted(image);
-	cr_expect_eq(image->intercept_count, 2);
+	cr_expect_eq(image->intercept_count, 3, "two and the canary's");
 	cr_expect_eq(image->catalog_count, 2);
-	cr_expect_eq(image->rule_set_count, 1);
+	cr_expect_eq(image->rule_set_count, 2, "one and the canary's");
 	for (size_t i = 0; i < image->service_count; i++) {
 		if (image->services[i].key.kind != KIND_SERVICE)
 			continue;

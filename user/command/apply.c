@@ -183,12 +183,12 @@ static const uint8_t (*lookup_former(void *context, const char *host, size_t *co
 	return names_former(daemon->names, host, count);
 }
 
-/* The rule set of each known workload; 0 is the node's default. */
+/* The rule set of each known workload; 0 is the node's default, and the canary has its own. */
 static struct assignment *assign(struct daemon *daemon, struct policy *policy, size_t *count)
 {
 	static const struct workload_identity node_default = {.namespace_ = "", .name = ""};
 	size_t known = workloads_count(daemon->workloads);
-	struct assignment *assignments = xcalloc(known + 1, sizeof(*assignments));
+	struct assignment *assignments = xcalloc(known + 2, sizeof(*assignments));
 	const struct rule_set *rules;
 
 	assignments[0] = (struct assignment){0, policy_rule_set(policy, &node_default, &rules)};
@@ -198,7 +198,8 @@ static struct assignment *assign(struct daemon *daemon, struct policy *policy, s
 
 		assignments[i + 1] = (struct assignment){workload->id, policy_rule_set(policy, &who, &rules)};
 	}
-	*count = known + 1;
+	assignments[known + 1] = (struct assignment){WORKLOAD_CANARY, WORKLOAD_CANARY};
+	*count = known + 2;
 	return assignments;
 }
 
@@ -498,10 +499,12 @@ static void attach_once(struct daemon *daemon)
 	daemon->attached = true;
 	devices_settle(daemon->devices); /* the workloads were looked at by now */
 	daemon->error = kernel_attach(daemon->kernel);
-	if (daemon->error)
+	if (daemon->error) {
 		loop_stop(daemon->loop);
-	else
-		log_info("enforcing: %u hooks attached", kernel_attached(daemon->kernel));
+		return;
+	}
+	log_info("enforcing: %u hooks attached", kernel_attached(daemon->kernel));
+	proof_look(daemon);
 }
 
 static void finish_pending(struct daemon *daemon)

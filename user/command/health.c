@@ -21,6 +21,7 @@ static const struct {
 	const char *name;
 	bool logged; /* by those who noticed, with more detail */
 } kinds[TROUBLE_COUNT] = {
+	[TROUBLE_CANARY] = {"canary", false},
 	[TROUBLE_PINS] = {"pins", false},   [TROUBLE_MAPS] = {"maps", true},  [TROUBLE_REDIRECTOR] = {"redirector", false},
 	[TROUBLE_NAMES] = {"names", true}, [TROUBLE_DISK] = {"disk", false},
 };
@@ -138,7 +139,7 @@ bool health_summary(const struct daemon *daemon, char *out, size_t room)
 	size_t n;
 
 	kernel_read_state(daemon->kernel, &now);
-	ready = now.generation && attached == KERNEL_PROGRAM_COUNT;
+	ready = now.generation && attached == KERNEL_PROGRAM_COUNT && atomic_load(&daemon->canary_asked);
 	n = (size_t)snprintf(out, room, "%s: generation %llu, %u of %u hooks attached%s%s", ready ? "enforcing" : "not enforcing",
 			     (unsigned long long)now.generation, attached, KERNEL_PROGRAM_COUNT, now.last_error[0] ? "; " : "",
 			     now.last_error);
@@ -146,7 +147,7 @@ bool health_summary(const struct daemon *daemon, char *out, size_t room)
 	for (unsigned int i = 0; i < TROUBLE_COUNT && n < room; i++)
 		if (health->texts[i][0])
 			n += (size_t)snprintf(out + n, room - n, "; %s", health->texts[i]);
-	ready = ready && !health->texts[TROUBLE_PINS][0];
+	ready = ready && !health->texts[TROUBLE_CANARY][0] && !health->texts[TROUBLE_PINS][0];
 	pthread_mutex_unlock(&health->lock);
 	return ready;
 }

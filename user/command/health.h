@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum trouble { TROUBLE_PINS, TROUBLE_MAPS, TROUBLE_REDIRECTOR, TROUBLE_NAMES, TROUBLE_DISK, TROUBLE_COUNT };
+enum trouble { TROUBLE_CANARY, TROUBLE_PINS, TROUBLE_MAPS, TROUBLE_REDIRECTOR, TROUBLE_NAMES, TROUBLE_DISK, TROUBLE_COUNT };
 
 struct daemon;
 struct health;

@@ -362,6 +362,7 @@ static int start(struct daemon *daemon)
 		return error;
 	daemon->denials = denials_new();
 	daemon->health = health_new(daemon);
+	proof_start(daemon);
 	/* Looks at the workloads when it knows from the documents who they are. */
 	error = apply_start(daemon);
 	if (error)
@@ -376,6 +377,7 @@ static void let_go(struct daemon *daemon)
 {
 	control_close(daemon);
 	apply_stop(daemon);
+	proof_stop(daemon);
 	loop_timer_free(daemon->flows);
 	supervisor_free(daemon->supervisor);
 	workloads_free(daemon->workloads);

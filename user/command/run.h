@@ -3,6 +3,8 @@
 #ifndef SLUICE_RUN_H
 #define SLUICE_RUN_H
 
+#include <stdatomic.h>
+
 #include "base/loop.h"
 #include "command/health.h"
 #include "command/paths.h"
@@ -11,6 +13,7 @@
 #include "names/names.h"
 #include "observe/denials.h"
 #include "policy/policy.h"
+#include "workload/canary.h"
 #include "workload/devices.h"
 #include "workload/supervisor.h"
 #include "workload/supply.h"
@@ -50,6 +53,13 @@ struct daemon {
 	struct denials *denials;
 	struct health *health;
 	struct loop_timer *flows;
+
+	/* proof.c */
+	struct canary *canary;
+	struct loop_timer *proof;
+	atomic_bool canary_asked; /* once at least; the admin page reads these two */
+	atomic_uint hooks_mended;
+
 	int lock_fd;
 	int control_fd;
 	int signal_fd;
@@ -89,6 +99,11 @@ void apply_workloads_changed(struct daemon *daemon);
 void apply_refill(struct daemon *daemon); /* tells a fresh redirector everything */
 void apply_reload(struct daemon *daemon); /* SIGHUP: look at the folder now */
 void apply_save_again(struct daemon *daemon); /* what could not be saved */
+
+/* proof.c: whether what must be refused is. */
+void proof_start(struct daemon *daemon);
+void proof_look(struct daemon *daemon); /* when the hooks are attached; again by itself every few seconds */
+void proof_stop(struct daemon *daemon);
 
 /* control.c: exec, status and detach. */
 int control_open(struct daemon *daemon);

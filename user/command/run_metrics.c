@@ -83,6 +83,10 @@ static void print_metrics(void *context, FILE *out)
 		metrics_sample(out, "sluice_hooks_attached", kernel_attached(daemon->kernel), NULL);
 		metrics_family(out, "sluice_hooks_expected", "gauge", "Hooks that should be attached.");
 		metrics_sample(out, "sluice_hooks_expected", KERNEL_PROGRAM_COUNT, NULL);
+		metrics_family(out, "sluice_canary_ok", "gauge", "1 while all that must be refused in the canary's namespace is.");
+		metrics_sample(out, "sluice_canary_ok", atomic_load(&daemon->canary_asked) && !health_has(daemon->health, TROUBLE_CANARY), NULL);
+		metrics_family(out, "sluice_hooks_mended_total", "counter", "Hooks that were put back into their place.");
+		metrics_sample(out, "sluice_hooks_mended_total", (double)atomic_load(&daemon->hooks_mended), NULL);
 		metrics_family(out, "sluice_redirector_up", "gauge", "1 while a redirector runs.");
 		metrics_sample(out, "sluice_redirector_up", now.redirector_pid != 0, NULL);
 		metrics_family(out, "sluice_trouble", "gauge", "1 while `sluice status` shows trouble of that kind.");

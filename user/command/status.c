@@ -72,21 +72,27 @@ static const char *cgroup_path(uint64_t id)
 	return found_cgroup;
 }
 
-static struct json_object *hooks(const struct pins *pins, unsigned int *attached)
+/* `problem`: what is wrong with the first hook that is not in its place, or empty. */
+static struct json_object *hooks(const struct pins *pins, const char *pin, char *problem, size_t room)
 {
 	struct json_object *out = json_object_new_array();
+	char mount[PATH_MAX] = "";
 
-	*attached = 0;
+	problem[0] = 0;
+	cgroup_mount_point(mount);
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
 		struct json_object *hook = json_object_new_object();
 		__u64 cgroup = 0;
 		bool is_attached = !pins_link(pins, kernel_programs[i], &cgroup) && cgroup;
+		char why[256] = "";
 
-		*attached += is_attached;
+		if (!kernel_hook_holds(pin, kernel_programs[i], mount, why, sizeof(why)) && !problem[0])
+			snprintf(problem, room, "%s", why);
 		json_object_object_add(hook, "program", json_object_new_string(kernel_programs[i]));
 		json_object_object_add(hook, "attached", json_object_new_boolean(is_attached));
 		if (is_attached)
 			json_object_object_add(hook, "cgroup", json_object_new_string(cgroup_path(cgroup)));
+		json_object_object_add(hook, "problem", foreign_text(why));
 		json_object_array_add(out, hook);
 	}
 	return out;
@@ -164,10 +170,13 @@ static void add_device(void *context, const void *key, const void *value)
 static void add_netns(void *context, const void *key, const void *value)
 {
 	const struct netns_value *netns = value;
-	struct json_object *row = json_object_new_object();
 	struct netns_rows *rows = context;
+	struct json_object *row;
 	__u64 cookie;
 
+	if (netns->workload == WORKLOAD_CANARY)
+		return; /* nobody's */
+	row = json_object_new_object();
 	memcpy(&cookie, key, sizeof(cookie));
 	rows->cookie = cookie;
 	rows->devices = json_object_new_array();
@@ -209,24 +218,27 @@ static void add_one(void *context, const void *key, const void *value)
 }
 
 /* NULL: it enforces. */
-static const char *why_not(const struct state *now, unsigned int attached, int governed, const char *broken_device)
+static const char *why_not(const struct state *now, int governed, const char *broken_hook, const char *broken_device,
+			   const char *trouble)
 {
-	static char text[80];
+	static char text[SLUICE_ERROR_TEXT * 3];
 
 	if (!now->generation)
 		return "no configuration was ever valid; governed traffic is denied";
 	if (!governed)
 		return "no cgroup is governed";
-	if (attached < KERNEL_PROGRAM_COUNT)
-		snprintf(text, sizeof(text), "%u of %u hooks are attached", attached, KERNEL_PROGRAM_COUNT);
+	if (broken_hook[0])
+		snprintf(text, sizeof(text), "%s", broken_hook);
 	else if (broken_device[0])
 		snprintf(text, sizeof(text), "device %s: the backstop is not attached", broken_device);
+	else if (trouble[0])
+		snprintf(text, sizeof(text), "the daemon says so: %s", trouble);
 	else
 		return NULL;
 	return text;
 }
 
-/* What the daemon says of itself: "" when there is none. True: it answers. */
+/* What the daemon says of itself: "" when there is none. True: that it does not enforce as it should. */
 static bool ask_daemon(const char *pin, char *text, size_t room)
 {
 	struct control_request request = {.type = CONTROL_HEALTH};
@@ -242,7 +254,7 @@ static bool ask_daemon(const char *pin, char *text, size_t room)
 		text[0] = 0;
 	else
 		snprintf(text, room, "nothing (%s); what is pinned goes on enforcing, changes wait for it", strerror(-error));
-	return !error;
+	return !error && answer.error;
 }
 
 static struct json_object *collect(const struct pins *pins, const char *pin, bool *enforcing)
@@ -251,21 +263,21 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	struct json_object *out = json_object_new_object(), *netns = json_object_new_array(), *names = json_object_new_object();
 	struct netns_rows rows = {.pins = pins, .pin = pin, .rows = netns};
 	struct json_object *hook_list;
-	char said[sizeof(((struct control_answer *)0)->text)];
+	char said[sizeof(((struct control_answer *)0)->text)], broken_hook[256];
 	const char *why;
-	unsigned int attached;
+	bool trouble;
 	int workloads = 0, governed = 0;
 
-	hook_list = hooks(pins, &attached);
+	hook_list = hooks(pins, pin, broken_hook, sizeof(broken_hook));
 	pins_each(pins, PIN_NETNS, add_netns, &rows);
 	pins_each(pins, PIN_SERVICES, add_name, names);
 	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
 	pins_each(pins, PIN_CGROUPS, add_one, &governed);
-	why = why_not(now, attached, governed, rows.broken);
-	ask_daemon(pin, said, sizeof(said));
+	trouble = ask_daemon(pin, said, sizeof(said));
+	why = why_not(now, governed, broken_hook, rows.broken, trouble ? said : "");
 	*enforcing = !why;
 	json_object_object_add(out, "enforcing", json_object_new_boolean(*enforcing));
-	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why ? why : ""));
+	json_object_object_add(out, "not_enforcing_because", foreign_text(why ? why : ""));
 	json_object_object_add(out, "generation", json_object_new_int64((int64_t)now->generation));
 	json_object_object_add(out, "applied_at", json_object_new_int64((int64_t)now->applied_at));
 	json_object_object_add(out, "config", json_object_new_string(now->config));
@@ -314,7 +326,8 @@ static void print_hooks(struct json_object *list)
 		struct json_object *hook = json_object_array_get_idx(list, i);
 		bool attached = json_object_get_boolean(get(hook, "attached"));
 
-		printf("  %-13s %s\n", text_of(hook, "program"), attached ? text_of(hook, "cgroup") : "NOT ATTACHED");
+		printf("  %-13s %s%s%s\n", text_of(hook, "program"), attached ? text_of(hook, "cgroup") : "NOT ATTACHED",
+		       text_of(hook, "problem")[0] ? ": " : "", text_of(hook, "problem"));
 	}
 }
 

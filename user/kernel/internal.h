@@ -55,6 +55,7 @@ int kernel_pin_path(char out[PATH_MAX], const char *directory, const char *prefi
 int kernel_device_pin_path(char out[PATH_MAX], const char *directory, const char *program, uint32_t device);
 int kernel_keep_tables(const struct kernel *kernel, size_t *pinned); /* pins again the live tables whose pins are gone */
 int kernel_write_state(struct kernel *kernel);
+int kernel_attach_last(struct kernel *kernel, size_t i, int cgroup_fd);
 int kernel_bump_epoch(struct kernel *kernel);
 uint64_t kernel_boottime_ns(void);
 bool kernel_is_device_pin(const char *name);

@@ -44,6 +44,13 @@ int kernel_attach(struct kernel *kernel);
  * 0, or -errno and why not.
  */
 int kernel_keep_pins(struct kernel *kernel, char *why, size_t room);
+/*
+ * Whether hook `program` is in its place: attached, effective in `cgroup` (a path), and the last to run there but for
+ * those of another sluice. If not, `why` tells. From the pins alone.
+ */
+bool kernel_hook_holds(const char *pin, const char *program, const char *cgroup, char *why, size_t room);
+/* Puts hooks that are not back into their place. Returns how many, or -errno if one cannot be; logged. `why`: the first. */
+int kernel_mend(struct kernel *kernel, const char *cgroup, char *why, size_t room);
 /* How many of KERNEL_PROGRAM_COUNT links are attached right now. */
 unsigned int kernel_attached(const struct kernel *kernel);
 

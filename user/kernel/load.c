@@ -250,6 +250,32 @@ static bool link_is_attached(int fd)
 	return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.cgroup.cgroup_id != 0;
 }
 
+/*
+ * After all that is attached there. The new link is in force before the one whose place it takes goes: no gap. Without a
+ * pin (no bpffs) it is held all the same, until kernel_keep_pins() can make one.
+ */
+int kernel_attach_last(struct kernel *kernel, size_t i, int cgroup_fd)
+{
+	const char *name = kernel_programs[i];
+	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, name);
+	char path[PATH_MAX], next[PATH_MAX];
+	int fd = bpf_link_create(bpf_program__fd(program), cgroup_fd, bpf_program__expected_attach_type(program), NULL), error;
+
+	if (fd < 0)
+		return log_errno(-errno, "%s: cannot attach at %s: %s; not enforcing", name, kernel->cgroup, strerror(errno));
+	error = kernel_pin_path(path, kernel->pin, "link_", name) ?: kernel_pin_path(next, kernel->pin, "next_", name);
+	if (!error) {
+		unlink(next); /* of a daemon that was killed here */
+		error = bpf_obj_pin(fd, next) || rename(next, path) < 0 ? -errno : 0;
+	}
+	if (error)
+		log_error("%s: cannot pin its link at %s: %s; enforcement by it ends with this daemon", name, path, strerror(-error));
+	if (kernel->links[i] >= 0)
+		close(kernel->links[i]);
+	kernel->links[i] = fd;
+	return 0;
+}
+
 /* Two references keep a program attached: the pin, for when no daemon runs, and ours, for when the pin is gone. */
 static int attach_program(struct kernel *kernel, size_t i, int cgroup_fd)
 {
@@ -257,7 +283,6 @@ static int attach_program(struct kernel *kernel, size_t i, int cgroup_fd)
 	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, name);
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	int error;
 
 	if (kernel_pin_path(path, kernel->pin, "link_", name))
 		return -ENAMETOOLONG;
@@ -269,19 +294,9 @@ static int attach_program(struct kernel *kernel, size_t i, int cgroup_fd)
 		kernel->links[i] = TAKE_FD(fd);
 		return 0;
 	}
-	if (fd >= 0) {
+	if (fd >= 0)
 		log_warning("%s: %s was detached behind our back; attaching again", name, path);
-		close(TAKE_FD(fd));
-		unlink(path);
-	}
-	fd = bpf_link_create(bpf_program__fd(program), cgroup_fd, bpf_program__expected_attach_type(program), NULL);
-	if (fd < 0)
-		return log_errno(-errno, "%s: cannot attach at %s: %s; not enforcing", name, kernel->cgroup, strerror(errno));
-	error = bpf_obj_pin(fd, path) ? -errno : 0;
-	if (error)
-		return log_errno(error, "%s: cannot pin its link at %s: %s; not enforcing", name, path, strerror(-error));
-	kernel->links[i] = TAKE_FD(fd);
-	return 0;
+	return kernel_attach_last(kernel, i, cgroup_fd);
 }
 
 int kernel_attach(struct kernel *kernel)
@@ -309,10 +324,15 @@ unsigned int kernel_attached(const struct kernel *kernel)
 	return attached;
 }
 
+static bool is_link(const char *name)
+{
+	return !strncmp(name, "link_", 5) || !strncmp(name, "next_", 5);
+}
+
 static bool is_ours(const char *name)
 {
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
-		if (!strncmp(name, "link_", 5) && !strcmp(name + 5, kernel_programs[i]))
+		if (is_link(name) && !strcmp(name + 5, kernel_programs[i]))
 			return true;
 	if (kernel_is_device_pin(name))
 		return true;
@@ -339,7 +359,7 @@ static int remove_pins(const char *pin, bool links)
 	for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
 		char path[PATH_MAX];
 
-		if (!is_ours(entry->d_name) || !strncmp(entry->d_name, "link_", 5) != links)
+		if (!is_ours(entry->d_name) || is_link(entry->d_name) != links)
 			continue;
 		if ((kernel_pin_path(path, pin, "", entry->d_name) || unlink(path) < 0) && !first_error) {
 			first_error = errno ? -errno : -ENAMETOOLONG;

@@ -208,6 +208,17 @@ static void add_resolvers(struct builder *b)
 	}
 }
 
+/* Whatever the documents say, there is one workload that may do nothing: by it the loader sees that denials hold. */
+static void add_canary(struct image *image)
+{
+	struct rule_set_item *item = array_append(image->rule_sets, image->rule_set_count, image->rule_set_capacity);
+
+	item->key = WORKLOAD_CANARY;
+	item->value = (struct rule_set){.registry = WORKLOAD_CANARY, .interception = WORKLOAD_CANARY, .resolvers = WORKLOAD_CANARY,
+					.mode = MODE_REGISTRY_ONLY, .dns_allow = DNS_NONE, .origin = "the canary"};
+	add_cidr(&image->intercept, &image->intercept_count, &image->intercept_capacity, WORKLOAD_CANARY, NULL);
+}
+
 /* ---- sorting and merging ---- */
 
 #define COMPARE_KEYS(name_, type_)                                                          \
@@ -331,6 +342,7 @@ struct image *policy_image_build(const struct policy *policy, names_lookup looku
 		item->key = (uint32_t)i + 1;
 		item->value = policy->rule_sets[i];
 	}
+	add_canary(image);
 	sort_image(image);
 	return image;
 }

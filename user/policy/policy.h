@@ -104,7 +104,7 @@ struct image {
 	struct catalog_item *catalog; size_t catalog_count, catalog_capacity;
 };
 
-/* Builds the image for the addresses known now. Never fails; free with image_free(). */
+/* Builds the image for the addresses known now, with the canary's rule set. Never fails; free with image_free(). */
 struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context);
 void image_free(struct image *image); /* accepts NULL */
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workload/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <mntent.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,6 +38,33 @@ int cgroup_id_of(const char *path, uint64_t *out)
 		return -ENOTDIR;
 	*out = st.st_ino;
 	return 0;
+}
+
+static bool first_child(const char *path, char name[NAME_MAX + 1])
+{
+	DIR *directory = opendir(path);
+	struct dirent *entry = NULL;
+
+	while (directory && (entry = readdir(directory)) && (entry->d_type != DT_DIR || entry->d_name[0] == '.'))
+		;
+	if (entry)
+		snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
+	if (directory)
+		closedir(directory);
+	return entry;
+}
+
+int cgroup_leaf_of(const char *path, char out[PATH_MAX])
+{
+	char name[NAME_MAX + 1];
+	struct stat st;
+	size_t n = (size_t)snprintf(out, PATH_MAX, "%s", path);
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	while (n < PATH_MAX && first_child(out, name))
+		n += (size_t)snprintf(out + n, PATH_MAX - n, "/%s", name);
+	return n < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
 int cgroup_of_process(pid_t pid, char out[PATH_MAX])

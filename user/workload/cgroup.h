@@ -21,6 +21,9 @@ int cgroup_mount_point(char out[PATH_MAX]);
 /* The id BPF helpers use for the cgroup directory `path` (its inode number). 0 or -errno. */
 int cgroup_id_of(const char *path, uint64_t *out);
 
+/* The cgroup directory at or below `path` that is reached by taking the first child at each level. 0 or -errno. */
+int cgroup_leaf_of(const char *path, char out[PATH_MAX]);
+
 /* Path of a process's cgroup below the mount ("/kubepods/pod1"), as seen from the mount's root. 0 or -errno. */
 int cgroup_of_process(pid_t pid, char out[PATH_MAX]);
 
