@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Drills: what an operator meets some day, done on purpose while a pod is probed without pause. In each, nothing that is
 # denied gets through, sluice says what is wrong, and it is well again without help when the cause has gone.
+
+# In a mount namespace of its own: whoever else makes one meanwhile would hold a copy of the bpffs that is unmounted here.
+[[ -n ${APART:-} ]] || APART=1 exec unshare -m --propagation slave "$0" "$@"
 . "$(dirname "$0")/common.bash"
 
 # Each test starts afresh: a drill leaves nothing as it was.
