@@ -91,6 +91,20 @@ test_without_a_daemon_it_detaches_too()
 	[[ ! -e $LAB_PIN ]] || fail "no pin is left"
 }
 
+# The daemon holds the hooks as the pins do: what hangs must end.
+test_with_a_hung_daemon_and_redirector_it_detaches_too()
+{
+	local redirector
+
+	started
+	redirector=$(redirector_pid)
+	kill -STOP "$(lab_sluice_pid)" "$redirector" || fail "the redirector's pid in status"
+	detach
+	expect 'daemon: pid [0-9]+ does not answer .*; killed'
+	allowed
+	lab_gone "$redirector" || fail "the redirector is gone"
+}
+
 test_detaching_twice_is_no_error()
 {
 	started
