@@ -46,7 +46,7 @@ static const char *family_name(enum family family)
 static int list(void)
 {
 	static const char *const names[] = {"legit", "registered", "tuple", "may-lack", "at-attach", "at-policy", "limit", "holds-port",
-					    "enforced-only", "last"};
+					    "enforced-only", "disruptive"};
 	const struct method *m;
 
 	for (size_t at = 0; (m = method_at(at)); at++) {

@@ -43,7 +43,7 @@ enum method_flags {
 	LIMIT = 64,     /* sluice cannot hold it, and says so; the row shows what still holds */
 	HOLDS_PORT = 128, /* escaped if the method itself succeeds: nothing leaves the pod */
 	ENFORCED_ONLY = 256, /* means nothing without sluice */
-	LAST = 512,     /* takes the pod's network apart: runs when its neighbours are done */
+	DISRUPTIVE = 512,     /* takes the pod's network apart: has a pod of its own */
 };
 
 struct method;

@@ -196,14 +196,14 @@ static int ask_datagram(int fd, char *data, size_t length, int round)
 static int ask_stream(int fd, const char *data, size_t length, int round)
 {
 	static char back[1 << 20];
-	double limit = now_ms() + 10000;
+	double limit = now_ms() + 15000;
 	size_t sent = 0, got = 0;
 
 	while (got < length) {
 		struct pollfd p = {.fd = fd, .events = (short)(sent < length ? POLLIN | POLLOUT : POLLIN)};
 		ssize_t n = 0;
 
-		if (now_ms() > limit || poll(&p, 1, 4000) == 0)
+		if (now_ms() > limit || poll(&p, 1, 8000) == 0)
 			return printf("round %d: %zu of %zu bytes back: ETIMEDOUT\n", round, got, length), 1;
 		if (p.revents & POLLOUT && sent < length)
 			n = send(fd, data + sent, length - sent, MSG_NOSIGNAL);
