@@ -88,8 +88,20 @@ function off_cell(row)
 	return "not possible"
 }
 
+# A row that should have been tried in this mode and has left no result.
+function is_lost(row, mode, phase)
+{
+	if ((phase, row) in result || result["off", row] != "out" || (flags[row] ~ /at-/ && mode != mode_names[1]))
+		return 0
+	result[phase, row] = "not tried"
+	count(0, phase, row)
+	return 1
+}
+
 function on_cell(row, mode, out)
 {
+	if (is_lost(row, mode, mode))
+		return "**LOST**"
 	if (!((mode, row) in result))
 		return ""
 	out = result[mode, row] == "out"
@@ -105,12 +117,14 @@ function allowed_cell(row, i, phase, word)
 {
 	for (i = 1; i <= mode_count; i++) {
 		phase = "allowed " mode_names[i]
-		if (!((phase, row) in result))
+		if (flags[row] ~ /legit/ && is_lost(row, mode_names[i], phase))
+			word = "**LOST** " mode_names[i]
+		if (!((phase, row) in result) || result[phase, row] == "not tried")
 			continue
 		if (result[phase, row] != "works")
 			broken++
 		count(result[phase, row] == "works", phase, row)
-		if (word !~ /BROKEN/)
+		if (word !~ /BROKEN|LOST/)
 			word = result[phase, row] == "works" ? "works" : "**BROKEN** " mode_names[i]
 	}
 	return word
@@ -199,7 +213,8 @@ END {
 			text = text " " cell("legit", legit_list[method], mode_names[i]) " |"
 		table = table text "\n"
 	}
-	printf "%s", table > markdown
+	print "" > markdown
+	print table > markdown
 	plain = table
 	gsub(/ <br>/, " ", plain)
 	printf "\n%s\n", plain

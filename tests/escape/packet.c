@@ -305,6 +305,19 @@ static int named_frame(struct context *c)
 	return shoot(c, VIA_PACKET, &p);
 }
 
+/* A segment without payload: the token is its two sequence numbers. */
+static int empty_frame(struct context *c)
+{
+	struct packet p = {.protocol = IPPROTO_TCP, .tcp_flags = TCP_ACK, .no_payload = true, .destination_port = 443,
+			   .destination = is_v6(c) ? NAMED_V6 : NAMED_V4};
+	uint32_t words[2];
+
+	memcpy(words, c->token, TOKEN_LENGTH);
+	p.sequence = ntohl(words[0]);
+	p.acknowledgment = ntohl(words[1]);
+	return shoot(c, VIA_PACKET, &p);
+}
+
 /* To what is beyond the pod and not the internet. */
 static int frame_to(struct context *c)
 {
@@ -356,6 +369,8 @@ const struct method packet_methods[] = {
 	{"named-syn-frame", "a frame to a TLS service: SYN with data, past the redirector", "NET_RAW", V4 | V6, 0, named_frame, NULL, TCP_SYN},
 	{"named-data-frame", "a frame to a TLS service: data, past the redirector", "NET_RAW", V4 | V6, 0, named_frame, NULL,
 	 TCP_ACK | TCP_PSH},
+	{"named-empty-frame", "a frame to a TLS service: an empty segment may pass, it cannot be told from the kernel's", "NET_RAW", V4 | V6, LIMIT,
+	 empty_frame, NULL, 0},
 	{"other-pod-frame", "a frame to another pod", "NET_RAW", V4 | V6, 0, frame_to, NULL, 0},
 	{"node-frame", "a frame to the node itself", "NET_RAW", V4 | V6, 0, frame_to, NULL, 1},
 	{"multicast", "UDP multicast", "", V4 | V6, MAY_LACK, multicast, NULL, 0},
