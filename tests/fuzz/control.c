@@ -150,8 +150,7 @@ static void read_control(const uint8_t *bytes, size_t n)
 
 	CHECK((error == -EBADMSG) == (n != sizeof(request)), "%d for %zu bytes", error, n);
 	if (!error)
-		CHECK(request.type == CONTROL_DETACH || (request.type == CONTROL_PREPARE && request.pid > 0), "type %u, pid %d",
-		      request.type, request.pid);
+		CHECK(request.type && (request.type != CONTROL_PREPARE || request.pid > 0), "type %u, pid %d", request.type, request.pid);
 	if (!control_read_answer(&answer, bytes, n))
 		CHECK(n == sizeof(answer) && answer.error <= 0 && strnlen(answer.text, sizeof(answer.text)) < sizeof(answer.text),
 		      "error %d", answer.error);
