@@ -203,16 +203,19 @@ static ares_channel dns;
 int __real_ares_init_options(ares_channel *out, struct ares_options *options, int set);
 int __wrap_ares_init_options(ares_channel *out, struct ares_options *options, int set);
 
-/* The linker puts this in front of c-ares' own. */
+/* The linker puts this in front of c-ares' own. The channel that reads /etc/hosts finds nothing, and reads nothing. */
 int __wrap_ares_init_options(ares_channel *out, struct ares_options *options, int set)
 {
 	static const struct ares_socket_functions functions = {open_socket, close_socket, connect_socket, receive, send_query};
-	int status = __real_ares_init_options(out, options, set);
+	bool asks_dns = !strcmp(options->lookups, "b");
+	struct ares_options own = *options;
+	int status;
 
-	if (status == ARES_SUCCESS) {
+	own.lookups = asks_dns ? options->lookups : (char *)"";
+	status = __real_ares_init_options(out, &own, set);
+	if (status == ARES_SUCCESS && asks_dns) {
 		ares_set_socket_functions(*out, &functions, NULL);
-		if (!strcmp(options->lookups, "b"))
-			dns = *out;
+		dns = *out;
 	}
 	return status;
 }
