@@ -181,6 +181,7 @@ struct rule_set {
 	__u8 host_check;    /* enum sluice_host_check */
 	__u8 dns_allow;     /* enum sluice_dns_allow */
 	__u8 audit;         /* 1: enforcement: audit */
+	__u32 drain_ms;     /* how long open flows live on that these rules forbid */
 	char origin[SLUICE_ORIGIN_TEXT]; /* what set the mode: "file:line EgressPolicy/name", or "default" */
 };
 
@@ -430,7 +431,7 @@ _Static_assert(sizeof(struct service_key) == 28, "abi");
 _Static_assert(sizeof(struct service_value) == 120, "abi");
 _Static_assert(sizeof(struct port_key) == 8, "abi");
 _Static_assert(sizeof(struct port_value) == 4, "abi");
-_Static_assert(sizeof(struct rule_set) == 144, "abi");
+_Static_assert(sizeof(struct rule_set) == 148, "abi");
 _Static_assert(sizeof(struct catalog_value) == 400, "abi");
 _Static_assert(sizeof(struct state) == 704, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");

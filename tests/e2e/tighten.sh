@@ -153,6 +153,46 @@ few_are_open()
 	(($(open_to_echo) <= $1))
 }
 
+family_a_policy_can_let_connections_drain()
+{
+	services
+	open_to web "$(socat_address TCP 12 9000)"
+	echoes before
+	policy "$(mode REGISTRY_ONLY 'drain: 4s')"
+	probe tcp "$(address 12)" 9000
+	expect 'result=ECONNREFUSED'
+	echoes while
+	policy "$(mode REGISTRY_ONLY 'drain: 4s')" "$(service udp.example.com 9001/UDP)"
+	echoes 'a generation later'
+	lab_wait 6 lab_gone "$opened" || fail "the connection is ended when its time is over"
+}
+
+test_a_relay_drains_too()
+{
+	services
+	open_to web TCP:203.0.113.77:5432
+	echoes before
+	policy "$(mode REGISTRY_ONLY 'drain: 3s')"
+	echoes while
+	lab_wait 5 lab_gone "$opened" || fail "the connection is ended when its time is over"
+}
+
+test_a_restart_ends_what_drains()
+{
+	local pid
+
+	services
+	open_to web TCP:203.0.113.12:9000
+	echoes before
+	policy "$(mode REGISTRY_ONLY 'drain: 6s')"
+	pid=$(lab_sluice_pid)
+	kill -KILL "$pid"
+	lab_wait 2 lab_gone "$pid" || fail "the loader is gone"
+	lab_sluice_start || fail "it starts again"
+	echoes while
+	lab_wait 8 lab_gone "$opened" || fail "the connection is ended when its time is over"
+}
+
 test_two_thousand_connections_end_within_a_second()
 {
 	policy "$(mode REGISTRY_ONLY)" "$(service tcp.example.com 9000/TCP)" "$(service httpbin.example.com 9000/TCP)"

@@ -272,11 +272,37 @@ static void on_refresh(void *context)
 static void on_tighten(void *context)
 {
 	struct daemon *daemon = context;
+	uint64_t now = kernel_boottime_ns(), until = kernel_draining_until(daemon->kernel);
 	unsigned int destroyed = tighten(daemon->kernel, daemon->workloads, daemon->options->redirector_port);
 
 	if (destroyed)
 		log_info("generation %llu: ended %u open connections that it forbids",
 			 (unsigned long long)kernel_generation(daemon->kernel), destroyed);
+	if (until > now)
+		loop_timer_arm(daemon->tighten, (until - now) / 1000000 + 1);
+	else if (until)
+		kernel_drained(daemon->kernel);
+}
+
+/* Those that the next generation forbids, and gives time: said before it can forbid anything. */
+static void let_drain(struct daemon *daemon, const struct policy *policy, const struct image *image,
+		      const struct assignment *assignments, size_t count)
+{
+	struct image_tables tables;
+	bool drains = false;
+	unsigned int spared;
+
+	for (size_t i = 0; i < count && !drains; i++) {
+		const struct rule_set *rules = policy_rule_set_get(policy, assignments[i].rule_set);
+
+		drains = rules && rules->drain_ms;
+	}
+	if (!drains || !kernel_generation(daemon->kernel))
+		return;
+	image_tables_init(&tables, image);
+	spared = tighten_drain(daemon->kernel, daemon->workloads, daemon->options->redirector_port, &tables.tables, assignments, count);
+	if (spared)
+		log_info("%u open connections that the next generation forbids are left to drain", spared);
 }
 
 void apply_names_changed(struct daemon *daemon, const char *host)
@@ -478,6 +504,7 @@ static int flip(struct daemon *daemon, struct configuration *next)
 	workloads_scan(daemon->workloads);
 	assignments = assign(daemon, next->policy, &count);
 	image = policy_image_build(next->policy, lookup_name, lookup_former, daemon);
+	let_drain(daemon, next->policy, image, assignments, count);
 	error = kernel_swap(daemon->kernel, image, assignments, count);
 	if (error) {
 		char line[SLUICE_ERROR_TEXT];

@@ -185,6 +185,7 @@ struct egress_policy {
 	bool audit; /* enforcement: audit */
 	bool has_host_check;
 	enum sluice_host_check host_check;
+	uint64_t drain_ms; /* 0: not set */
 	bool has_dns_allow;
 	enum sluice_dns_allow dns_allow;
 	bool has_dns_servers;

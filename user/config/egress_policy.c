@@ -172,6 +172,7 @@ void read_egress_policy(struct walk *walk, const struct node *spec, const struct
 		{"enforcement", read_enforcement, 0, FIELD_OPTIONAL},
 		{"hostCheck", read_host_check, 0, FIELD_OPTIONAL},
 		{"dns", read_dns, 0, FIELD_OPTIONAL},
+		{"drain", walk_duration, offsetof(struct egress_policy, drain_ms), FIELD_OPTIONAL},
 	};
 	struct config *config = walk->config;
 	struct egress_policy *policy = arena_alloc(config->arena, 1, sizeof(*policy));

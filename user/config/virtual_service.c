@@ -8,7 +8,6 @@
 
 #define MAX_HOSTS 256
 #define MAX_ROUTES 4096
-#define MAX_DURATION_MS (24ULL * 3600 * 1000)
 
 /* Hosts of one VirtualService must not overlap (Istio). */
 static void read_routed_host(struct walk *walk, const struct node *node, void *out)
@@ -48,80 +47,6 @@ static void read_gateway(struct walk *walk, const struct node *node, void *out)
 static void read_gateways(struct walk *walk, const struct node *node, void *out)
 {
 	walk_list(walk, node, MAX_HOSTS, read_gateway, out);
-}
-
-static uint64_t unit_nanoseconds(const char **text)
-{
-	static const struct {
-		const char *name;
-		uint64_t ns;
-	} units[] = {{"ns", 1}, {"us", 1000}, {"µs", 1000}, {"ms", 1000000}, {"s", 1000000000},
-		     {"m", 60000000000}, {"h", 3600000000000}};
-
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		size_t n = strlen(units[i].name);
-
-		if (!strncmp(*text, units[i].name, n)) {
-			*text += n;
-			return units[i].ns;
-		}
-	}
-	return 0;
-}
-
-/* "1.5" of "1.5s" as a number of thousand-millionths; NULL when there is none. */
-static const char *parse_decimal_part(const char *text, uint64_t *whole, uint64_t *billionths)
-{
-	size_t digits = strspn(text, "0123456789"), fraction = 0;
-	uint64_t scale = 100000000;
-
-	*whole = *billionths = 0;
-	if (digits > 8)
-		return NULL;
-	for (size_t i = 0; i < digits; i++)
-		*whole = *whole * 10 + (uint64_t)(text[i] - '0');
-	text += digits;
-	if (*text == '.') {
-		fraction = strspn(++text, "0123456789");
-		for (size_t i = 0; i < fraction; i++, scale /= 10)
-			*billionths += (uint64_t)(text[i] - '0') * scale;
-		text += fraction;
-	}
-	return digits || fraction ? text : NULL;
-}
-
-/* Go's notation, as protobuf durations in Istio: "5s", "1.5s", "1h2m". Milliseconds, or 0 when it is none. */
-static uint64_t parse_duration(const char *text)
-{
-	uint64_t total = 0;
-
-	while (*text) {
-		uint64_t whole, billionths, unit;
-
-		text = parse_decimal_part(text, &whole, &billionths);
-		unit = text ? unit_nanoseconds(&text) : 0;
-		if (!unit || whole > MAX_DURATION_MS * 1000000 / unit)
-			return 0;
-		total += whole * unit + (uint64_t)((__uint128_t)billionths * unit / 1000000000);
-		if (total > MAX_DURATION_MS * 1000000)
-			return 0;
-	}
-	return total % 1000000 ? 0 : total / 1000000;
-}
-
-static void read_duration(struct walk *walk, const struct node *node, void *out)
-{
-	const char *text;
-	uint64_t ms;
-
-	if (!walk_text(walk, node, &text))
-		return;
-	ms = parse_duration(text);
-	if (!ms)
-		walk_error(walk, node, "%s is not a duration of whole milliseconds from 1ms to 24h, as in 5s or 1.5s",
-			   node_shown(walk, node));
-	else
-		*(uint64_t *)out = ms;
 }
 
 static void read_percent_value(struct walk *walk, const struct node *node, void *out)
@@ -166,7 +91,7 @@ static void warn_never(struct walk *walk, const struct node *node, double percen
 static void read_delay(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"fixedDelay", read_duration, offsetof(struct delay_fields, fixed_ms), FIELD_REQUIRED},
+		{"fixedDelay", walk_duration, offsetof(struct delay_fields, fixed_ms), FIELD_REQUIRED},
 		{"percentage", read_percentage, offsetof(struct delay_fields, percentage), FIELD_OPTIONAL},
 		{"percent", read_percent, offsetof(struct delay_fields, percent), FIELD_OPTIONAL},
 		UNSUPPORTED("exponentialDelay"),

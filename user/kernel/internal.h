@@ -57,7 +57,6 @@ int kernel_keep_tables(const struct kernel *kernel, size_t *pinned); /* pins aga
 int kernel_write_state(struct kernel *kernel);
 int kernel_attach_last(struct kernel *kernel, size_t i, int cgroup_fd);
 int kernel_bump_epoch(struct kernel *kernel);
-uint64_t kernel_boottime_ns(void);
 bool kernel_is_device_pin(const char *name);
 void kernel_detach_filters(const char *pin); /* of all devices */
 int kernel_open_requests(struct kernel *kernel);

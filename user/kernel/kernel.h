@@ -108,6 +108,12 @@ int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint3
 int kernel_marks_fd(const struct kernel *kernel); /* of the socket storage, for sock_diag(7) */
 int kernel_set_exchange(struct kernel *kernel, const struct exchange_key *key); /* one that began inbound */
 bool kernel_is_inbound(const struct kernel *kernel, const struct exchange_key *key);
+/* Flows that may live on though the policy forbids them. `until`: CLOCK_BOOTTIME, ns. */
+int kernel_set_draining(struct kernel *kernel, const struct exchange_key *key, uint64_t until);
+bool kernel_is_draining(const struct kernel *kernel, const struct exchange_key *key, uint64_t now);
+uint64_t kernel_draining_until(const struct kernel *kernel); /* the last of them; 0: none */
+void kernel_drained(struct kernel *kernel); /* forgets them all */
+uint64_t kernel_boottime_ns(void);
 
 /* Every counter, summed over CPUs. Any thread. */
 void kernel_each_counter(const struct kernel *kernel,

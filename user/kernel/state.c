@@ -294,3 +294,36 @@ void kernel_on_request(struct kernel *kernel, void (*handler)(void *context, con
 	kernel->on_request = handler;
 	kernel->request_context = context;
 }
+
+int kernel_set_draining(struct kernel *kernel, const struct exchange_key *key, uint64_t until)
+{
+	int error = put(kernel->bpf->maps.draining, key, &until);
+
+	if (error || until <= kernel->state.draining_until)
+		return error;
+	kernel->state.draining_until = until;
+	return kernel_write_state(kernel);
+}
+
+bool kernel_is_draining(const struct kernel *kernel, const struct exchange_key *key, uint64_t now)
+{
+	uint64_t until;
+
+	return !bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.draining), key, &until) && until > now;
+}
+
+uint64_t kernel_draining_until(const struct kernel *kernel)
+{
+	return kernel->state.draining_until;
+}
+
+void kernel_drained(struct kernel *kernel)
+{
+	int fd = bpf_map__fd(kernel->bpf->maps.draining);
+	struct exchange_key key;
+
+	while (!bpf_map_get_next_key(fd, NULL, &key) && !bpf_map_delete_elem(fd, &key))
+		;
+	kernel->state.draining_until = 0;
+	kernel_write_state(kernel);
+}

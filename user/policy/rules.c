@@ -14,6 +14,7 @@ struct effective {
 	struct interception interception;
 	struct resolver_set resolvers;
 	const struct egress_policy *mode_from;
+	uint64_t drain_ms;
 };
 
 static void overlay(struct effective *out, const struct egress_policy *policy)
@@ -36,6 +37,8 @@ static void overlay(struct effective *out, const struct egress_policy *policy)
 		out->audit = policy->audit;
 	if (policy->has_host_check)
 		out->host_check = policy->host_check;
+	if (policy->drain_ms)
+		out->drain_ms = policy->drain_ms;
 	if (policy->has_dns_allow)
 		out->dns_allow = policy->dns_allow;
 	if (policy->has_dns_servers)
@@ -139,6 +142,7 @@ uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *
 	rules.host_check = (uint8_t)effective.host_check;
 	rules.dns_allow = (uint8_t)effective.dns_allow;
 	rules.audit = effective.audit;
+	rules.drain_ms = (uint32_t)effective.drain_ms;
 	set_origin(&rules, effective.mode_from);
 	while (found < policy->rule_set_count && memcmp(&policy->rule_sets[found], &rules, sizeof(rules)))
 		found++;

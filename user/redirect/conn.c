@@ -457,8 +457,18 @@ bool conn_still_allowed(struct conn *conn)
 	if (conn->table == conn->worker->view->table || !conn_decide(conn))
 		return true;
 	decision = judge_again(conn);
-	if (decision.verdict != VERDICT_DENY)
+	if (decision.verdict != VERDICT_DENY) {
+		if (conn->drains)
+			worker_ready(conn); /* its timer is the relay's own again */
+		conn->drains = false;
 		return true;
+	}
+	if (conn->rules->drain_ms && conn->state == CONN_RELAY) {
+		if (!conn->drains) /* the first time counts, whatever comes after */
+			worker_timer(conn, conn->worker->now_ms + conn->rules->drain_ms);
+		conn->drains = true;
+		return true;
+	}
 	decision.reason = REASON_ROUTE_REVOKED;
 	refuse_connection(conn, decision);
 	return false;

@@ -211,6 +211,7 @@ struct conn {
 	/* the relay */
 	struct pipe_pair *up, *down;
 	bool up_shut, down_shut;
+	bool drains;                    /* forbidden by now: its timer ends it */
 	bool is_tls;
 	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision; of a plain TCP service its host */
 };

@@ -182,7 +182,8 @@ enum step relay_step(struct conn *conn)
 		conn_close(conn);
 		return STEP_BLOCKED;
 	}
-	worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
+	if (!conn->drains)
+		worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
 	if (up || down)
 		worker_ready(conn);
 	return STEP_BLOCKED;

@@ -21,14 +21,18 @@ struct run {
 	struct kernel *kernel;
 	const struct workloads *workloads;
 	struct pins *pins;
+	const struct tables *tables;          /* by which it is judged */
+	const struct assignment *assignments; /* to their rules; NULL: by the pins */
+	size_t assignment_count;
 	uint16_t redirector_port;
+	uint64_t now;                         /* ns, CLOCK_BOOTTIME */
 	uint64_t netns;
 	struct netns_value who;     /* of the namespace under way */
 	struct socket_list sockets; /* of the same */
 	uint64_t last_cgroup;       /* and whose it is: neighbours mostly share it */
 	bool last_governed;
 	uint32_t last_workload;
-	unsigned int destroyed;
+	unsigned int touched;     /* destroyed, or let drain */
 };
 
 static void collect(void *context, const struct open_socket *socket)
@@ -55,10 +59,27 @@ static void exchange_of(struct exchange_key *key, uint64_t netns, const struct o
 
 /* ---- the verdict on an open socket ---- */
 
+/* Of the generation that is to come. */
+static bool coming_rules_of(const struct run *run, uint32_t workload, struct rule_set *out)
+{
+	uint32_t id = 0;
+
+	for (size_t i = 0; i < run->assignment_count; i++)
+		if (run->assignments[i].workload == workload || (!id && !run->assignments[i].workload))
+			id = run->assignments[i].rule_set;
+	if (!lookup_rule_set(run->tables, id))
+		return false;
+	*out = *lookup_rule_set(run->tables, id);
+	return true;
+}
+
 static bool rules_of(const struct run *run, uint32_t workload, struct rule_set *out)
 {
 	static const uint32_t node_default = 0;
 	uint32_t id;
+
+	if (run->assignments)
+		return coming_rules_of(run, workload, out);
 
 	return (!pins_lookup(run->pins, PIN_ASSIGNMENTS, &workload, &id) ||
 		!pins_lookup(run->pins, PIN_ASSIGNMENTS, &node_default, &id)) &&
@@ -67,7 +88,7 @@ static bool rules_of(const struct run *run, uint32_t workload, struct rule_set *
 
 static bool forbids(const struct run *run, uint32_t workload, const struct flow *flow, bool upstream)
 {
-	const struct tables *tables = pins_tables(run->pins);
+	const struct tables *tables = run->tables;
 	struct rule_set rules;
 	struct decision decision;
 
@@ -136,6 +157,35 @@ static void record(struct run *run, const struct open_socket *socket, uint32_t w
 	kernel_record(run->kernel, &event);
 }
 
+static void destroy(struct run *run, int diag_fd, const struct open_socket *socket, uint32_t workload)
+{
+	struct exchange_key key;
+	int error;
+
+	exchange_of(&key, run->netns, socket);
+	if (kernel_is_draining(run->kernel, &key, run->now))
+		return;
+	error = sockets_destroy(diag_fd, socket);
+	if (error && error != -ENOENT)
+		log_warning("netns %llu: cannot end a socket that the policy forbids: %s; what it sends is dropped",
+			    (unsigned long long)run->netns, strerror(-error));
+	if (!error && run->touched++ < MAX_RECORDED)
+		record(run, socket, workload);
+}
+
+static void let_drain(struct run *run, const struct open_socket *socket, uint32_t workload)
+{
+	struct exchange_key key;
+	struct rule_set rules;
+
+	if (!rules_of(run, workload, &rules) || !rules.drain_ms)
+		return;
+	exchange_of(&key, run->netns, socket);
+	if (!kernel_is_draining(run->kernel, &key, run->now)) /* the first time counts, whatever comes after */
+		kernel_set_draining(run->kernel, &key, run->now + rules.drain_ms * 1000000ULL);
+	run->touched++;
+}
+
 static void tighten_namespace(void *context, const struct workload_netns *netns)
 {
 	struct run *run = context;
@@ -159,30 +209,44 @@ static void tighten_namespace(void *context, const struct workload_netns *netns)
 
 		if (socket->listens || !is_forbidden(run, socket, &workload) || began_inbound(run, socket))
 			continue;
-		error = sockets_destroy(diag_fd, socket);
-		if (error && error != -ENOENT)
-			log_warning("netns %llu: cannot end a socket that the policy forbids: %s; what it sends is dropped",
-				    (unsigned long long)run->netns, strerror(-error));
-		if (error)
-			continue;
-		if (run->destroyed++ < MAX_RECORDED)
-			record(run, socket, workload);
+		if (run->assignments)
+			let_drain(run, socket, workload);
+		else
+			destroy(run, diag_fd, socket, workload);
 	}
+}
+
+static unsigned int walk(struct run *run)
+{
+	char why[SLUICE_ERROR_TEXT];
+
+	if (pins_open(&run->pins, kernel_pin(run->kernel), why, sizeof(why))) {
+		log_error("%s; open sockets are not judged again", why);
+		return 0;
+	}
+	if (!run->tables)
+		run->tables = pins_tables(run->pins);
+	run->now = kernel_boottime_ns();
+	workloads_each_netns(run->workloads, tighten_namespace, run);
+	pins_close(run->pins);
+	free(run->sockets.items);
+	return run->touched;
 }
 
 unsigned int tighten(struct kernel *kernel, const struct workloads *workloads, uint16_t redirector_port)
 {
 	struct run run = {.kernel = kernel, .workloads = workloads, .redirector_port = redirector_port};
-	char why[SLUICE_ERROR_TEXT];
 
-	if (pins_open(&run.pins, kernel_pin(kernel), why, sizeof(why))) {
-		log_error("%s; open sockets are not judged again", why);
-		return 0;
-	}
-	workloads_each_netns(workloads, tighten_namespace, &run);
-	pins_close(run.pins);
-	free(run.sockets.items);
-	return run.destroyed;
+	return walk(&run);
+}
+
+unsigned int tighten_drain(struct kernel *kernel, const struct workloads *workloads, uint16_t redirector_port,
+			   const struct tables *tables, const struct assignment *assignments, size_t count)
+{
+	struct run run = {.kernel = kernel, .workloads = workloads, .tables = tables, .assignments = assignments,
+			  .assignment_count = count, .redirector_port = redirector_port};
+
+	return walk(&run);
 }
 
 void tighten_spare_accepted(struct kernel *kernel, uint64_t netns, int netns_fd)

@@ -4,6 +4,7 @@
 #define SLUICE_TIGHTEN_H
 
 #include "kernel/kernel.h"
+#include "policy/tables.h"
 #include "workload/workloads.h"
 
 /*
@@ -11,6 +12,13 @@
  * of the redirector, which judges its own clients. How many were destroyed; what fails is logged.
  */
 unsigned int tighten(struct kernel *kernel, const struct workloads *workloads, uint16_t redirector_port);
+
+/*
+ * Before a generation comes into force: what its tables will forbid, of workloads whose new rules give them time to
+ * drain, may live on for so long. `tables` are the image's. How many.
+ */
+unsigned int tighten_drain(struct kernel *kernel, const struct workloads *workloads, uint16_t redirector_port,
+			   const struct tables *tables, const struct assignment *assignments, size_t count);
 
 /* Connections that a namespace's servers accepted before its backstop was there count as begun inbound. */
 void tighten_spare_accepted(struct kernel *kernel, uint64_t netns, int netns_fd);
