@@ -658,7 +658,7 @@ test_a_redirector_that_hangs_for_good()
 	probing
 	stop_redirector
 	logs 40 "error sluice: redirector: pid $redirector has said nothing for 30 s; killed, its open connections end"
-	lab_gone "$redirector" || fail "it is gone"
+	lab_wait 2 lab_gone "$redirector" || fail "it is gone"
 	well_within 10
 	probed direct
 }
@@ -670,7 +670,7 @@ test_a_stopped_redirector_does_not_take_a_policy()
 	stop_redirector
 	printf '%s\n' "$(mode REGISTRY_ONLY)" "$registered" "$(service httpbin.example.com 9000/TCP)" >"$LAB_POLICIES/test.yaml"
 	logs 20 'configuration refused: .*the redirector did not take it: the redirector does not answer; kept generation'
-	lab_gone "$redirector" || fail "it was killed: two would share the listeners, one with an old table"
+	lab_wait 2 lab_gone "$redirector" || fail "it was killed: two would share the listeners, one with an old table"
 	lab_wait 20 lab_exec web "$TOOLS/probe" -d hello tcp 203.0.113.13 9000 || fail "the next one takes the policy"
 	well_within 10
 	probed direct
