@@ -232,7 +232,7 @@ test_a_first_start_with_an_invalid_configuration_denies()
 {
 	lab_sluice_stop
 	printf 'kind: [\n' >"$LAB_POLICIES/test.yaml"
-	lab_enter node "$SLUICE" run --config "$LAB_POLICIES" --pin "$LAB_PIN" --admin "$LAB_ADMIN" </dev/null >>"$LAB_LOG" 2>&1 &
+	lab_enter node "$SLUICE" run --config "$LAB_POLICIES" "${LAB_GOVERN[@]}" --pin "$LAB_PIN" --admin "$LAB_ADMIN" </dev/null >>"$LAB_LOG" 2>&1 &
 	echo $! >"$LAB/sluice.pid"
 	eventually refuses_tcp
 	probe udp 203.0.113.12 9001

@@ -412,11 +412,14 @@ static void describe_end(struct supervisor *supervisor, char *out, size_t room)
 			 WTERMSIG(status) == SIGSYS ? ", for a system call that its filter forbids: the kernel's audit log names it" : "");
 }
 
-static void redirector_died(struct supervisor *supervisor)
+/* `error`: why nothing more is to be expected of it. One that hung up has most likely died, and is asked how. */
+static void redirector_died(struct supervisor *supervisor, int error)
 {
 	uint64_t lived = loop_now_ms() - supervisor->started_ms;
 	char how[128];
 
+	if (error != -EPIPE && error != -ECONNRESET)
+		kill_process(supervisor->process);
 	lose_redirector(supervisor);
 	describe_end(supervisor, how, sizeof(how));
 	kill_process(supervisor->process); /* one that only hung up must not share its listeners with the next */
@@ -430,11 +433,12 @@ static void redirector_died(struct supervisor *supervisor)
 static void on_control(void *context, int fd, uint32_t events)
 {
 	struct supervisor *supervisor = context;
+	int error = read_control(supervisor);
 
 	(void)fd;
 	(void)events;
-	if (read_control(supervisor) < 0)
-		redirector_died(supervisor);
+	if (error)
+		redirector_died(supervisor, error);
 }
 
 int supervisor_new(struct supervisor **out, struct loop *loop, struct supply *supply,
@@ -513,7 +517,7 @@ static void tell(struct supervisor *supervisor, uint32_t type, const void *paylo
 	error = send_packet(supervisor->control, type, 0, payload, length, fds, fd_count);
 	if (error) {
 		log_error("redirector: cannot tell it: %s", strerror(-error));
-		redirector_died(supervisor);
+		redirector_died(supervisor, error);
 	}
 }
 
@@ -558,7 +562,7 @@ int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, co
 	while (!error && supervisor->answered != generation)
 		error = wait_control(supervisor, deadline);
 	if (error) {
-		redirector_died(supervisor);
+		redirector_died(supervisor, error);
 		return error;
 	}
 	snprintf(why, room, "%s", supervisor->answer);
@@ -630,17 +634,18 @@ void supervisor_send_name(struct supervisor *supervisor, const char *host, const
 
 uint64_t supervisor_silence_ms(struct supervisor *supervisor)
 {
+	int error = supervisor->control >= 0 ? read_control(supervisor) : 0;
 	uint64_t silence;
 
-	if (supervisor->control >= 0 && read_control(supervisor) < 0)
-		redirector_died(supervisor);
+	if (error)
+		redirector_died(supervisor, error);
 	if (supervisor->control < 0)
 		return 0;
 	silence = loop_now_ms() - supervisor->heard_ms;
 	if (silence >= HANG_MS) {
 		log_error("redirector: pid %u has said nothing for %d s; killed, its open connections end", supervisor->pid,
 			  HANG_MS / 1000);
-		redirector_died(supervisor);
+		redirector_died(supervisor, -ETIMEDOUT);
 	}
 	return silence < SILENCE_MS ? 0 : silence;
 }
