@@ -71,6 +71,11 @@ test_detach_removes_all_of_ours_and_nothing_else()
 
 test_the_daemon_does_not_attach_again()
 {
+	local before
+
+	lab_sluice_stop
+	detach
+	before=$(attached)
 	started
 	detach
 	mode ALLOW_ANY >"$LAB_POLICIES/test.yaml"
@@ -78,7 +83,7 @@ test_the_daemon_does_not_attach_again()
 	allowed
 	run node "$SLUICE" status
 	expect_status 1
-	[[ $(attached) == 0 ]] || fail "nothing attached"
+	[[ $(attached) == "$before" ]] || fail "$before programs attached as before, not $(attached)"
 }
 
 test_without_a_daemon_it_detaches_too()
