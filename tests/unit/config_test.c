@@ -369,6 +369,16 @@ Test(config, field_given_twice_is_refused)
 	expect_only(ENTRY "  hosts: [a.com]\n  hosts: [b.com]\n" HTTP_PORTS, "p.yaml:6:3: \"hosts\" is given twice, first at line 5");
 }
 
+/* A fuzzer's: the check looked at the first, which is null, for what was read from the second. */
+Test(config, field_given_twice_is_read_and_checked_alike)
+{
+	struct config *config = parse(ENTRY "  hosts: [a.com]\n  endpoints:\n  endpoints: [{address: 1.2.3.4}]\n" HTTP_PORTS);
+
+	cr_expect(has_line(config, "p.yaml:7:3: \"endpoints\" is given twice, first at line 6"));
+	cr_expect(has_line(config, "p.yaml:7:14: ServiceEntry/a: spec.endpoints: resolution NONE dials the original address and takes no endpoints"));
+	config_free(config);
+}
+
 Test(config, control_characters_are_not_printed)
 {
 	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",

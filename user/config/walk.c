@@ -94,9 +94,10 @@ const struct node *node_field(const struct node *mapping, const char *name)
 {
 	if (!mapping || mapping->type != NODE_MAPPING)
 		return NULL;
+	/* Of a field given twice the one that walk_mapping() reads. */
 	for (size_t i = 0; i < mapping->count; i += 2) {
-		if (!strcmp(mapping->items[i]->text, name))
-			return node_is_null(mapping->items[i + 1]) ? NULL : mapping->items[i + 1];
+		if (!strcmp(mapping->items[i]->text, name) && !node_is_null(mapping->items[i + 1]))
+			return mapping->items[i + 1];
 	}
 	return NULL;
 }
