@@ -19,6 +19,7 @@
 
 #define SCAN_DELAY_MS 20 /* a CNI plugin makes several changes in a row */
 #define SCAN_PERIOD_MS 5000
+#define MAX_ADDRESSES 128 /* of one namespace: who is root there can make as many as memory holds */
 #define NO_NSID (-1)
 
 struct address {
@@ -28,6 +29,7 @@ struct address {
 struct address_list {
 	struct address *items;
 	size_t count, capacity;
+	bool is_cut; /* at MAX_ADDRESSES */
 };
 
 struct device {
@@ -35,7 +37,6 @@ struct device {
 	uint32_t master; /* of a bridge port: the bridge; 0: none */
 	char name[IF_NAMESIZE];
 	struct address_list sources; /* as in the kernel's table */
-	bool known;                  /* its sources were looked at before */
 	bool seen;                   /* in the scan that is under way */
 	int nsid;                    /* of the namespace where its other end is now */
 };
@@ -48,6 +49,7 @@ struct netns_link {
 	struct device *devices;
 	size_t count, capacity;
 	bool missing_said;
+	bool cut_said;
 };
 
 struct devices {
@@ -160,15 +162,10 @@ static void append(struct address_list *list, const uint8_t addr[16])
 	memcpy(array_append(list->items, list->count, list->capacity)->addr, addr, 16);
 }
 
-struct address_visit {
-	uint32_t device; /* 0: any but lo */
-	struct address_list *out;
-};
-
 static int take_address(const struct nlmsghdr *message, void *context)
 {
 	const struct ifaddrmsg *body = mnl_nlmsg_get_payload(message);
-	struct address_visit *visit = context;
+	struct address_list *out = context;
 	const struct nlattr *attribute, *local = NULL, *address = NULL;
 	uint8_t canonical_form[16];
 
@@ -185,8 +182,12 @@ static int take_address(const struct nlmsghdr *message, void *context)
 	if (!local || mnl_attr_get_payload_len(local) != (body->ifa_family == AF_INET ? 4 : 16))
 		return MNL_CB_OK;
 	canonical(canonical_form, body->ifa_family, mnl_attr_get_payload(local));
-	if (!addr_is_loopback(canonical_form) && !contains(visit->out, canonical_form))
-		append(visit->out, canonical_form);
+	if (addr_is_loopback(canonical_form) || contains(out, canonical_form))
+		return MNL_CB_OK;
+	if (out->count == MAX_ADDRESSES)
+		out->is_cut = true;
+	else
+		append(out, canonical_form);
 	return MNL_CB_OK;
 }
 
@@ -195,14 +196,13 @@ static int addresses_of(const struct netns_link *link, struct address_list *out)
 {
 	char buffer[256];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-	struct address_visit visit = {.out = out};
 	struct rtgenmsg *body;
 
 	request->nlmsg_type = RTM_GETADDR;
 	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
 	body->rtgen_family = AF_UNSPEC;
-	return ask(link->route_fd, request, take_address, &visit);
+	return ask(link->route_fd, request, take_address, out);
 }
 
 static int take_route(const struct nlmsghdr *message, void *context)
@@ -240,19 +240,62 @@ static bool is_link_local(const uint8_t addr[16])
 	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
 }
 
+/* Link-local ones, which a link has by itself and before it is given any, do not count. */
+static size_t count_given(const struct address_list *list)
+{
+	size_t given = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		given += !is_link_local(list->items[i].addr);
+	return given;
+}
+
 /*
  * Whether an address of the namespace may stand as source behind the device: if this host sends answers back there. A
- * bridge says that of every neighbour's address too, so it is believed only for what the namespace had from the start:
+ * bridge says that of every neighbour's address too, so it is believed only for what the namespace was given at the start:
  * what is added later may be the pod's own doing.
  */
-static bool is_believable(const struct devices *devices, const struct device *device, const uint8_t addr[16])
+static bool is_believable(const struct devices *devices, const struct device *device, bool at_start, const uint8_t addr[16])
 {
 	uint32_t route;
 
 	if (is_link_local(addr))
 		return true;
 	route = route_to(devices, addr);
-	return route && (route == device->index || (!device->known && route == device->master));
+	return route && (route == device->index || (at_start && route == device->master));
+}
+
+static void add_sources(struct devices *devices, struct device *device, const struct address_list *now)
+{
+	bool at_start = !count_given(&device->sources);
+
+	for (size_t i = 0; i < now->count && device->sources.count < MAX_ADDRESSES; i++) {
+		const uint8_t *addr = now->items[i].addr;
+
+		if (contains(&device->sources, addr) || !is_believable(devices, device, at_start, addr))
+			continue;
+		if (!kernel_set_source(devices->kernel, device->index, addr))
+			append(&device->sources, addr);
+	}
+}
+
+/* The last one that it was given stays: it is what tells, also the next loader, that the start is over. */
+static void drop_sources(struct devices *devices, struct device *device, const struct address_list *now)
+{
+	size_t given = count_given(&device->sources), kept = 0;
+
+	for (size_t i = 0; i < device->sources.count; i++) {
+		const uint8_t *addr = device->sources.items[i].addr;
+		bool is_given = !is_link_local(addr);
+
+		if (contains(now, addr) || (is_given && given == 1)) {
+			device->sources.items[kept++] = device->sources.items[i];
+			continue;
+		}
+		given -= is_given;
+		kernel_delete_source(devices->kernel, device->index, addr);
+	}
+	device->sources.count = kept;
 }
 
 static void take_known_source(void *context, const uint8_t addr[16])
@@ -260,30 +303,19 @@ static void take_known_source(void *context, const uint8_t addr[16])
 	append(context, addr);
 }
 
-static void update_sources(struct devices *devices, const struct netns_link *link, struct device *device)
+static void update_sources(struct devices *devices, struct netns_link *link, struct device *device)
 {
 	struct address_list now = {0};
-	size_t kept = 0;
 
-	if (addresses_of(link, &now)) {
-		free(now.items);
-		return;
+	if (!addresses_of(link, &now)) {
+		add_sources(devices, device, &now);
+		if (!now.is_cut)
+			drop_sources(devices, device, &now);
+		if (now.is_cut && !link->cut_said)
+			log_warning("device %s: more than %d addresses behind it; the others are foreign, and none is forgotten",
+				    device->name, MAX_ADDRESSES);
+		link->cut_said = now.is_cut;
 	}
-	for (size_t i = 0; i < now.count; i++) {
-		if (contains(&device->sources, now.items[i].addr) || !is_believable(devices, device, now.items[i].addr))
-			continue;
-		if (!kernel_set_source(devices->kernel, device->index, now.items[i].addr))
-			append(&device->sources, now.items[i].addr);
-	}
-	for (size_t i = 0; i < device->sources.count; i++) {
-		if (contains(&now, device->sources.items[i].addr))
-			device->sources.items[kept++] = device->sources.items[i];
-		else
-			kernel_delete_source(devices->kernel, device->index, device->sources.items[i].addr);
-	}
-	device->sources.count = kept;
-	/* A namespace gets its addresses a moment after its link. */
-	device->known |= kept > 0;
 	free(now.items);
 }
 
@@ -319,7 +351,6 @@ static void attach(struct devices *devices, const struct netns_link *link, struc
 static void take_adopted_sources(struct devices *devices, struct device *device)
 {
 	kernel_each_source(devices->kernel, device->index, take_known_source, &device->sources);
-	device->known = device->sources.count > 0;
 }
 
 struct found {
