@@ -18,6 +18,7 @@
 #include "workload/netns.h"
 
 #define SCAN_DELAY_MS 20 /* a CNI plugin makes several changes in a row */
+#define POD_DELAY_MS 500 /* after what may be a pod's own doing: it cannot keep us busy with it */
 #define SCAN_PERIOD_MS 5000
 #define MAX_ADDRESSES 128 /* of one namespace: who is root there can make as many as memory holds */
 #define NO_NSID (-1)
@@ -45,6 +46,7 @@ struct netns_link {
 	uint64_t netns;
 	int netns_fd;
 	int route_fd;     /* an rtnetlink socket of that namespace */
+	int events_fd;    /* another, that hears of its addresses */
 	int nsid;         /* as the loader's namespace numbers it */
 	struct device *devices;
 	size_t count, capacity;
@@ -59,6 +61,7 @@ struct devices {
 	struct mnl_socket *events;
 	struct mnl_socket *route;
 	struct loop_timer *soon, *periodic;
+	uint64_t soon_ms; /* when, on loop_now_ms()'s clock */
 	struct netns_link **links;
 	size_t count, capacity;
 	bool settled;
@@ -87,25 +90,27 @@ static int ask(int fd, struct nlmsghdr *request, mnl_cb_t visit, void *context)
 	return more < 0 ? -errno : 0;
 }
 
-static int open_route_socket(void)
+static int open_route_socket(unsigned int groups)
 {
+	struct sockaddr_nl own = {.nl_family = AF_NETLINK, .nl_groups = groups};
 	struct timeval patience = {.tv_sec = 2};
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	return fd < 0 ? -errno : fd;
+	if (fd < 0 || bind(fd, (struct sockaddr *)&own, sizeof(own)) < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return TAKE_FD(fd);
 }
 
 /* One that looks into another namespace. The thread comes back in any case, or the process ends. */
-static int open_route_socket_in(int netns_fd)
+static int open_route_socket_in(int netns_fd, unsigned int groups)
 {
 	_cleanup_close_ int own = netns_open_own();
 	int error = own < 0 ? own : netns_enter(netns_fd), fd;
 
 	if (error)
 		return error;
-	fd = open_route_socket();
+	fd = open_route_socket(groups);
 	if (netns_enter(own)) {
 		log_error("cannot return from a network namespace: %s; restarting", strerror(errno));
 		abort();
@@ -495,6 +500,15 @@ static int number_namespaces(struct devices *devices)
 	return error;
 }
 
+static bool is_followed(const struct devices *devices, uint32_t index)
+{
+	for (size_t i = 0; i < devices->count; i++)
+		for (size_t k = 0; k < devices->links[i]->count; k++)
+			if (devices->links[i]->devices[k].index == index)
+				return true;
+	return false;
+}
+
 /* Closed down, and gone since. */
 static void drop_gone(void *context, uint32_t index, const struct device_value *value)
 {
@@ -502,12 +516,23 @@ static void drop_gone(void *context, uint32_t index, const struct device_value *
 	char name[IF_NAMESIZE];
 
 	(void)value;
-	for (size_t i = 0; i < devices->count; i++)
-		for (size_t k = 0; k < devices->links[i]->count; k++)
-			if (devices->links[i]->devices[k].index == index)
-				return;
-	if (!if_indextoname(index, name))
+	if (!is_followed(devices, index) && !if_indextoname(index, name))
 		kernel_detach_device(devices->kernel, index);
+}
+
+static void on_addresses(void *context, int fd, uint32_t events);
+
+/* What comes from now on is not in what is read now. */
+static void listen_again(struct devices *devices, const struct netns_link *link)
+{
+	char buffer[4096];
+	unsigned int left = 1024; /* of a flood, the rest is for the next scan */
+
+	while (left-- && (recv(link->events_fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0 || errno == ENOBUFS))
+		;
+	if (loop_watch(devices->loop, link->events_fd, EPOLLIN, on_addresses, devices))
+		log_warning("netns %llu: %s; its addresses are looked at every %d s only", (unsigned long long)link->netns,
+			    strerror(errno), SCAN_PERIOD_MS / 1000);
 }
 
 static void scan(void *context)
@@ -518,6 +543,8 @@ static void scan(void *context)
 	loop_timer_arm(devices->periodic, SCAN_PERIOD_MS);
 	if (!devices->count)
 		return;
+	for (size_t i = 0; i < devices->count; i++)
+		listen_again(devices, devices->links[i]);
 	error = number_namespaces(devices);
 	if (!error)
 		error = dump_devices(devices);
@@ -530,21 +557,50 @@ static void scan(void *context)
 	kernel_each_device(devices->kernel, drop_gone, devices);
 }
 
-static void scan_soon(struct devices *devices)
+/* An earlier deadline stays. */
+static void scan_within(struct devices *devices, uint64_t delay_ms)
 {
-	if (!loop_timer_armed(devices->soon))
-		loop_timer_arm(devices->soon, SCAN_DELAY_MS);
+	uint64_t deadline = loop_now_ms() + delay_ms;
+
+	if (loop_timer_armed(devices->soon) && devices->soon_ms <= deadline)
+		return;
+	devices->soon_ms = deadline;
+	loop_timer_arm(devices->soon, delay_ms);
+}
+
+/* Who is root in a pod can set its end of a link down and up all day; making links here is the host's. */
+static int take_event(const struct nlmsghdr *message, void *context)
+{
+	const struct ifinfomsg *body = mnl_nlmsg_get_payload(message);
+	struct devices *devices = context;
+	bool is_change = message->nlmsg_type == RTM_NEWLINK && is_followed(devices, (uint32_t)body->ifi_index);
+
+	scan_within(devices, is_change ? POD_DELAY_MS : SCAN_DELAY_MS);
+	return MNL_CB_OK;
 }
 
 static void on_events(void *context, int fd, uint32_t events)
 {
+	struct devices *devices = context;
 	char buffer[32768];
+	ssize_t n;
 
 	(void)events;
+	while ((n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT)) > 0)
+		mnl_cb_run(buffer, (size_t)n, 0, 0, take_event, devices);
 	/* What changed is looked up anew: an overrun loses nothing. */
-	while (recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0 || errno == ENOBUFS)
-		;
-	scan_soon(context);
+	if (n < 0 && errno == ENOBUFS)
+		scan_within(devices, SCAN_DELAY_MS);
+}
+
+/* Not heard again before the next scan: what it says is looked up there. */
+static void on_addresses(void *context, int fd, uint32_t events)
+{
+	struct devices *devices = context;
+
+	(void)events;
+	loop_unwatch(devices->loop, fd);
+	scan_within(devices, POD_DELAY_MS);
 }
 
 /* ---- namespaces ---- */
@@ -583,27 +639,32 @@ static bool is_new(const struct devices *devices, uint64_t netns)
 void devices_add_netns(struct devices *devices, uint64_t netns, int netns_fd)
 {
 	struct netns_link *link;
-	int route_fd;
+	int route_fd, events_fd;
 
 	if (netns == devices->options.host_netns || find(devices, netns) < devices->count)
 		return;
-	route_fd = open_route_socket_in(netns_fd);
-	if (route_fd < 0) {
+	route_fd = open_route_socket_in(netns_fd, 0);
+	events_fd = route_fd < 0 ? route_fd : open_route_socket_in(netns_fd, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+	if (events_fd < 0) {
 		log_error("netns %llu: cannot look at its addresses: %s; it has no backstop", (unsigned long long)netns,
-			  strerror(-route_fd));
+			  strerror(-events_fd));
+		if (route_fd >= 0)
+			close(route_fd);
 		return;
 	}
 	link = xcalloc(1, sizeof(*link));
 	*link = (struct netns_link){.netns = netns, .netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 3), .route_fd = route_fd,
-				    .nsid = NO_NSID};
+				    .events_fd = events_fd, .nsid = NO_NSID};
 	*array_append(devices->links, devices->count, devices->capacity) = link;
 	if (is_new(devices, netns))
 		devices->options.found(devices->options.context, netns, netns_fd);
-	scan_soon(devices);
+	scan_within(devices, SCAN_DELAY_MS);
 }
 
-static void free_link(struct netns_link *link)
+static void free_link(struct devices *devices, struct netns_link *link)
 {
+	loop_unwatch(devices->loop, link->events_fd);
+	close(link->events_fd);
 	for (size_t i = 0; i < link->count; i++)
 		free(link->devices[i].sources.items);
 	free(link->devices);
@@ -631,7 +692,7 @@ void devices_remove_netns(struct devices *devices, uint64_t netns)
 			close_down(devices, device);
 		device->sources = (struct address_list){0};
 	}
-	free_link(link);
+	free_link(devices, link);
 }
 
 static void drop_stranger(void *context, uint32_t index, const struct device_value *value)
@@ -645,7 +706,7 @@ static void drop_stranger(void *context, uint32_t index, const struct device_val
 void devices_settle(struct devices *devices)
 {
 	kernel_each_device(devices->kernel, drop_stranger, devices);
-	scan_soon(devices);
+	scan_within(devices, SCAN_DELAY_MS);
 }
 
 static struct mnl_socket *open_socket(unsigned int groups)
@@ -690,7 +751,7 @@ void devices_free(struct devices *devices)
 	if (!devices)
 		return;
 	for (size_t i = 0; i < devices->count; i++)
-		free_link(devices->links[i]);
+		free_link(devices, devices->links[i]);
 	free(devices->links);
 	loop_timer_free(devices->soon);
 	loop_timer_free(devices->periodic);
