@@ -39,6 +39,7 @@ struct device {
 	char name[IF_NAMESIZE];
 	struct address_list sources; /* as in the kernel's table */
 	bool seen;                   /* in the scan that is under way */
+	bool published;              /* by this loader, under this name, with its programs */
 	int nsid;                    /* of the namespace where its other end is now */
 };
 
@@ -349,7 +350,8 @@ static void attach(struct devices *devices, const struct netns_link *link, struc
 	struct device_value value = {.netns = link->netns};
 
 	snprintf(value.name, sizeof(value.name), "%s", device->name);
-	if (!kernel_attach_device(devices->kernel, device->index, &value))
+	device->published = !kernel_attach_device(devices->kernel, device->index, &value);
+	if (device->published)
 		log_debug("device %s: judges what comes from netns %llu", device->name, (unsigned long long)link->netns);
 }
 
@@ -380,6 +382,7 @@ static void see_device(struct devices *devices, struct netns_link *link, const s
 	device->master = found->master;
 	device->nsid = found->nsid;
 	device->seen = true;
+	device->published &= !strcmp(device->name, found->name);
 	snprintf(device->name, sizeof(device->name), "%s", found->name);
 }
 
@@ -462,7 +465,7 @@ static void settle_link(struct devices *devices, struct netns_link *link)
 		}
 		update_sources(devices, link, device);
 		/* Also again and again: what somebody detached behind our back comes back. */
-		if (!kernel_holds_device(devices->kernel, device->index))
+		if (!device->published || !kernel_holds_device(devices->kernel, device->index))
 			attach(devices, link, device);
 		device->seen = false;
 		link->devices[kept++] = *device;
