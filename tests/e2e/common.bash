@@ -286,9 +286,7 @@ eventually()
 
 start_story()
 {
-	if [[ -z ${LAB_HELD:-} ]]; then
-		lab_lock && lab_up || exit 1
-	fi
+	[[ -n ${LAB_HELD:-} ]] || lab_up || exit 1
 	mkdir -p "$scratch"
 	: >"$LAB_LOG"
 	fresh_policies
@@ -342,6 +340,8 @@ run_story()
 {
 	local name one
 
+	# Who waits for the lab in vain must not take it down: it is another's.
+	[[ -n ${LAB_HELD:-} ]] || lab_lock || exit 1
 	trap end_story EXIT
 	trap 'exit 130' INT TERM
 	start_story
