@@ -150,6 +150,90 @@ Test(redirect_http, blocked_hosts_get_502_and_the_connection_goes_on)
 	expect_in(&heard, "HTTP/1.1 200 ");
 }
 
+Test(redirect_http, a_table_without_the_service_answers_a_request_under_way)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	hear(upstream);
+	apply(REGISTRY_ONLY);
+	turn();
+	heard = hear(upstream);
+	cr_expect(heard.ended || heard.error, "the server learns of it");
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+	expect_in(&heard, "a.example");
+	expect_in(&heard, "REGISTRY_ONLY");
+	cr_expect(!heard.ended, "it may ask for something else");
+	say(client, GET);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
+Test(redirect_http, a_table_without_the_service_resets_half_an_answer)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "half");
+	apply(REGISTRY_ONLY);
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.error, ECONNRESET);
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
+
+Test(redirect_http, a_table_that_has_the_service_leaves_a_request_alone)
+{
+	int client = dial(), upstream = ask(client, GET);
+	char documents[2048];
+	struct heard heard;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA, port);
+	apply(documents);
+	turn();
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+}
+
+Test(redirect_http, a_request_that_drains_gets_its_answer_and_the_next_one_does_not)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	apply(DRAINING("10s"));
+	turn();
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+	say(client, GET);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
+Test(redirect_http, a_request_that_drains_too_long_is_answered)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	hear(upstream);
+	apply(DRAINING("100ms"));
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.n, 0);
+	turn_for(200);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
 Test(redirect_http, http_2_is_reset_where_nothing_else_is_allowed)
 {
 	int client = dial();
@@ -290,6 +374,23 @@ Test(redirect_http, a_client_that_leaves_during_the_delay_is_forgotten)
 	turn();
 	cr_expect_eq(rig.worker->statistics.delays_active, 0);
 	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
+
+Test(redirect_http, a_table_without_the_service_ends_a_delay)
+{
+	struct heard heard;
+	int client;
+
+	start_with_fault("delay: {percent: 100, fixedDelay: 60s}");
+	client = dial();
+	say(client, GET);
+	turn();
+	cr_assert_eq(rig.worker->statistics.delays_active, 1);
+	apply(REGISTRY_ONLY);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+	cr_expect_eq(rig.worker->statistics.delays_active, 0);
 }
 
 Test(redirect_http, a_delay_holds_only_a_small_buffer)

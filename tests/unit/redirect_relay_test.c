@@ -246,6 +246,87 @@ Test(redirect_relay, a_table_without_the_service_resets_its_relays)
 	cr_expect_eq(heard.error, ECONNRESET, "TCP");
 }
 
+static bool is_open(int client)
+{
+	struct heard heard = hear(client);
+
+	return !heard.error && !heard.ended;
+}
+
+Test(redirect_relay, drain_gives_a_relay_time_and_no_more)
+{
+	int tls = dial_tls("a.example", 0), upstream = accept_upstream(server), tcp = dial_plain();
+	struct heard heard;
+
+	apply(DRAINING("400ms"));
+	turn();
+	say(upstream, "still here");
+	turn();
+	heard = hear(tls);
+	cr_expect_str_eq(heard.text, "still here");
+	turn_for(200);
+	apply(DRAINING("400ms")); /* a second one gives no more */
+	turn_for(100);
+	cr_expect(is_open(tls) && is_open(tcp));
+	turn_for(200);
+	heard = hear(tls);
+	cr_expect_eq(heard.error, ECONNRESET, "TLS");
+	heard = hear(tcp);
+	cr_expect_eq(heard.error, ECONNRESET, "TCP");
+	cr_expect_eq(rig.worker->drained_ms, 0);
+}
+
+Test(redirect_relay, a_policy_without_drain_ends_what_drains)
+{
+	int tcp = dial_plain();
+	struct heard heard;
+
+	apply(DRAINING("20s"));
+	turn();
+	cr_expect(is_open(tcp));
+	apply(REGISTRY_ONLY);
+	turn();
+	heard = hear(tcp);
+	cr_expect_eq(heard.error, ECONNRESET);
+}
+
+Test(redirect_relay, what_is_allowed_again_drains_no_more)
+{
+	int tcp = dial_plain();
+
+	apply(DRAINING("200ms"));
+	turn();
+	apply_both();
+	turn_for(400);
+	cr_expect(is_open(tcp));
+}
+
+Test(redirect_relay, a_workload_that_comes_under_another_policy_loses_what_that_forbids)
+{
+	static const char strict[] = "shop\0cart\0app\0strict", loose[] = "shop\0cart\0app\0loose";
+	struct flow_record record;
+	struct heard heard;
+	int client;
+
+	apply("---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: s, namespace: shop}\n"
+	      "spec: {workloadSelector: {labels: {app: strict}}, outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n");
+	workload_learn(7, loose, sizeof(loose), 1);
+	view_publish(rig.table, rig.previous);
+	turn();
+	record = record_to("127.0.0.1", port);
+	record.workload = 7;
+	client = dial_as(&record);
+	say(client, "\001neither HTTP nor TLS");
+	turn();
+	cr_assert_geq(accept_upstream(server), 0);
+	cr_expect(is_open(client));
+	workload_learn(7, strict, sizeof(strict), 1);
+	view_publish(rig.table, rig.previous);
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.error, ECONNRESET);
+}
+
 Test(redirect_relay, a_table_that_comes_during_the_connect_counts_too)
 {
 	struct heard heard;

@@ -245,6 +245,10 @@ RIG void reset(int fd)
 	"---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n" \
 	"spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
 
+#define DRAINING(time)                                                                                            \
+	"---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n" \
+	"spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, drain: " time "}\n"
+
 /* "  hosts: [...]" and so on: the spec of a ServiceEntry, as one flow mapping. */
 #define ENTRY_OF(name, spec) \
 	"---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name "}\nspec: {" spec "}\n"

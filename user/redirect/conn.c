@@ -434,47 +434,80 @@ void conn_accept(struct worker *worker, const struct listener *listener)
 
 /* ---- a new generation, or a pod that is gone ---- */
 
-/* Whether an open relay would be admitted today. */
-static struct decision judge_again(const struct conn *conn)
+/* Whether what is under way would be admitted today. */
+static struct decision judge_again(const struct conn *conn, const struct table *table, const struct rule_set *rules)
 {
 	const struct service *service = NULL;
 
 	if (is_plain_tcp(conn)) {
-		service = table_find_plain(conn->table, conn->shown, conn->record.port);
-		return verdict_named(conn->rules, SHOWN_NOTHING, service ? service->id : 0, 0);
+		service = table_find_plain(table, conn->shown, conn->record.port);
+		return verdict_named(rules, SHOWN_NOTHING, service ? service->id : 0, 0);
 	}
 	if (conn->shown[0])
-		service = policy_find(conn->table->policy, conn->rules->registry, conn->shown, strlen(conn->shown),
-				      conn->record.port, !conn->is_tls);
-	return verdict_named(conn->rules, conn->shown[0] ? SHOWN_SNI : SHOWN_NOTHING, service ? service->id : 0,
+		service = policy_find(table->policy, rules->registry, conn->shown, strlen(conn->shown), conn->record.port,
+				      !conn->is_tls);
+	return verdict_named(rules, conn->shown[0] ? SHOWN_SNI : SHOWN_NOTHING, service ? service->id : 0,
 			     conn->record.service_flags);
+}
+
+/* A relay, or a request whose answer is not ours: what was admitted, and may lose its right. */
+static bool is_under_way(const struct conn *conn)
+{
+	switch (conn->state) {
+	case CONN_DELAYED:
+	case CONN_NAME:
+	case CONN_SOCKET:
+	case CONN_CONNECT:
+	case CONN_RELAY:
+		return true;
+	case CONN_EXCHANGE:
+		return !conn->is_local;
+	default:
+		return false;
+	}
+}
+
+/* A later policy may leave it less time, never more. */
+static bool may_drain(struct conn *conn, uint64_t drain_ms)
+{
+	struct worker *worker = conn->worker;
+	uint64_t until = worker->now_ms + drain_ms;
+
+	if (!conn->drain_until_ms || conn->drain_until_ms > until)
+		conn->drain_until_ms = until;
+	if (conn->drain_until_ms <= worker->now_ms)
+		return false;
+	if (!worker->drained_ms || conn->drain_until_ms < worker->drained_ms)
+		worker->drained_ms = conn->drain_until_ms;
+	return true;
 }
 
 bool conn_still_allowed(struct conn *conn)
 {
+	const struct view *view = conn->worker->view;
+	const struct roster_entry *who = roster_find(view, conn->record.workload);
 	struct decision decision;
 
-	if (conn->table == conn->worker->view->table || !conn_decide(conn))
+	if (!is_under_way(conn) || !who->now)
 		return true;
-	decision = judge_again(conn);
+	decision = judge_again(conn, view->table, who->now);
 	if (decision.verdict != VERDICT_DENY) {
-		if (conn->drains)
-			worker_ready(conn); /* its timer is the relay's own again */
-		conn->drains = false;
+		conn->drain_until_ms = 0;
+		if (conn->state == CONN_RELAY) /* of a request the service is still needed */
+			take_table(conn, view->table, who->now);
 		return true;
 	}
-	if (conn->rules->drain_ms && conn->state == CONN_RELAY) {
-		if (!conn->drains) /* the first time counts, whatever comes after */
-			worker_timer(conn, conn->worker->now_ms + conn->rules->drain_ms);
-		conn->drains = true;
+	if (may_drain(conn, who->now->drain_ms))
 		return true;
-	}
 	decision.reason = REASON_ROUTE_REVOKED;
-	refuse_connection(conn, decision);
+	if (conn->state != CONN_RELAY && conn->purpose == FOR_HTTP)
+		http_revoke(conn, decision, who->now);
+	else
+		refuse_connection(conn, decision);
 	return false;
 }
 
-void conn_view_changed(struct conn *conn)
+void conn_view_changed(struct conn *conn, bool rules_changed)
 {
 	if (atomic_load(&conn->place->gone)) {
 		conn_reset(conn);
@@ -482,6 +515,6 @@ void conn_view_changed(struct conn *conn)
 	}
 	if (conn->state == CONN_NAME)
 		worker_ready(conn); /* perhaps it was a name that changed */
-	if (conn->state == CONN_RELAY)
+	if (rules_changed)
 		conn_still_allowed(conn);
 }

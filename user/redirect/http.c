@@ -91,14 +91,14 @@ static void refuse_malformed(struct conn *conn, enum http_result result, const c
 	}
 }
 
-static void refuse_blocked(struct conn *conn, struct decision decision)
+static void refuse_blocked(struct conn *conn, struct decision decision, const struct rule_set *rules)
 {
 	char destination[SLUICE_PREFIX_TEXT + 16];
 
 	worker_report(conn, decision, conn->shown);
 	http_answer(conn, 502, "sluice: blocked %s%sport %u (%s) for %s: not registered, mode %s set by %s\n", conn->shown,
 		    conn->shown[0] ? " " : "", conn->record.port, conn_describe(conn, destination, sizeof(destination)),
-		    workload_name(conn), conn->rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY", conn->rules->origin);
+		    workload_name(conn), rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY", rules->origin);
 }
 
 /* ---- routing ---- */
@@ -190,7 +190,7 @@ static void judge_request(struct conn *conn, const struct http_head *head)
 	service = policy_find(conn->table->policy, conn->rules->registry, head->host.p, head->host.n, conn->record.port, true);
 	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
 	if (decision.verdict == VERDICT_DENY) {
-		refuse_blocked(conn, decision);
+		refuse_blocked(conn, decision, conn->rules);
 		return;
 	}
 	worker_report(conn, decision, conn->shown);
@@ -228,10 +228,22 @@ bool http_judge_again(struct conn *conn)
 	conn->service = decision.verdict == VERDICT_ALLOW ? service : NULL;
 	conn->route = conn->service ? conn->service->route : NULL;
 	if (decision.verdict == VERDICT_DENY)
-		refuse_blocked(conn, decision);
+		refuse_blocked(conn, decision, conn->rules);
 	else
 		follow_route(conn);
 	return true;
+}
+
+void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules)
+{
+	if (conn->is_delayed)
+		tally(&conn->worker->statistics.delays_active, (__u64)-1);
+	conn->is_delayed = false;
+	upstream_forget_waiting(conn);
+	upstream_drop(conn);
+	refuse_blocked(conn, decision, rules);
+	if (conn->state != CONN_CLOSED)
+		worker_ready(conn);
 }
 
 static void begin_request(struct conn *conn)
@@ -263,6 +275,7 @@ static void reset_exchange(struct conn *conn)
 	conn->request_ready = conn->response_ready = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = false;
 	conn->is_local = conn->dechunk = conn->upgraded = false;
+	conn->drain_until_ms = 0;
 	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
 	conn->state = CONN_REQUEST;

@@ -177,6 +177,7 @@ struct conn {
 	uint64_t deadline_ms;           /* 0: none */
 	size_t timer_slot;              /* in the heap, from 1; 0: not in it */
 	uint64_t timer_ms;              /* the heap's key: at most the deadline */
+	uint64_t drain_until_ms;        /* the newest table forbids what is under way: how long it may go on; 0: it does not */
 
 	struct buffer *from_client;     /* received, not yet forwarded */
 	struct buffer *from_upstream;
@@ -211,7 +212,6 @@ struct conn {
 	/* the relay */
 	struct pipe_pair *up, *down;
 	bool up_shut, down_shut;
-	bool drains;                    /* forbidden by now: its timer ends it */
 	bool is_tls;
 	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision; of a plain TCP service its host */
 };
@@ -247,6 +247,7 @@ struct worker {
 	size_t descriptors, descriptor_limit; /* of connections, pools and pipes */
 	bool paused;                /* not accepting: at the limit, or out of descriptors */
 	uint64_t starved_ms;        /* when descriptors ran out; 0: there are some */
+	uint64_t drained_ms;        /* when the first that drains has had its time; 0: none drains */
 	struct buffer *free_small, *free_large;
 	size_t free_large_count;
 	struct pipe_pair *free_pipes;
@@ -305,8 +306,8 @@ void conn_run(struct conn *conn); /* until it is blocked or closed */
 void conn_timeout(struct conn *conn);
 void conn_close(struct conn *conn);
 void conn_reset(struct conn *conn); /* RST to the client */
-void conn_view_changed(struct conn *conn);
-bool conn_still_allowed(struct conn *conn); /* by the newest table; resets it if not */
+void conn_view_changed(struct conn *conn, bool rules_changed);
+bool conn_still_allowed(struct conn *conn); /* by the newest table, or it drains; ends what is under way if not */
 /* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
 int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
@@ -328,6 +329,7 @@ enum step http_step(struct conn *conn);
 void http_connected(struct conn *conn);
 void http_timeout(struct conn *conn);
 bool http_judge_again(struct conn *conn); /* false: there is no newer generation */
+void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules); /* `rules` forbid the request */
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* relay.c */

@@ -199,17 +199,31 @@ static void run_timers(struct worker *worker)
 	}
 }
 
+/* Those that drain and have had their time are ended. */
+static void end_drained(struct worker *worker)
+{
+	if (!worker->drained_ms || worker->now_ms < worker->drained_ms)
+		return;
+	worker->drained_ms = 0;
+	for (struct conn *conn = worker->conns, *next; conn; conn = next) {
+		next = conn->next;
+		if (conn->drain_until_ms)
+			conn_still_allowed(conn);
+	}
+}
+
 static int wait_ms(const struct worker *worker)
 {
-	uint64_t next;
+	uint64_t next = worker->timers.count ? worker->timers.items[1]->timer_ms : UINT64_MAX;
 
 	if (worker->ready)
 		return 0;
-	if (!worker->timers.count)
-		return worker->starved_ms ? STARVED_MS : -1;
-	next = worker->timers.items[1]->timer_ms;
 	if (worker->starved_ms && worker->starved_ms + STARVED_MS < next)
 		next = worker->starved_ms + STARVED_MS;
+	if (worker->drained_ms && worker->drained_ms < next)
+		next = worker->drained_ms;
+	if (next == UINT64_MAX)
+		return -1;
 	if (next <= worker->now_ms)
 		return 0;
 	return next - worker->now_ms > 60000 ? 60000 : (int)(next - worker->now_ms);
@@ -390,7 +404,7 @@ static void follow_view(struct worker *worker)
 		watch_listener(worker, view->listeners[i]); /* EEXIST for those already watched */
 	for (struct conn *conn = worker->conns, *next; conn; conn = next) {
 		next = conn->next;
-		conn_view_changed(conn);
+		conn_view_changed(conn, view != old);
 	}
 	upstream_places_gone(worker);
 }
@@ -468,6 +482,7 @@ void worker_round(struct worker *worker, int patience_ms)
 	for (int i = 0; i < n; i++)
 		dispatch(worker, &events[i]);
 	run_timers(worker);
+	end_drained(worker);
 	run_ready(worker);
 	reap(worker);
 	if (worker->epoch != atomic_load_explicit(&worker->seen, memory_order_relaxed))
