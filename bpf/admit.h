@@ -286,7 +286,7 @@ SLUICE_INLINE int is_answer(const struct exchange_key *key, const struct packet 
 enum former { FORMER_NOT = 0, FORMER_PASSES = 1, FORMER_NAME = 2 /* if the server has taken its name */ };
 
 /* Whether an open flow goes to an address that a service's name once had. */
-__noinline int was_admitted(const struct flow *flow, __u32 workload)
+__noinline int was_admitted(const struct flow *flow, __u32 workload, int upstream)
 {
 	struct judgement unused;
 	const struct rule_set *rules;
@@ -300,7 +300,7 @@ __noinline int was_admitted(const struct flow *flow, __u32 workload)
 	rules = rules_in_force(&t, workload, &unused, &reason);
 	if (!rules)
 		return FORMER_NOT;
-	d = verdict_former(&t, rules, flow);
+	d = verdict_former(&t, rules, flow, upstream);
 	return d.verdict != VERDICT_ALLOW ? FORMER_NOT : d.check_name ? FORMER_NAME : FORMER_PASSES;
 }
 
@@ -325,7 +325,7 @@ static __noinline __u8 other_right(const struct subject *s, const struct packet 
 	if (is_answer(&key, p, now, &is_open))
 		return REASON_INBOUND_ANSWER;
 	if (is_open) {
-		int former = was_admitted(&p->flow, workload);
+		int former = was_admitted(&p->flow, workload, s->mark == MARK_UPSTREAM || p->empty);
 
 		if (former == FORMER_PASSES ||
 		    (former == FORMER_NAME && (p->empty || hello_state(s->netns, p) == HELLO_CONFIRMED)))

@@ -4,6 +4,7 @@
  * note who sent to which port, so that a UDP server can answer. The program, never ctx->family, tells the address
  * family: a v6 socket that sends to a v4 address enters sendmsg4 with AF_INET6 (facts/kernel.md).
  */
+#include "admit.h"
 #include "udp_peers.h"
 
 /* At most one event a second for each peer: a stream of datagrams must not push all else out of the ring. */
@@ -27,6 +28,34 @@ SLUICE_INLINE void record_datagram(struct bpf_sock_addr *ctx, const struct ident
 	record(who, flow, j);
 }
 
+/*
+ * The rights that an open flow has at guard (admit.h): a connected v6 socket whose peer is a v4 address comes by here with
+ * each datagram.
+ */
+SLUICE_INLINE void open_flow(struct bpf_sock_addr *ctx, const struct flow *flow, struct judgement *j)
+{
+	const struct exchange_value *known;
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct exchange_key key = {};
+	struct bpf_sock *sk = ctx->sk;
+
+	if (flow->protocol != SLUICE_UDP || j->decision.verdict != VERDICT_DENY || !sk)
+		return;
+	key.netns = bpf_get_netns_cookie(ctx);
+	__builtin_memcpy(key.peer, flow->addr, 16);
+	key.peer_port = flow->port;
+	key.own_port = (__u16)sk->src_port;
+	key.protocol = SLUICE_UDP;
+	if (is_draining(&key, now)) {
+		j->decision = decide(VERDICT_ALLOW, REASON_DRAINING, 0);
+		return;
+	}
+	known = bpf_map_lookup_elem(&exchanges, &key);
+	if (known && !known->inbound && now - known->seen < SLUICE_UDP_PEER_NS &&
+	    was_admitted(flow, j->workload, 0) == FORMER_PASSES)
+		j->decision = decide(VERDICT_ALLOW, REASON_FORMER_ADDRESS, 0);
+}
+
 SLUICE_INLINE int send_datagram(struct bpf_sock_addr *ctx, const struct flow *flow)
 {
 	struct socket_mark *mark = ctx->sk ? bpf_sk_storage_get(&marks, ctx->sk, 0, 0) : 0;
@@ -39,6 +68,7 @@ SLUICE_INLINE int send_datagram(struct bpf_sock_addr *ctx, const struct flow *fl
 		return 1;
 	judge(&who, flow, &j);
 	udp_answer(ctx, flow, &j);
+	open_flow(ctx, flow, &j);
 	/* TCP's sendmsg runs no such hook, so nothing here can be a redirect; were it one, it could not be done. */
 	if (j.decision.verdict == VERDICT_REDIRECT)
 		judge_instead(&j, REASON_UDP_NAME_CHECK);

@@ -106,6 +106,13 @@ SLUICE_INLINE int verdict_checks_name(const struct rule_set *rules, __u32 flags)
 	       rules->host_check == HOST_CHECK_KERNEL && rules->mode == MODE_REGISTRY_ONLY;
 }
 
+/* Whether clients reach these services, at an address that is theirs, through the redirector only. */
+SLUICE_INLINE int verdict_redirects(const struct rule_set *rules, __u32 flags)
+{
+	return (flags & (SERVICE_HTTP | SERVICE_ROUTED | SERVICE_REWRITES)) ||
+	       ((flags & SERVICE_TLS) && rules->host_check == HOST_CHECK_PROXY);
+}
+
 /* DESIGN §3 steps 2 to 4 for an intercepted TCP flow. */
 SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
 {
@@ -116,11 +123,10 @@ SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct r
 		struct decision d = decide(VERDICT_ALLOW, REASON_SERVICE, service->service);
 
 		d.service_flags = (__u8)service->flags;
-		if (service->flags & (SERVICE_HTTP | SERVICE_ROUTED | SERVICE_REWRITES)) {
+		if (verdict_redirects(rules, service->flags)) {
 			d.verdict = VERDICT_REDIRECT;
-		} else if ((service->flags & SERVICE_TLS) && rules->host_check == HOST_CHECK_PROXY) {
-			d.verdict = VERDICT_REDIRECT;
-			d.reason = REASON_SERVICE_TLS;
+			if (!(service->flags & (SERVICE_HTTP | SERVICE_ROUTED | SERVICE_REWRITES)))
+				d.reason = REASON_SERVICE_TLS;
 		} else if (verdict_checks_name(rules, service->flags)) {
 			d.reason = REASON_SERVICE_TLS;
 			d.check_name = 1;
@@ -222,17 +228,18 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 }
 
 /*
- * The verdict on an open flow to an address that a service's name has had: that admits what is open, nothing new.
- * `check_name`: and of that only what has shown a name.
+ * The verdict on an open flow to an address that a service's name has had: that admits what is open, nothing new, and
+ * directly only what the service itself would have been reached by. `check_name`: and of that only what has shown a name.
  */
-SLUICE_INLINE struct decision verdict_former(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
+SLUICE_INLINE struct decision verdict_former(const struct tables *t, const struct rule_set *rules, const struct flow *flow,
+					     int upstream)
 {
 	const struct service_value *service = verdict_service(t, rules->registry, KIND_FORMER, flow);
 	struct decision d = decide(VERDICT_DENY, REASON_NOT_REGISTERED, 0);
 
-	if (service) {
+	if (service && (upstream || flow->protocol != SLUICE_TCP || !verdict_redirects(rules, service->flags))) {
 		d = decide(VERDICT_ALLOW, REASON_FORMER_ADDRESS, service->service);
-		d.check_name = flow->protocol == SLUICE_TCP && verdict_checks_name(rules, service->flags);
+		d.check_name = !upstream && flow->protocol == SLUICE_TCP && verdict_checks_name(rules, service->flags);
 	}
 	return d;
 }

@@ -36,6 +36,17 @@ static const uint8_t (*look_up(void *context, const char *host, size_t *count))[
 	return (const uint8_t (*)[16])found;
 }
 
+/* Addresses that left. */
+static const uint8_t (*look_back(void *context, const char *host, size_t *count))[16]
+{
+	static uint8_t left[1][16];
+
+	(void)context;
+	*count = strcmp(host, "tls.com") && strcmp(host, "db.com") && strcmp(host, "web.com") ? 0 : 1;
+	cr_assert_eq(parse_address(left[0], "198.18.0.1"), 0);
+	return (const uint8_t (*)[16])left;
+}
+
 struct world {
 	struct config *config;
 	struct policy *policy;
@@ -68,7 +79,7 @@ static void open_world(struct world *w, const char *text)
 	w->policy = policy_compile(w->config, &options);
 	cr_assert_not_null(w->policy);
 	id = policy_rule_set(w->policy, &who, &rules);
-	w->image = policy_image_build(w->policy, look_up, NULL, NULL);
+	w->image = policy_image_build(w->policy, look_up, look_back, NULL);
 	image_tables_init(&w->tables, w->image);
 	w->rules = *lookup_rule_set(&w->tables.tables, id);
 }
@@ -437,6 +448,61 @@ Test(verdict, an_upstream_socket_is_refused_where_a_client_would_get_a_502)
 	UPSTREAM(POLICY "{" REGISTRY_ONLY "}", {T, "8.8.8.8", 80, D, REASON_NOT_REGISTERED, 0});
 	UPSTREAM(POLICY "{" REGISTRY_ONLY ", enforcement: audit}", {T, "8.8.8.8", 80, P, REASON_REFUSE_HTTP, R});
 	UPSTREAM(POLICY "{" REGISTRY_ONLY ", interception: {excludePorts: [80]}}", {T, "8.8.8.8", 80, B, REASON_EXCLUDED_PORT, 0});
+}
+
+/* ---- addresses that have left a name ---- */
+
+#define DB "{hosts: [db.com], resolution: DNS, ports: [{number: 5432, name: db, protocol: TCP}]}\n"
+
+static uint8_t former(const struct world *w, uint8_t protocol, uint16_t port, bool upstream)
+{
+	struct flow flow = flow_to(protocol, "198.18.0.1", port);
+	struct decision d = verdict_former(&w->tables.tables, &w->rules, &flow, upstream);
+
+	cr_expect_eq(d.reason, d.verdict == VERDICT_ALLOW ? REASON_FORMER_ADDRESS : REASON_NOT_REGISTERED);
+	return d.verdict;
+}
+
+Test(verdict, a_former_address_admits_nothing_new)
+{
+	const char *text = ENTRY("db") DB POLICY "{" REGISTRY_ONLY "}";
+
+	JUDGE(text, {T, "192.0.2.33", 5432, A, REASON_SERVICE, 0}, {T, "198.18.0.1", 5432, D, REASON_NOT_REGISTERED, 0});
+	UPSTREAM(text, {T, "192.0.2.33", 5432, A, REASON_UPSTREAM, 0}, {T, "198.18.0.1", 5432, D, REASON_NOT_REGISTERED, 0});
+}
+
+Test(verdict, a_former_address_admits_open_flows_to_the_services_ports_only)
+{
+	struct world w;
+
+	open_world(&w, ENTRY("db") DB POLICY "{" REGISTRY_ONLY "}");
+	cr_expect_eq(former(&w, T, 5432, false), A);
+	cr_expect_eq(former(&w, T, 5432, true), A);
+	cr_expect_eq(former(&w, T, 5433, false), D);
+	cr_expect_eq(former(&w, U, 5432, false), D);
+	close_world(&w);
+	open_world(&w, ENTRY("web") "{hosts: [alias.com], resolution: DNS, " HTTP80 "}\n" POLICY "{" REGISTRY_ONLY "}");
+	cr_expect_eq(former(&w, T, 80, true), D, "of a name that is not registered any more");
+	close_world(&w);
+}
+
+Test(verdict, a_direct_flow_has_no_right_to_a_former_address_of_what_is_redirected)
+{
+	struct world w;
+
+	open_world(&w, ENTRY("web") "{hosts: [web.com], resolution: DNS, " HTTP80 "}\n" ENTRY("tls") "{hosts: [tls.com], resolution: DNS, " TLS443 "}\n"
+		   ENTRY("db") "{hosts: [db.com], resolution: DNS, ports: [{number: 5432, name: db, protocol: TCP, targetPort: 6543}]}\n"
+		   POLICY "{" REGISTRY_ONLY "}");
+	cr_expect_eq(former(&w, T, 80, false), D);
+	cr_expect_eq(former(&w, T, 80, true), A);
+	cr_expect_eq(former(&w, T, 443, false), D);
+	cr_expect_eq(former(&w, T, 443, true), A);
+	cr_expect_eq(former(&w, T, 5432, false), D);
+	cr_expect_eq(former(&w, T, 6543, true), A);
+	close_world(&w);
+	open_world(&w, ENTRY("tls") "{hosts: [tls.com], resolution: DNS, " TLS443 "}\n" POLICY "{" REGISTRY_ONLY ", hostCheck: off}");
+	cr_expect_eq(former(&w, T, 443, false), A);
+	close_world(&w);
 }
 
 /* ---- by name, in the redirector ---- */

@@ -99,7 +99,7 @@ static bool forbids(const struct run *run, uint32_t workload, const struct flow 
 		return false;
 	/* A flow that would be redirected today is let live by an audit, as guard does. */
 	return !(rules.audit && decision.verdict == VERDICT_REDIRECT) &&
-	       verdict_former(tables, &rules, flow).verdict == VERDICT_DENY;
+	       verdict_former(tables, &rules, flow, upstream).verdict == VERDICT_DENY;
 }
 
 static bool find_cgroup(struct run *run, uint64_t cgroup, uint32_t *workload)
