@@ -228,7 +228,7 @@ Test(config, egress_policy_is_read)
 	struct config *config = expect_clean(POLICY
 		"  workloadSelector: {labels: {b: c, app: web}}\n  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n"
 		"  interception: {includeCIDRs: ['*'], excludeCIDRs: [10.0.0.0/8], includePorts: [80], excludePorts: [22, 53]}\n"
-		"  enforcement: audit\n  hostCheck: off\n  dns: {allow: any, servers: [1.1.1.1]}\n");
+		"  enforcement: audit\n  hostCheck: off\n  dns: {allow: any, servers: [1.1.1.1]}\n  drain: 1m30s\n");
 	const struct egress_policy *policy = config->egress_policies[0];
 
 	cr_expect_str_eq(policy->selector.items[0].key, "app");
@@ -244,6 +244,8 @@ Test(config, egress_policy_is_read)
 	cr_expect_eq(policy->host_check, HOST_CHECK_OFF);
 	cr_expect_eq(policy->dns_allow, DNS_ANY);
 	cr_expect_eq(policy->dns_servers.items[0].bits, 128);
+	cr_expect(policy->has_drain);
+	cr_expect_eq(policy->drain_ms, 90000);
 	config_free(config);
 }
 
@@ -255,7 +257,7 @@ Test(config, absent_fields_of_a_policy_are_absent)
 	cr_expect(policy->has_include_cidrs && !policy->include_all);
 	cr_expect_eq(policy->include_cidrs.count, 0);
 	cr_expect(!policy->has_mode && !policy->has_audit && !policy->has_host_check && !policy->has_dns_allow &&
-		  !policy->has_exclude_cidrs && !policy->has_dns_servers);
+		  !policy->has_exclude_cidrs && !policy->has_dns_servers && !policy->has_drain);
 	config_free(config);
 }
 
@@ -630,6 +632,8 @@ Test(config, egress_policy_is_validated)
 		{"  outboundTrafficPolicy: {}\n", "p.yaml:5:26: EgressPolicy/a: spec.outboundTrafficPolicy.mode: is required"},
 		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
 		{"  hostCheck: sni\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"sni\" is not a host check (proxy, off, kernel)"},
+		{"  drain: 25h\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: \"25h\" is not a duration of whole milliseconds from 0s to 24h, as in 5s or 1.5s"},
+		{"  drain: 30\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: 30 is a number here; a string is wanted: \"30\" with quotes"},
 		{"  dns: {allow: some}\n", "p.yaml:5:16: EgressPolicy/a: spec.dns.allow: \"some\" is not a choice of resolvers (resolvers, any, none)"},
 		{"  dns: {servers: [192.0.2.0/24]}\n", "p.yaml:5:19: EgressPolicy/a: spec.dns.servers[0]: \"192.0.2.0/24\" is not an IP address"},
 		{"  interception: {includeCIDRs: ['*', 10.0.0.0/8]}\n",

@@ -381,6 +381,19 @@ Test(policy, each_field_comes_from_the_most_specific_policy_that_sets_it)
 	cr_expect(rules.mode == MODE_REGISTRY_ONLY && rules.audit, "the key without the value selects nothing");
 }
 
+Test(policy, drain_comes_from_the_most_specific_policy_that_sets_it_to_none_as_well)
+{
+	compile(POLICY("app", "shop") "{workloadSelector: {labels: {app: web}}, drain: 0s}\n" POLICY("shop", "shop") "{drain: 5s}\n"
+		POLICY("cart", "cart") "{dns: {allow: any}}\n" POLICY("root", "istio-system") "{drain: 30s}\n");
+	cr_expect_eq(rules_of("", NULL, 0, NULL).drain_ms, 30000);
+	cr_expect_eq(rules_of("cart", NULL, 0, NULL).drain_ms, 30000);
+	cr_expect_eq(rules_of("shop", NULL, 0, NULL).drain_ms, 5000);
+	cr_expect_eq(rules_of("shop", labels, 1, NULL).drain_ms, 0);
+	finish();
+	compile("");
+	cr_expect_eq(rules_of("shop", labels, 1, NULL).drain_ms, 0);
+}
+
 Test(policy, of_selectors_with_equally_many_labels_the_oldest_policy_wins)
 {
 	static const char *const order[] = {"2020", "2022"};
@@ -556,6 +569,45 @@ Test(policy, tls_names_stand_backwards_in_the_image_each_once)
 	cr_expect_eq(name_item(image, "moc.a", 6, 443)->value.service, must_have("a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a.", 6, 443)->value.service, must_have("*.a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a", 6, 8443)->value.service, must_have("a.com", 8443)->id);
+	image_free(image);
+}
+
+static const uint8_t (*one_former(void *context, const char *host, size_t *count))[16]
+{
+	const uint8_t (*addresses)[16] = context;
+
+	(void)host;
+	*count = 1;
+	return addresses + 1;
+}
+
+static unsigned int items_of_kind(const struct image *image, enum sluice_kind kind, uint16_t port, const uint8_t addr[16])
+{
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < image->service_count; i++)
+		n += image->services[i].key.kind == kind && image->services[i].key.port == port &&
+		     !memcmp(image->services[i].key.addr, addr, 16);
+	return n;
+}
+
+Test(policy, former_addresses_stand_at_the_dialled_and_the_target_port_and_only_as_former)
+{
+	uint8_t address[2][16];
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS, targetPort: 8443}]}\n"
+		ENTRY("b") "{hosts: [b.com], resolution: NONE, " HTTP80 "}\n");
+	rules_of("", NULL, 0, NULL);
+	parse_address(address[0], "192.0.2.1");
+	parse_address(address[1], "192.0.2.2");
+	image = policy_image_build(policy, same_for_all, one_former, address);
+	expect_sorted(image);
+	cr_expect_eq(items_of_kind(image, KIND_FORMER, 443, address[1]), 1);
+	cr_expect_eq(items_of_kind(image, KIND_FORMER, 8443, address[1]), 1);
+	cr_expect_eq(items_of_kind(image, KIND_SERVICE, 443, address[0]), 1);
+	cr_expect_eq(items_of_kind(image, KIND_UPSTREAM, 8443, address[0]), 1);
+	cr_expect_eq(image->service_count, 4);
 	image_free(image);
 }
 

@@ -248,17 +248,28 @@ static void note_outdated(struct daemon *daemon, int error)
 	loop_timer_arm(daemon->refresh, RETRY_MS);
 }
 
-/* Names or workloads changed: small additions to the live generation. The kernel learns an address before the redirector. */
-static void on_refresh(void *context)
+/* Before rules come into force that forbid open connections: some may have a while yet. */
+static void let_drain(struct daemon *daemon, const struct image *image, const struct assignment *assignments, size_t count)
 {
-	struct daemon *daemon = context;
+	unsigned int draining =
+		tighten_drain(daemon->kernel, daemon->workloads, image, assignments, count, daemon->options->redirector_port);
 
+	if (draining)
+		log_info("%u open connections are forbidden from here on, but may drain", draining);
+}
+
+/* Names or workloads changed: small additions to the live generation. The kernel learns an address before the redirector. */
+static void refresh(struct daemon *daemon, bool regrouped)
+{
 	if (daemon->live.policy) {
 		size_t count;
 		_cleanup_free_ struct assignment *assignments = assign(daemon, daemon->live.policy, &count);
 		struct image *image = policy_image_build(daemon->live.policy, lookup_name, lookup_former, daemon);
-		int error = kernel_update(daemon->kernel, image, assignments, count);
+		int error;
 
+		if (regrouped)
+			let_drain(daemon, image, assignments, count);
+		error = kernel_update(daemon->kernel, image, assignments, count);
 		if (error == -E2BIG || error == -ENOSPC)
 			error = renew(daemon, image, assignments, count);
 		note_outdated(daemon, error);
@@ -268,41 +279,29 @@ static void on_refresh(void *context)
 	flush_changed_names(daemon);
 }
 
+static void on_refresh(void *context)
+{
+	refresh(context, false);
+}
+
 /* What the policy forbids by now is ended: its packets are dropped already, and its owner would wait in vain. */
 static void on_tighten(void *context)
 {
 	struct daemon *daemon = context;
-	uint64_t now = kernel_boottime_ns(), until = kernel_draining_until(daemon->kernel);
-	unsigned int destroyed = tighten(daemon->kernel, daemon->workloads, daemon->options->redirector_port);
+	struct tightened done;
 
-	if (destroyed)
-		log_info("generation %llu: ended %u open connections that it forbids",
-			 (unsigned long long)kernel_generation(daemon->kernel), destroyed);
-	if (until > now)
-		loop_timer_arm(daemon->tighten, (until - now) / 1000000 + 1);
-	else if (until)
-		kernel_drained(daemon->kernel);
-}
-
-/* Those that the next generation forbids, and gives time: said before it can forbid anything. */
-static void let_drain(struct daemon *daemon, const struct policy *policy, const struct image *image,
-		      const struct assignment *assignments, size_t count)
-{
-	struct image_tables tables;
-	bool drains = false;
-	unsigned int spared;
-
-	for (size_t i = 0; i < count && !drains; i++) {
-		const struct rule_set *rules = policy_rule_set_get(policy, assignments[i].rule_set);
-
-		drains = rules && rules->drain_ms;
-	}
-	if (!drains || !kernel_generation(daemon->kernel))
-		return;
-	image_tables_init(&tables, image);
-	spared = tighten_drain(daemon->kernel, daemon->workloads, daemon->options->redirector_port, &tables.tables, assignments, count);
-	if (spared)
-		log_info("%u open connections that the next generation forbids are left to drain", spared);
+	if (!daemon->live.policy)
+		return; /* nobody knows who is who: workloads_scan() */
+	done = tighten(daemon->kernel, daemon->workloads, daemon->options->redirector_port);
+	if (done.destroyed)
+		log_info("generation %llu: ended %u open connections of %zu workloads that it forbids",
+			 (unsigned long long)kernel_generation(daemon->kernel), done.destroyed, done.workloads);
+	if (done.unfinished)
+		loop_timer_arm(daemon->tighten, 0);
+	if (done.drained_in_ms)
+		loop_timer_arm(daemon->drained, done.drained_in_ms);
+	else
+		loop_timer_disarm(daemon->drained);
 }
 
 void apply_names_changed(struct daemon *daemon, const char *host)
@@ -319,7 +318,7 @@ void apply_workloads_changed(struct daemon *daemon)
 		return;
 	for (size_t i = 0; i < workloads_count(daemon->workloads); i++)
 		supervisor_send_workload(daemon->supervisor, workloads_get(daemon->workloads, i));
-	on_refresh(daemon);
+	refresh(daemon, true);
 	if (!loop_timer_armed(daemon->tighten))
 		loop_timer_arm(daemon->tighten, TIGHTEN_DELAY_MS);
 }
@@ -504,7 +503,7 @@ static int flip(struct daemon *daemon, struct configuration *next)
 	workloads_scan(daemon->workloads);
 	assignments = assign(daemon, next->policy, &count);
 	image = policy_image_build(next->policy, lookup_name, lookup_former, daemon);
-	let_drain(daemon, next->policy, image, assignments, count);
+	let_drain(daemon, image, assignments, count);
 	error = kernel_swap(daemon->kernel, image, assignments, count);
 	if (error) {
 		char line[SLUICE_ERROR_TEXT];
@@ -637,6 +636,7 @@ int apply_start(struct daemon *daemon)
 	daemon->settle = loop_timer_new(daemon->loop, on_settle, daemon);
 	daemon->refresh = loop_timer_new(daemon->loop, on_refresh, daemon);
 	daemon->tighten = loop_timer_new(daemon->loop, on_tighten, daemon);
+	daemon->drained = loop_timer_new(daemon->loop, on_tighten, daemon);
 	daemon->retry = loop_timer_new(daemon->loop, on_retry, daemon);
 	error = names_resolvers(NULL, daemon->resolvers, MAX_RESOLVERS, &daemon->resolver_count);
 	if (error)
@@ -672,8 +672,9 @@ void apply_stop(struct daemon *daemon)
 	loop_timer_free(daemon->settle);
 	loop_timer_free(daemon->refresh);
 	loop_timer_free(daemon->tighten);
+	loop_timer_free(daemon->drained);
 	loop_timer_free(daemon->retry);
-	daemon->watch = daemon->settle = daemon->refresh = daemon->tighten = daemon->retry = NULL;
+	daemon->watch = daemon->settle = daemon->refresh = daemon->tighten = daemon->drained = daemon->retry = NULL;
 	for (size_t i = 0; i < daemon->changed_count; i++)
 		free(daemon->changed_names[i]);
 	free(daemon->changed_names);

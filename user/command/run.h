@@ -80,6 +80,7 @@ struct daemon {
 	struct loop_timer *settle;
 	struct loop_timer *refresh;   /* names or workloads changed: bring the kernel up to date */
 	struct loop_timer *tighten;   /* workloads changed: judge their open sockets */
+	struct loop_timer *drained;   /* the time of some that drain is up: the same */
 	struct loop_timer *retry;     /* a configuration failed for a reason that is not its own */
 	uint64_t retry_ms;            /* how long after */
 	char outdated[SLUICE_ERROR_TEXT]; /* why the kernel's tables lack names or workloads, or empty */

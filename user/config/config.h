@@ -185,11 +185,12 @@ struct egress_policy {
 	bool audit; /* enforcement: audit */
 	bool has_host_check;
 	enum sluice_host_check host_check;
-	uint64_t drain_ms; /* 0: not set */
 	bool has_dns_allow;
 	enum sluice_dns_allow dns_allow;
 	bool has_dns_servers;
 	struct cidr_list dns_servers; /* addresses: /128 in canonical form */
+	bool has_drain;
+	uint64_t drain_ms; /* how long open flows live on that a newer generation forbids; 0: not at all */
 };
 
 /* ---- a whole configuration ---- */

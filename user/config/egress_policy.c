@@ -163,6 +163,14 @@ static void read_dns(struct walk *walk, const struct node *node, void *out)
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
+static void read_drain(struct walk *walk, const struct node *node, void *out)
+{
+	struct egress_policy *policy = out;
+
+	policy->has_drain = true;
+	walk_duration_or_zero(walk, node, &policy->drain_ms);
+}
+
 void read_egress_policy(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
@@ -172,7 +180,7 @@ void read_egress_policy(struct walk *walk, const struct node *spec, const struct
 		{"enforcement", read_enforcement, 0, FIELD_OPTIONAL},
 		{"hostCheck", read_host_check, 0, FIELD_OPTIONAL},
 		{"dns", read_dns, 0, FIELD_OPTIONAL},
-		{"drain", walk_duration, offsetof(struct egress_policy, drain_ms), FIELD_OPTIONAL},
+		{"drain", read_drain, 0, FIELD_OPTIONAL},
 	};
 	struct config *config = walk->config;
 	struct egress_policy *policy = arena_alloc(config->arena, 1, sizeof(*policy));

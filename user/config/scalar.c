@@ -468,36 +468,50 @@ static const char *parse_decimal_part(const char *text, uint64_t *whole, uint64_
 	return digits || fraction ? text : NULL;
 }
 
-/* Go's notation, as protobuf durations in Istio: "5s", "1.5s", "1h2m". Milliseconds, or 0 when it is none. */
-static uint64_t parse_duration(const char *text)
+/* Go's notation, as protobuf durations in Istio: "5s", "1.5s", "1h2m". Whole milliseconds. 0 or -EINVAL. */
+static int parse_duration(uint64_t *out, const char *text)
 {
 	uint64_t total = 0;
 
+	if (!*text)
+		return -EINVAL;
 	while (*text) {
 		uint64_t whole, billionths, unit;
 
 		text = parse_decimal_part(text, &whole, &billionths);
 		unit = text ? unit_nanoseconds(&text) : 0;
 		if (!unit || whole > MAX_DURATION_MS * 1000000 / unit)
-			return 0;
+			return -EINVAL;
 		total += whole * unit + (uint64_t)((__uint128_t)billionths * unit / 1000000000);
 		if (total > MAX_DURATION_MS * 1000000)
-			return 0;
+			return -EINVAL;
 	}
-	return total % 1000000 ? 0 : total / 1000000;
+	if (total % 1000000)
+		return -EINVAL;
+	*out = total / 1000000;
+	return 0;
 }
 
-void walk_duration(struct walk *walk, const struct node *node, void *out)
+static void read_duration(struct walk *walk, const struct node *node, bool may_be_zero, uint64_t *out)
 {
 	const char *text;
 	uint64_t ms;
 
 	if (!walk_text(walk, node, &text))
 		return;
-	ms = parse_duration(text);
-	if (!ms)
-		walk_error(walk, node, "%s is not a duration of whole milliseconds from 1ms to 24h, as in 5s or 1.5s",
-			   node_shown(walk, node));
+	if (parse_duration(&ms, text) || (!ms && !may_be_zero))
+		walk_error(walk, node, "%s is not a duration of whole milliseconds from %s to 24h, as in 5s or 1.5s",
+			   node_shown(walk, node), may_be_zero ? "0s" : "1ms");
 	else
-		*(uint64_t *)out = ms;
+		*out = ms;
+}
+
+void walk_duration(struct walk *walk, const struct node *node, void *out)
+{
+	read_duration(walk, node, false, out);
+}
+
+void walk_duration_or_zero(struct walk *walk, const struct node *node, void *out)
+{
+	read_duration(walk, node, true, out);
 }

@@ -70,6 +70,7 @@ const char *node_shown(struct walk *walk, const struct node *node); /* quoted fo
 
 /* Scalars, typed as Kubernetes does: numbers unquoted, strings not looking like anything else unless quoted. */
 void walk_duration(struct walk *walk, const struct node *node, void *uint64_ms); /* a read_fn: from 1 ms to a day */
+void walk_duration_or_zero(struct walk *walk, const struct node *node, void *uint64_ms);
 bool walk_text(struct walk *walk, const struct node *node, const char **out); /* borrowed from the node */
 bool walk_integer(struct walk *walk, const struct node *node, int64_t low, int64_t high, int64_t *out);
 bool walk_number(struct walk *walk, const struct node *node, double *out);

@@ -108,12 +108,14 @@ int kernel_mark_socket(const struct kernel *kernel, int fd, uint32_t mark, uint3
 int kernel_marks_fd(const struct kernel *kernel); /* of the socket storage, for sock_diag(7) */
 int kernel_set_exchange(struct kernel *kernel, const struct exchange_key *key); /* one that began inbound */
 bool kernel_is_inbound(const struct kernel *kernel, const struct exchange_key *key);
-/* Flows that may live on though the policy forbids them. `until`: CLOCK_BOOTTIME, ns. */
-int kernel_set_draining(struct kernel *kernel, const struct exchange_key *key, uint64_t until);
-bool kernel_is_draining(const struct kernel *kernel, const struct exchange_key *key, uint64_t now);
-uint64_t kernel_draining_until(const struct kernel *kernel); /* the last of them; 0: none */
-void kernel_drained(struct kernel *kernel); /* forgets them all */
 uint64_t kernel_boottime_ns(void);
+
+/* Flows that may live until a time (ns, CLOCK_BOOTTIME) whatever the tables say. */
+bool kernel_is_draining(const struct kernel *kernel); /* there may be such flows */
+uint64_t kernel_draining_until(const struct kernel *kernel, const struct exchange_key *key); /* 0: it is none */
+int kernel_set_draining(struct kernel *kernel, const struct exchange_key *key, uint64_t until); /* 0 or -errno */
+void kernel_delete_draining(struct kernel *kernel, const struct exchange_key *key);
+uint64_t kernel_end_draining(struct kernel *kernel, uint64_t now); /* forgets whose time is up; when the next one's is, or 0 */
 
 /* Every counter, summed over CPUs. Any thread. */
 void kernel_each_counter(const struct kernel *kernel,
@@ -127,6 +129,7 @@ void kernel_set_pids(struct kernel *kernel, uint32_t loader, uint32_t redirector
 
 /* A decision of user space joins the ring of flows and the counters. `event` without seq, time, generation. */
 void kernel_record(struct kernel *kernel, const struct flow_event *event);
+void kernel_count(struct kernel *kernel, const struct flow_event *event); /* the counters alone */
 
 /* What the programs ask for: a descriptor to poll, and the reader that calls back for each request. */
 int kernel_requests_fd(const struct kernel *kernel);

@@ -205,7 +205,7 @@ uint64_t kernel_boottime_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
 }
 
-static void count_decision(struct kernel *kernel, const struct flow_event *event)
+void kernel_count(struct kernel *kernel, const struct flow_event *event)
 {
 	struct counter_key key = {event->workload, event->verdict, event->reason, event->by_redirector, 0};
 	int fd = bpf_map__fd(kernel->bpf->maps.counters), cpus = libbpf_num_possible_cpus();
@@ -230,7 +230,7 @@ void kernel_record(struct kernel *kernel, const struct flow_event *event)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	*slot = copy;
 	__atomic_store_n(&slot->seq, seq, __ATOMIC_RELEASE);
-	count_decision(kernel, event);
+	kernel_count(kernel, event);
 }
 
 uint64_t kernel_flows_read(struct kernel *kernel, void (*visit)(void *context, const struct flow_event *event),
@@ -293,37 +293,4 @@ void kernel_on_request(struct kernel *kernel, void (*handler)(void *context, con
 {
 	kernel->on_request = handler;
 	kernel->request_context = context;
-}
-
-int kernel_set_draining(struct kernel *kernel, const struct exchange_key *key, uint64_t until)
-{
-	int error = put(kernel->bpf->maps.draining, key, &until);
-
-	if (error || until <= kernel->state.draining_until)
-		return error;
-	kernel->state.draining_until = until;
-	return kernel_write_state(kernel);
-}
-
-bool kernel_is_draining(const struct kernel *kernel, const struct exchange_key *key, uint64_t now)
-{
-	uint64_t until;
-
-	return !bpf_map_lookup_elem(bpf_map__fd(kernel->bpf->maps.draining), key, &until) && until > now;
-}
-
-uint64_t kernel_draining_until(const struct kernel *kernel)
-{
-	return kernel->state.draining_until;
-}
-
-void kernel_drained(struct kernel *kernel)
-{
-	int fd = bpf_map__fd(kernel->bpf->maps.draining);
-	struct exchange_key key;
-
-	while (!bpf_map_get_next_key(fd, NULL, &key) && !bpf_map_delete_elem(fd, &key))
-		;
-	kernel->state.draining_until = 0;
-	kernel_write_state(kernel);
 }

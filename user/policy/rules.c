@@ -37,7 +37,7 @@ static void overlay(struct effective *out, const struct egress_policy *policy)
 		out->audit = policy->audit;
 	if (policy->has_host_check)
 		out->host_check = policy->host_check;
-	if (policy->drain_ms)
+	if (policy->has_drain)
 		out->drain_ms = policy->drain_ms;
 	if (policy->has_dns_allow)
 		out->dns_allow = policy->dns_allow;
