@@ -15,6 +15,7 @@
 #define TCX_INGRESS 46
 #define TCX_EGRESS 47
 #define FIRST (1U << 3) /* BPF_F_BEFORE, nobody in particular: a program before ours could pass a packet by it */
+#define MAX_TCX 64      /* BPF_MPROG_MAX */
 
 #define FILTER_HANDLE 0x51c1
 #define FILTER_PRIORITY 1
@@ -58,6 +59,28 @@ static bool is_attached(int fd, uint32_t device)
 	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.xdp.ifindex == device; /* tcx.ifindex has its place */
 }
 
+/* That nobody has put a program before ours since. */
+static bool is_first(int fd, uint32_t device, unsigned int type, const char *program)
+{
+	struct bpf_link_info info = {0};
+	__u32 size = sizeof(info), ids[MAX_TCX];
+	LIBBPF_OPTS(bpf_prog_query_opts, query, .prog_ids = ids, .prog_cnt = MAX_TCX);
+	char name[BPF_OBJ_NAME_LEN];
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) ||
+	    bpf_prog_query_opts((int)device, (enum bpf_attach_type)type, &query) || !query.prog_cnt)
+		return true; /* the device went meanwhile */
+	for (__u32 i = 0; i < query.prog_cnt && ids[i] != info.prog_id; i++)
+		if (!kernel_is_harmless(ids[i], program, name))
+			return false;
+	return true;
+}
+
+static bool is_in_place(int fd, uint32_t device, const struct side *side)
+{
+	return is_attached(fd, device) && is_first(fd, device, side->tcx, side->program);
+}
+
 static struct device_link *held(const struct kernel *kernel, uint32_t device, const char *program)
 {
 	for (size_t i = 0; i < kernel->device_link_count; i++)
@@ -79,13 +102,14 @@ static void hold(struct kernel *kernel, uint32_t device, const char *program, in
 }
 
 /* A descriptor of an earlier loader's link. -ENOENT: there is none; else -errno. */
-static int adopt_link(const char *path, uint32_t device, int program_fd)
+static int adopt_link(const char *path, uint32_t device, const struct side *side, int program_fd)
 {
 	_cleanup_close_ int fd = bpf_obj_get(path);
 
 	if (fd < 0)
 		return -ENOENT;
-	if (!is_attached(fd, device)) {
+	if (!is_in_place(fd, device, side)) {
+		bpf_link_detach(fd);
 		unlink(path);
 		return -ENOENT;
 	}
@@ -132,20 +156,26 @@ bool kernel_has_filter(uint32_t device, int point)
 	return !bpf_tc_query(&hook, &options);
 }
 
-static int attach_side(struct kernel *kernel, uint32_t device, const struct side *side)
+static int attach_side(struct kernel *kernel, uint32_t device, const char *name, const struct side *side)
 {
 	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, side->program);
 	struct device_link *link = held(kernel, device, side->program);
 	int program_fd = bpf_program__fd(program), fd;
 	char path[PATH_MAX];
 
-	if (link && is_attached(link->fd, device))
-		return 0;
-	if (link)
-		let_go(kernel, link);
 	if (kernel_device_pin_path(path, kernel->pin, side->program, device))
 		return -ENAMETOOLONG;
-	fd = adopt_link(path, device, program_fd);
+	if (link && is_in_place(link->fd, device, side))
+		return 0;
+	if (link) {
+		if (is_attached(link->fd, device))
+			log_warning("device %s: somebody put a program before %s; attaching it again, as the first", name,
+				    side->program);
+		bpf_link_detach(link->fd);
+		let_go(kernel, link);
+		unlink(path);
+	}
+	fd = adopt_link(path, device, side, program_fd);
 	if (fd == -ENOENT)
 		fd = attach_link(path, device, side->tcx, program_fd);
 	/* Before Linux 6.6 there is no such attach type. */
@@ -162,7 +192,7 @@ bool kernel_holds_device(const struct kernel *kernel, uint32_t device)
 	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
 		const struct device_link *link = held(kernel, device, sides[i].program);
 
-		if (link ? !is_attached(link->fd, device) : !kernel_has_filter(device, sides[i].clsact))
+		if (link ? !is_in_place(link->fd, device, &sides[i]) : !kernel_has_filter(device, sides[i].clsact))
 			return false;
 	}
 	return true;
@@ -178,7 +208,7 @@ int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct de
 	int error = put(kernel->bpf->maps.devices, &device, value);
 
 	for (size_t i = 0; i < ARRAY_SIZE(sides) && !error; i++)
-		error = attach_side(kernel, device, &sides[i]);
+		error = attach_side(kernel, device, value->name, &sides[i]);
 	if (error)
 		return log_errno(error, "device %s: cannot attach the backstop: %s; what meets no socket hook can leave there",
 				 value->name, strerror(-error));

@@ -19,7 +19,7 @@
 #define MAX_EFFECTIVE 64 /* BPF_CGROUP_MAX_PROGS, of one cgroup; more than that in all is nobody's node */
 
 /* Another sluice's program of the same name refuses, or leaves a flow alone: it clears nothing. */
-static bool is_harmless(__u32 id, const char *program, char name[BPF_OBJ_NAME_LEN])
+bool kernel_is_harmless(uint32_t id, const char *program, char name[BPF_OBJ_NAME_LEN])
 {
 	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(id);
 	struct bpf_prog_info info = {0};
@@ -52,7 +52,7 @@ static bool runs_last(const char *program, const struct bpf_link_info *link, con
 		return false;
 	}
 	for (__u32 i = query.prog_cnt - last; i < query.prog_cnt; i++) {
-		if (is_harmless(ids[i], program, name))
+		if (kernel_is_harmless(ids[i], program, name))
 			continue;
 		snprintf(why, room, "%s: program %u \"%s\" of somebody else runs after it and could undo its verdicts", program, ids[i],
 			 name);

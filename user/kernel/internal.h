@@ -58,6 +58,8 @@ int kernel_write_state(struct kernel *kernel);
 int kernel_attach_last(struct kernel *kernel, size_t i, int cgroup_fd);
 int kernel_bump_epoch(struct kernel *kernel);
 bool kernel_is_device_pin(const char *name);
+/* Whether a program before or after ours changes nothing. Also tells its name, for the log. */
+bool kernel_is_harmless(uint32_t id, const char *program, char name[BPF_OBJ_NAME_LEN]);
 void kernel_detach_filters(const char *pin); /* of all devices */
 int kernel_open_requests(struct kernel *kernel);
 void kernel_generation_free(struct generation *generation);
