@@ -34,7 +34,7 @@ SOURCES := $(shell find user -name '*.c' | sort)
 OBJECTS  = $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY_OBJECTS = $(filter-out $(BUILD)/user/main.o,$(OBJECTS))
 BPF_SOURCES := $(sort $(wildcard bpf/*.bpf.c))
-SKELETONS = $(BUILD)/sluice.skel.h
+SKELETONS = $(BUILD)/sluice.skel.h $(BUILD)/probe.skel.h
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
 UNIT_OBJECTS  = $(UNIT_SOURCES:%.c=$(BUILD)/%.o)
 FUZZERS       = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
@@ -60,9 +60,16 @@ $(BUILD)/sluice.bpf.o: $(BPF_SOURCES)
 		$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -x c - -c -o $@
 	llvm-strip -g $@
 
-$(BUILD)/sluice.skel.h: $(BUILD)/sluice.bpf.o
+# By themselves, so that one the kernel does not know takes no other along.
+$(BUILD)/probe.bpf.o: bpf/probe/probe.bpf.c
+	@mkdir -p $(@D)
+	$(call msg,BPF,$@)
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+	llvm-strip -g $@
+
+$(BUILD)/%.skel.h: $(BUILD)/%.bpf.o
 	$(call msg,SKEL,$@)
-	$(BPFTOOL) gen skeleton $< name sluice_bpf > $@
+	$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 $(BUILD)/%.o: %.c | $(SKELETONS)
 	@mkdir -p $(@D)

@@ -15,7 +15,7 @@
 #include <linux/types.h>
 #endif
 
-#define SLUICE_ABI 4
+#define SLUICE_ABI 5
 
 enum sluice_protocol { /* IANA numbers */
 	SLUICE_TCP = 6,
@@ -212,6 +212,8 @@ struct state {
 	__u64 draining_until;   /* ns, CLOCK_BOOTTIME: until then `draining` holds flows */
 	__u32 loader_pid;
 	__u32 redirector_pid;
+	__u32 features;         /* bits of user/kernel/probe.h: what this kernel can do */
+	__u32 pad;
 	char config[SLUICE_ORIGIN_TEXT];     /* the policy folder */
 	char last_error[SLUICE_ERROR_TEXT];  /* empty: the last configuration was applied */
 };
@@ -433,7 +435,7 @@ _Static_assert(sizeof(struct port_key) == 8, "abi");
 _Static_assert(sizeof(struct port_value) == 4, "abi");
 _Static_assert(sizeof(struct rule_set) == 148, "abi");
 _Static_assert(sizeof(struct catalog_value) == 400, "abi");
-_Static_assert(sizeof(struct state) == 704, "abi");
+_Static_assert(sizeof(struct state) == 712, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");
 _Static_assert(sizeof(struct workload_value) == 320, "abi");
 _Static_assert(sizeof(struct netns_value) == 88, "abi");

@@ -130,13 +130,29 @@ static void log_warnings(const struct config *config)
 
 /* ---- compiling ---- */
 
+/* No name would be checked where guard cannot run: nothing may pass for want of it. */
+static void refuse_unguarded(struct daemon *daemon, struct config *config)
+{
+	for (size_t i = 0; i < config->egress_policy_count && !kernel_has(daemon->kernel, FEATURE_GUARD); i++) {
+		const struct egress_policy *policy = config->egress_policies[i];
+		char object[SLUICE_ORIGIN_TEXT];
+
+		snprintf(object, sizeof(object), "EgressPolicy/%s", policy->object.name);
+		if (policy->has_host_check && policy->host_check == HOST_CHECK_KERNEL)
+			config_problem(config, SEVERITY_ERROR, &policy->object.at, object, "spec.hostCheck",
+				       "\"kernel\" needs %s, which this kernel lacks: use \"proxy\"",
+				       kernel_features[FEATURE_GUARD].what);
+	}
+}
+
 static int compile(struct daemon *daemon, struct configuration *out)
 {
 	struct policy_options options = {.root_namespace = daemon->options->root_namespace,
 					 .resolvers = (const uint8_t (*)[16])daemon->resolvers,
 					 .resolver_count = daemon->resolver_count};
 
-	out->policy = policy_compile(out->config, &options);
+	refuse_unguarded(daemon, out->config);
+	out->policy = out->config->error_count ? NULL : policy_compile(out->config, &options);
 	return out->policy ? 0 : -EINVAL;
 }
 

@@ -132,16 +132,16 @@ bool health_has(struct health *health, enum trouble trouble)
 
 bool health_summary(const struct daemon *daemon, char *out, size_t room)
 {
-	unsigned int attached = kernel_attached(daemon->kernel);
+	unsigned int attached = kernel_attached(daemon->kernel), expected = kernel_expected(daemon->kernel);
 	struct health *health = daemon->health;
 	bool ready;
 	struct state now;
 	size_t n;
 
 	kernel_read_state(daemon->kernel, &now);
-	ready = now.generation && attached == KERNEL_PROGRAM_COUNT && atomic_load(&daemon->canary_asked);
+	ready = now.generation && attached == expected && atomic_load(&daemon->canary_asked);
 	n = (size_t)snprintf(out, room, "%s: generation %llu, %u of %u hooks attached%s%s", ready ? "enforcing" : "not enforcing",
-			     (unsigned long long)now.generation, attached, KERNEL_PROGRAM_COUNT, now.last_error[0] ? "; " : "",
+			     (unsigned long long)now.generation, attached, expected, now.last_error[0] ? "; " : "",
 			     now.last_error);
 	pthread_mutex_lock(&health->lock);
 	for (unsigned int i = 0; i < TROUBLE_COUNT && n < room; i++)

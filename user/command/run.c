@@ -19,6 +19,7 @@
 #include "command/run_metrics.h"
 #include "workload/cgroup.h"
 #include "workload/netns.h"
+#include "workload/sockets.h"
 #include "workload/tighten.h"
 
 #define FLOWS_PERIOD_MS 200
@@ -37,6 +38,7 @@ static const char usage[] =
 	"  --root-namespace NS   where node-wide policies live (" DEFAULT_ROOT_NAMESPACE ")\n"
 	"  --redirector-port N   port of the redirector in each governed network namespace (15001)\n"
 	"  --admin ADDR:PORT     serve /metrics, /healthz and /readyz there (off)\n"
+	"  --without FEATURE     do as on a kernel that lacks it; repeatable (`sluice status` names the features)\n"
 	"  --log-level LEVEL     error, warning, info or debug (info)\n"
 	"  --log-json            one JSON object per line\n";
 
@@ -57,6 +59,18 @@ static int add_governed(struct run_options *options, const char *text)
 	return 0;
 }
 
+static int add_without(struct run_options *options, const char *name)
+{
+	enum feature feature = kernel_feature_named(name);
+
+	if (feature == FEATURE_COUNT) {
+		fprintf(stderr, "sluice: --without \"%s\": is not a feature (`sluice status` names them)\n", name);
+		return -EINVAL;
+	}
+	options->without |= 1U << feature;
+	return 0;
+}
+
 /* 0, or the exit status plus one. */
 static int parse_options(int argc, char **argv, struct run_options *out)
 {
@@ -64,6 +78,7 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 		{"config", required_argument, NULL, 'c'},    {"govern", required_argument, NULL, 'g'},
 		{"pin", required_argument, NULL, 'p'},	     {"root-namespace", required_argument, NULL, 'r'},
 		{"redirector-port", required_argument, NULL, 'P'}, {"admin", required_argument, NULL, 'a'},
+		{"without", required_argument, NULL, 'w'},
 		{"log-level", required_argument, NULL, 'l'}, {"log-json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},	     {0},
 	};
@@ -94,6 +109,10 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 			break;
 		case 'a':
 			out->admin = optarg;
+			break;
+		case 'w':
+			if (add_without(out, optarg))
+				return 3;
 			break;
 		case 'l':
 			out->log_level = optarg;
@@ -302,12 +321,30 @@ static void make_exec_cgroup(const char *mount)
 		log_warning("%s: %s; `sluice exec` will not work", path, strerror(errno));
 }
 
+static int mark_own(void *context, int fd)
+{
+	return kernel_mark_socket(context, fd, MARK_OWN, 0);
+}
+
+static int probe_sockets(struct daemon *daemon)
+{
+	const uint32_t without = daemon->options->without;
+	bool destroys, tells_storage;
+	int error = sockets_probe(kernel_marks_fd(daemon->kernel), mark_own, daemon->kernel, &destroys, &tells_storage);
+
+	if (error)
+		return log_errno(error, "sock_diag: cannot be tried: %s; not started", strerror(-error));
+	kernel_set_feature(daemon->kernel, FEATURE_DESTROY, destroys && !(without & 1U << FEATURE_DESTROY));
+	kernel_set_feature(daemon->kernel, FEATURE_DIAG_STORAGE, tells_storage && !(without & 1U << FEATURE_DIAG_STORAGE));
+	return 0;
+}
+
 static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 {
 	const struct run_options *options = daemon->options;
 	uint64_t host_netns = 0;
 	struct kernel_options kernel = {.pin = options->pin, .cgroup = cgroup_mount, .config = options->config,
-					.redirector_port = options->redirector_port};
+					.redirector_port = options->redirector_port, .without = options->without};
 	struct names_options names = {.changed = on_name, .socket = on_name_socket, .context = daemon};
 	struct workloads_options workloads = {cgroup_mount, options->governed, options->governed_count,
 					      options->redirector_port, 0};
@@ -324,6 +361,9 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	workloads.host_netns = host_netns;
 	devices.host_netns = host_netns;
 	error = kernel_open(&daemon->kernel, &kernel);
+	if (error)
+		return error;
+	error = probe_sockets(daemon);
 	if (error)
 		return error;
 	kernel_on_request(daemon->kernel, on_request, daemon);

@@ -36,6 +36,7 @@ struct run_options {
 	const char *log_level;
 	bool log_json;
 	uint16_t redirector_port;
+	uint32_t without; /* bits of features of the kernel */
 	const char **governed;
 	size_t governed_count, governed_capacity;
 };

@@ -82,7 +82,10 @@ static void print_metrics(void *context, FILE *out)
 		metrics_family(out, "sluice_hooks_attached", "gauge", "Hooks that are attached.");
 		metrics_sample(out, "sluice_hooks_attached", kernel_attached(daemon->kernel), NULL);
 		metrics_family(out, "sluice_hooks_expected", "gauge", "Hooks that should be attached.");
-		metrics_sample(out, "sluice_hooks_expected", KERNEL_PROGRAM_COUNT, NULL);
+		metrics_sample(out, "sluice_hooks_expected", kernel_expected(daemon->kernel), NULL);
+		metrics_family(out, "sluice_kernel_feature", "gauge", "1 where the kernel can do it; `sluice status` says what is not done otherwise.");
+		for (enum feature i = 0; i < FEATURE_COUNT; i++)
+			metrics_sample(out, "sluice_kernel_feature", kernel_has(daemon->kernel, i), "feature", kernel_features[i].name, NULL);
 		metrics_family(out, "sluice_canary_ok", "gauge", "1 while all that must be refused in the canary's namespace is.");
 		metrics_sample(out, "sluice_canary_ok", atomic_load(&daemon->canary_asked) && !health_has(daemon->health, TROUBLE_CANARY), NULL);
 		metrics_family(out, "sluice_hooks_mended_total", "counter", "Hooks that were put back into their place.");

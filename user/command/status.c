@@ -81,6 +81,8 @@ static struct json_object *hooks(const struct pins *pins, const char *pin, char 
 	problem[0] = 0;
 	cgroup_mount_point(mount);
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
+		if (!kernel_runs(pins_state(pins)->features, kernel_programs[i]))
+			continue; /* it is told of among the features */
 		struct json_object *hook = json_object_new_object();
 		__u64 cgroup = 0;
 		bool is_attached = !pins_link(pins, kernel_programs[i], &cgroup) && cgroup;
@@ -158,7 +160,7 @@ static void add_device(void *context, const void *key, const void *value)
 		return;
 	memcpy(&index, key, sizeof(index));
 	attached = kernel_device_attached(rows->pin, index) == KERNEL_DEVICE_PROGRAMS;
-	if (!attached)
+	if (!attached && pins_state(rows->pins)->features & 1U << FEATURE_VETH)
 		snprintf(rows->broken, sizeof(rows->broken), "%s", device->name);
 	row = json_object_new_object();
 	json_object_object_add(row, "name", json_object_new_string(device->name));
@@ -217,6 +219,24 @@ static void add_one(void *context, const void *key, const void *value)
 	++*(int *)context;
 }
 
+/* The first `count` of all. */
+static struct json_object *features(__u32 found, enum feature count)
+{
+	struct json_object *out = json_object_new_array();
+
+	for (enum feature i = 0; i < count; i++) {
+		struct json_object *row = json_object_new_object();
+
+		json_object_object_add(row, "name", json_object_new_string(kernel_features[i].name));
+		json_object_object_add(row, "what", json_object_new_string(kernel_features[i].what));
+		json_object_object_add(row, "on", json_object_new_boolean(found & 1U << i));
+		json_object_object_add(row, "mandatory", json_object_new_boolean(feature_is_mandatory(i)));
+		json_object_object_add(row, "without", json_object_new_string(kernel_features[i].without));
+		json_object_array_add(out, row);
+	}
+	return out;
+}
+
 /* NULL: it enforces. */
 static const char *why_not(const struct state *now, int governed, const char *broken_hook, const char *broken_device,
 			   const char *trouble)
@@ -238,8 +258,8 @@ static const char *why_not(const struct state *now, int governed, const char *br
 	return text;
 }
 
-/* What the daemon says of itself: "" when there is none. True: that it does not enforce as it should. */
-static bool ask_daemon(const char *pin, char *text, size_t room)
+/* What the daemon says of itself: "" when there is none. `*well`: that it enforces as it should. True: it answers. */
+static bool ask_daemon(const char *pin, char *text, size_t room, bool *well)
 {
 	struct control_request request = {.type = CONTROL_HEALTH};
 	struct control_answer answer;
@@ -254,7 +274,8 @@ static bool ask_daemon(const char *pin, char *text, size_t room)
 		text[0] = 0;
 	else
 		snprintf(text, room, "nothing (%s); what is pinned goes on enforcing, changes wait for it", strerror(-error));
-	return !error && answer.error;
+	*well = !error && !answer.error;
+	return !error;
 }
 
 static struct json_object *collect(const struct pins *pins, const char *pin, bool *enforcing)
@@ -265,7 +286,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	struct json_object *hook_list;
 	char said[sizeof(((struct control_answer *)0)->text)], broken_hook[256];
 	const char *why;
-	bool trouble;
+	bool trouble, well;
 	int workloads = 0, governed = 0;
 
 	hook_list = hooks(pins, pin, broken_hook, sizeof(broken_hook));
@@ -273,7 +294,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	pins_each(pins, PIN_SERVICES, add_name, names);
 	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
 	pins_each(pins, PIN_CGROUPS, add_one, &governed);
-	trouble = ask_daemon(pin, said, sizeof(said));
+	trouble = ask_daemon(pin, said, sizeof(said), &well) && !well;
 	why = why_not(now, governed, broken_hook, rows.broken, trouble ? said : "");
 	*enforcing = !why;
 	json_object_object_add(out, "enforcing", json_object_new_boolean(*enforcing));
@@ -289,6 +310,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	json_object_object_add(out, "redirector", process(now->redirector_pid));
 	json_object_object_add(out, "redirector_port", json_object_new_int64(now->redirector_port));
 	json_object_object_add(out, "hooks", hook_list);
+	json_object_object_add(out, "kernel_features", features(now->features, FEATURE_COUNT));
 	json_object_object_add(out, "governed_cgroups", json_object_new_int(governed));
 	json_object_object_add(out, "workloads", json_object_new_int(workloads));
 	json_object_object_add(out, "netns", netns);
@@ -331,6 +353,23 @@ static void print_hooks(struct json_object *list)
 	}
 }
 
+static void print_features(struct json_object *list)
+{
+	size_t count = json_object_array_length(list);
+
+	printf("kernel      can:");
+	for (size_t i = 0; i < count; i++)
+		if (json_object_get_boolean(get(json_object_array_get_idx(list, i), "on")))
+			printf(" %s", text_of(json_object_array_get_idx(list, i), "name"));
+	putchar('\n');
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *feature = json_object_array_get_idx(list, i);
+
+		if (!json_object_get_boolean(get(feature, "on")))
+			printf("  LACKS %s (%s): %s\n", text_of(feature, "name"), text_of(feature, "what"), text_of(feature, "without"));
+	}
+}
+
 static void print_devices(struct json_object *list, bool host)
 {
 	if (!host && !json_object_array_length(list))
@@ -364,6 +403,7 @@ static void print_text(struct json_object *all, bool enforcing)
 		printf("  it says   %s\n", text_of(all, "daemon_says"));
 	print_process("redirector ", get(all, "redirector"));
 	printf("governed    %s cgroups, %s known workloads\n", text_of(all, "governed_cgroups"), text_of(all, "workloads"));
+	print_features(get(all, "kernel_features"));
 	puts("hooks");
 	print_hooks(get(all, "hooks"));
 	list = get(all, "netns");
@@ -396,19 +436,23 @@ static void print_text(struct json_object *all, bool enforcing)
 static void print_unpinned(const char *pin, const char *why, bool json)
 {
 	char said[sizeof(((struct control_answer *)0)->text)];
-	bool runs = ask_daemon(pin, said, sizeof(said));
-	struct json_object *out;
+	bool well, runs = ask_daemon(pin, said, sizeof(said), &well);
+	/* Where no daemon has left word of what this kernel can do, it may be why none runs. */
+	struct json_object *out, *list = features(kernel_probe(), FEATURE_DESTROY /* the rest takes maps to try */);
 
 	if (!json) {
 		printf("%s: %s\n", runs ? "NOT PINNED" : "NOT ENFORCING", why);
 		if (said[0])
 			printf("daemon      %s\n", said);
+		print_features(list);
+		json_object_put(list);
 		return;
 	}
 	out = json_object_new_object();
 	json_object_object_add(out, "enforcing", json_object_new_boolean(false));
 	json_object_object_add(out, "not_enforcing_because", json_object_new_string(why));
 	json_object_object_add(out, "daemon_says", json_object_new_string(said));
+	json_object_object_add(out, "kernel_features", list);
 	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(out);
 }

@@ -165,6 +165,10 @@ static int attach_side(struct kernel *kernel, uint32_t device, const char *name,
 
 	if (kernel_device_pin_path(path, kernel->pin, side->program, device))
 		return -ENAMETOOLONG;
+	if (!kernel_has(kernel, FEATURE_TCX)) {
+		unlink(path); /* of a daemon that had it */
+		return kernel_attach_filter(device, side->clsact, program_fd);
+	}
 	if (link && is_in_place(link->fd, device, side))
 		return 0;
 	if (link) {
@@ -178,17 +182,19 @@ static int attach_side(struct kernel *kernel, uint32_t device, const char *name,
 	fd = adopt_link(path, device, side, program_fd);
 	if (fd == -ENOENT)
 		fd = attach_link(path, device, side->tcx, program_fd);
-	/* Before Linux 6.6 there is no such attach type. */
-	if (fd == -EINVAL)
-		return kernel_attach_filter(device, side->clsact, program_fd);
 	if (fd < 0)
 		return fd;
 	hold(kernel, device, side->program, fd);
+	/* Of a daemon that had no tcx: with tables that nobody looks after it would go on dropping. */
+	if (kernel_has_filter(device, side->clsact))
+		kernel_detach_filter(device, side->clsact);
 	return 0;
 }
 
 bool kernel_holds_device(const struct kernel *kernel, uint32_t device)
 {
+	if (!kernel_has(kernel, FEATURE_VETH))
+		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
 		const struct device_link *link = held(kernel, device, sides[i].program);
 
@@ -203,11 +209,23 @@ static int put(const struct bpf_map *map, const void *key, const void *value)
 	return bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) ? -errno : 0;
 }
 
+static void remove_device(const char *pin, uint32_t device)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
+		char path[PATH_MAX];
+
+		if (!kernel_device_pin_path(path, pin, sides[i].program, device) && unlink(path) < 0)
+			kernel_detach_filter(device, sides[i].clsact);
+	}
+}
+
 int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct device_value *value)
 {
 	int error = put(kernel->bpf->maps.devices, &device, value);
 
-	for (size_t i = 0; i < ARRAY_SIZE(sides) && !error; i++)
+	if (!kernel_has(kernel, FEATURE_VETH))
+		remove_device(kernel->pin, device); /* what a daemon that had it left */
+	for (size_t i = 0; i < ARRAY_SIZE(sides) && !error && kernel_has(kernel, FEATURE_VETH); i++)
 		error = attach_side(kernel, device, value->name, &sides[i]);
 	if (error)
 		return log_errno(error, "device %s: cannot attach the backstop: %s; what meets no socket hook can leave there",
@@ -226,16 +244,6 @@ unsigned int kernel_device_attached(const char *pin, uint32_t device)
 		attached += fd >= 0 ? is_attached(fd, device) : kernel_has_filter(device, sides[i].clsact);
 	}
 	return attached;
-}
-
-static void remove_device(const char *pin, uint32_t device)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
-		char path[PATH_MAX];
-
-		if (!kernel_device_pin_path(path, pin, sides[i].program, device) && unlink(path) < 0)
-			kernel_detach_filter(device, sides[i].clsact);
-	}
 }
 
 void kernel_detach_device(struct kernel *kernel, uint32_t device)

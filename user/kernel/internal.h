@@ -32,6 +32,7 @@ struct kernel {
 	struct sluice_bpf *bpf;
 	struct state state; /* what the state map holds: only we write it */
 	struct generation live;
+	uint32_t features; /* bits: what this kernel can do */
 	int links[KERNEL_PROGRAM_COUNT]; /* -1: not attached by us */
 	struct device_link *device_links;
 	size_t device_link_count, device_link_capacity;
@@ -55,6 +56,7 @@ int kernel_pin_path(char out[PATH_MAX], const char *directory, const char *prefi
 int kernel_device_pin_path(char out[PATH_MAX], const char *directory, const char *program, uint32_t device);
 int kernel_keep_tables(const struct kernel *kernel, size_t *pinned); /* pins again the live tables whose pins are gone */
 int kernel_write_state(struct kernel *kernel);
+void kernel_log_missing(enum feature feature);
 int kernel_attach_last(struct kernel *kernel, size_t i, int cgroup_fd);
 int kernel_bump_epoch(struct kernel *kernel);
 bool kernel_is_device_pin(const char *name);

@@ -55,7 +55,8 @@ static int pin_all(const struct kernel *kernel, size_t *pinned)
 	if (!error)
 		error = kernel_keep_tables(kernel, pinned);
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT && !error; i++)
-		error = pin_again(kernel, "link_", kernel_programs[i], kernel->links[i], pinned);
+		if (kernel->links[i] >= 0)
+			error = pin_again(kernel, "link_", kernel_programs[i], kernel->links[i], pinned);
 	for (size_t i = 0; i < kernel->device_link_count && !error; i++)
 		error = pin_device_again(kernel, &kernel->device_links[i], pinned);
 	return error;
@@ -66,7 +67,7 @@ int kernel_keep_pins(struct kernel *kernel, char *why, size_t room)
 	size_t pinned = 0;
 	int error;
 
-	if (kernel->links[KERNEL_PROGRAM_COUNT - 1] < 0)
+	if (kernel->links[0] < 0)
 		return 0; /* not attached yet */
 	error = kernel_prepare_pin_directory(kernel->pin, why, room);
 	if (!error) {

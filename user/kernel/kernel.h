@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "abi.h"
+#include "kernel/probe.h"
 #include "policy/policy.h"
 
 #define KERNEL_PROGRAM_COUNT 14
@@ -30,12 +31,23 @@ struct kernel_options {
 	const char *config;     /* shown in `status` */
 	uint16_t redirector_port;
 	uint64_t host_netns;    /* cookie */
+	uint32_t without;       /* bits of features to do without, as on a kernel that lacks them */
 };
 
-/* Loads the programs and makes or adopts the pinned maps. Attaches nothing yet. 0 or -errno, logged. */
+/*
+ * Sees what the kernel can do, loads the programs that it can run and makes or adopts the pinned maps. Attaches nothing yet.
+ * 0; -EOPNOTSUPP: a mandatory feature is missing; another -errno. Logged.
+ */
 int kernel_open(struct kernel **out, const struct kernel_options *options);
 const char *kernel_pin(const struct kernel *kernel); /* the pin directory */
 void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in place; accepts NULL */
+
+bool kernel_has(const struct kernel *kernel, enum feature feature);
+/* For what can only be tried with the maps at hand. A missing one is logged. */
+void kernel_set_feature(struct kernel *kernel, enum feature feature, bool found);
+/* Whether a kernel with these features runs `program`, one of kernel_programs. */
+bool kernel_runs(uint32_t features, const char *program);
+unsigned int kernel_expected(const struct kernel *kernel); /* how many of KERNEL_PROGRAM_COUNT it runs */
 
 /* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
 int kernel_attach(struct kernel *kernel);
@@ -51,7 +63,7 @@ int kernel_keep_pins(struct kernel *kernel, char *why, size_t room);
 bool kernel_hook_holds(const char *pin, const char *program, const char *cgroup, char *why, size_t room);
 /* Puts hooks that are not back into their place. Returns how many, or -errno if one cannot be; logged. `why`: the first. */
 int kernel_mend(struct kernel *kernel, const char *cgroup, char *why, size_t room);
-/* How many of KERNEL_PROGRAM_COUNT links are attached right now. */
+/* How many of kernel_expected() links are attached right now. */
 unsigned int kernel_attached(const struct kernel *kernel);
 
 /*

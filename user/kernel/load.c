@@ -121,11 +121,27 @@ static bool is_template(const struct bpf_map *map)
 	return n > suffix && !strcmp(name + n - suffix, "_template");
 }
 
-static int load_object(struct kernel *kernel)
+static int load_programs(struct kernel *kernel, uint32_t features)
+{
+	const struct {
+		enum feature feature;
+		struct bpf_program *programs[2];
+	} *group, groups[] = {
+		{FEATURE_GUARD, {kernel->bpf->progs.guard, kernel->bpf->progs.guard_inbound}},
+		{FEATURE_VETH, {kernel->bpf->progs.veth, kernel->bpf->progs.veth_inbound}},
+		{FEATURE_BIND, {kernel->bpf->progs.post_bind4, kernel->bpf->progs.post_bind6}},
+	};
+
+	for (group = groups; group < groups + ARRAY_SIZE(groups); group++)
+		for (size_t i = 0; i < ARRAY_SIZE(group->programs); i++)
+			bpf_program__set_autoload(group->programs[i], features & 1U << group->feature);
+	return sluice_bpf__load(kernel->bpf);
+}
+
+static int load_object(struct kernel *kernel, uint32_t features)
 {
 	struct bpf_map *map;
 	char path[PATH_MAX];
-	int error;
 
 	kernel->bpf = sluice_bpf__open();
 	if (!kernel->bpf)
@@ -142,11 +158,93 @@ static int load_object(struct kernel *kernel)
 			return -ENAMETOOLONG;
 		bpf_map__set_pin_path(map, path);
 	}
-	error = sluice_bpf__load(kernel->bpf);
+	return load_programs(kernel, features);
+}
+
+/*
+ * The probes are small. A verifier that knows each thing may still give up on a program that is large: then what is
+ * optional is left out, as little as possible.
+ */
+static int load_what_loads(struct kernel *kernel)
+{
+	static const uint32_t left_out[] = {0, 1U << FEATURE_GUARD, 1U << FEATURE_VETH, 1U << FEATURE_GUARD | 1U << FEATURE_VETH,
+					    1U << FEATURE_GUARD | 1U << FEATURE_VETH | 1U << FEATURE_BIND};
+	int error = -EINVAL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(left_out) && error; i++) {
+		if (left_out[i] & ~kernel->features)
+			continue; /* the same as before */
+		sluice_bpf__destroy(kernel->bpf);
+		error = load_object(kernel, kernel->features & ~left_out[i]);
+		if (!error)
+			kernel->features &= ~left_out[i];
+	}
 	if (error)
 		return log_errno(error, "BPF programs: the kernel refused them: %s (see --log-level debug); not started",
 				 strerror(-error));
 	return 0;
+}
+
+void kernel_log_missing(enum feature feature)
+{
+	const struct feature_text *text = &kernel_features[feature];
+
+	if (feature_is_mandatory(feature))
+		log_error("kernel: %s is missing (%s), without which %s; not started", text->name, text->what, text->without);
+	else
+		log_warning("kernel: %s is missing (%s): %s", text->name, text->what, text->without);
+}
+
+static int find_features(struct kernel *kernel, uint32_t without)
+{
+	int error = 0;
+
+	kernel->features = kernel_probe() & ~without;
+	for (enum feature feature = 0; feature_is_mandatory(feature); feature++) {
+		if (kernel_has(kernel, feature))
+			continue;
+		kernel_log_missing(feature);
+		error = -EOPNOTSUPP;
+	}
+	if (!error)
+		error = load_what_loads(kernel);
+	for (enum feature feature = FEATURE_BIND; feature < FEATURE_DESTROY && !error; feature++)
+		if (!kernel_has(kernel, feature))
+			kernel_log_missing(feature);
+	return error;
+}
+
+bool kernel_has(const struct kernel *kernel, enum feature feature)
+{
+	return kernel->features & 1U << feature;
+}
+
+void kernel_set_feature(struct kernel *kernel, enum feature feature, bool found)
+{
+	if (found) {
+		kernel->features |= 1U << feature;
+	} else {
+		kernel->features &= ~(1U << feature);
+		kernel_log_missing(feature);
+	}
+	kernel->state.features = kernel->features;
+	kernel_write_state(kernel);
+}
+
+bool kernel_runs(uint32_t features, const char *program)
+{
+	if (!strncmp(program, "guard", strlen("guard")))
+		return features & 1U << FEATURE_GUARD;
+	return strncmp(program, "post_bind", strlen("post_bind")) != 0 || features & 1U << FEATURE_BIND;
+}
+
+unsigned int kernel_expected(const struct kernel *kernel)
+{
+	unsigned int expected = 0;
+
+	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
+		expected += kernel_runs(kernel->features, kernel_programs[i]);
+	return expected;
 }
 
 static int map_flows(struct kernel *kernel)
@@ -176,6 +274,7 @@ static int read_state(struct kernel *kernel, const struct kernel_options *option
 	kernel->state.abi = SLUICE_ABI;
 	kernel->state.redirector_port = options->redirector_port;
 	kernel->state.host_netns = options->host_netns;
+	kernel->state.features = kernel->features;
 	snprintf(kernel->state.config, sizeof(kernel->state.config), "%s", options->config);
 	return kernel_bump_epoch(kernel);
 }
@@ -199,7 +298,7 @@ int kernel_open(struct kernel **out, const struct kernel_options *options)
 	if (!error)
 		error = check_abi(kernel->pin);
 	if (!error)
-		error = load_object(kernel);
+		error = find_features(kernel, options->without);
 	if (!error)
 		error = map_flows(kernel);
 	if (!error)
@@ -299,6 +398,15 @@ static int attach_program(struct kernel *kernel, size_t i, int cgroup_fd)
 	return kernel_attach_last(kernel, i, cgroup_fd);
 }
 
+/* What an earlier daemon may have attached: its tables are not looked after any more. */
+static int leave_out(const struct kernel *kernel, size_t i)
+{
+	char path[PATH_MAX];
+	int error = kernel_pin_path(path, kernel->pin, "link_", kernel_programs[i]);
+
+	return !error && unlink(path) < 0 && errno != ENOENT ? -errno : error;
+}
+
 int kernel_attach(struct kernel *kernel)
 {
 	_cleanup_close_ int cgroup_fd = open(kernel->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -307,7 +415,8 @@ int kernel_attach(struct kernel *kernel)
 	if (cgroup_fd < 0)
 		return log_errno(-errno, "%s: cannot open the cgroup root: %s; not enforcing", kernel->cgroup, strerror(errno));
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
-		int error = attach_program(kernel, i, cgroup_fd);
+		int error = kernel_runs(kernel->features, kernel_programs[i]) ? attach_program(kernel, i, cgroup_fd)
+									      : leave_out(kernel, i);
 
 		if (error && !first_error)
 			first_error = error;

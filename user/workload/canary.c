@@ -307,9 +307,9 @@ static int try_target(const struct canary *canary, const struct target *target)
 		error = connect_refused(canary, target, SOCK_DGRAM);
 	if (!error)
 		error = datagram_refused(canary, target);
-	if (!error)
+	if (!error && kernel_has(canary->kernel, FEATURE_GUARD))
 		error = packet_refused(canary, target);
-	if (!error)
+	if (!error && kernel_has(canary->kernel, FEATURE_BIND))
 		error = port_refused(canary, target);
 	if (!error)
 		error = nothing_arrived(canary, target);

@@ -174,3 +174,37 @@ int sockets_destroy_tcp(int diag_fd, const uint8_t own[16], uint16_t own_port, c
 	socket.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
 	return sockets_destroy(diag_fd, &socket);
 }
+
+static void look_for_mark(void *context, const struct open_socket *socket)
+{
+	struct open_socket *wanted = context;
+
+	if (socket->listens && socket->own_port == wanted->own_port && socket->mark.mark == MARK_OWN)
+		wanted->mark = socket->mark;
+}
+
+int sockets_probe(int marks_fd, int (*mark)(void *context, int fd), void *context, bool *destroys, bool *tells_storage)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	_cleanup_close_ int diag_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	_cleanup_close_ int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct open_socket found = {0};
+	socklen_t size = sizeof(at);
+	uint8_t address[16];
+	int error;
+
+	if (diag_fd < 0 || listener < 0)
+		return -errno;
+	error = mark(context, listener);
+	if (error)
+		return error;
+	if (bind(listener, (struct sockaddr *)&at, size) < 0 || listen(listener, 1) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&at, &size) < 0)
+		return -errno;
+	found.own_port = ntohs(at.sin_port);
+	*tells_storage = !sockets_each(diag_fd, marks_fd, look_for_mark, &found) && found.mark.mark == MARK_OWN;
+	/* A connection that is not there: where sockets can be ended, that is the answer. */
+	addr_from_v4(address, &at.sin_addr);
+	*destroys = sockets_destroy_tcp(diag_fd, address, 1, address, 1) == -ENOENT;
+	return 0;
+}

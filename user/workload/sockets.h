@@ -27,6 +27,12 @@ int sockets_open(int netns_fd);
 /* Calls back for each TCP socket that listens or has a peer, and each connected UDP socket. 0 or -errno. */
 int sockets_each(int diag_fd, int marks_fd, void (*visit)(void *context, const struct open_socket *socket), void *context);
 
+/*
+ * Whether sock_diag ends sockets, and whether it tells of their storage; tried in the calling thread's namespace, on a socket
+ * that `mark` has marked with MARK_OWN. 0 or -errno.
+ */
+int sockets_probe(int marks_fd, int (*mark)(void *context, int fd), void *context, bool *destroys, bool *tells_storage);
+
 /* Ends it: its owner gets ECONNABORTED, a TCP peer a RST. 0 or -errno. */
 int sockets_destroy(int diag_fd, const struct open_socket *socket);
 /* The same for one that is known by its addresses only (canonical; ports in host order). -ENOENT: there is none. */

@@ -248,6 +248,9 @@ struct tightened tighten(struct kernel *kernel, const struct workloads *workload
 	char why[SLUICE_ERROR_TEXT];
 	uint64_t next;
 
+	/* Whose marks cannot be read, sluice's own would be ended with the others. */
+	if (!kernel_has(kernel, FEATURE_DESTROY) || !kernel_has(kernel, FEATURE_DIAG_STORAGE))
+		return run.done;
 	if (pins_open(&pins, kernel_pin(kernel), why, sizeof(why))) {
 		log_error("%s; open sockets are not judged again", why);
 		run.done.drained_in_ms = kernel_is_draining(kernel) ? RETRY_MS : 0;
