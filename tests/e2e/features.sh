@@ -79,14 +79,20 @@ test_without_guard_names_are_not_checked_by_it()
 	the_policy_holds
 }
 
+kill_daemon()
+{
+	kill -KILL "$(lab_sluice_pid)"
+	lab_wait 5 lab_gone "$(lab_sluice_pid)" || fail "it is gone"
+}
+
 test_guard_comes_and_goes_with_the_kernel()
 {
 	starts_without
 	links | grep -q guard || fail "guard is attached"
-	kill -KILL "$(lab_sluice_pid)"
+	kill_daemon
 	lab_sluice_start --without guard || fail "it starts without guard"
 	! links | grep -q guard || fail "what an earlier daemon attached is gone: $(links)"
-	kill -KILL "$(lab_sluice_pid)"
+	kill_daemon
 	lab_sluice_start || fail "it starts with guard"
 	links | grep -q guard || fail "guard is back"
 }
