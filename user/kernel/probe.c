@@ -130,23 +130,23 @@ static int silent(enum libbpf_print_level level, const char *format, va_list arg
 uint32_t kernel_probe(void)
 {
 	static const struct {
-		enum feature feature;
 		const char *program;
+		enum feature feature;
 		bool with_storage;
 	} programs[] = {
-		{FEATURE_CONNECT, "probe_connect", false},
-		{FEATURE_SENDMSG, "probe_sendmsg", false},
-		{FEATURE_RECVMSG, "probe_recvmsg", false},
-		{FEATURE_GETPEERNAME, "probe_getpeername", false},
-		{FEATURE_SET_RETVAL, "probe_set_retval", false},
-		{FEATURE_CGROUP_ID, "probe_cgroup_id", false},
-		{FEATURE_NETNS_COOKIE, "probe_netns_cookie", false},
-		{FEATURE_SOCKET_STORAGE, "probe_socket_storage", true},
-		{FEATURE_SOCKOPS, "probe_sockops", true},
-		{FEATURE_GETSOCKOPT, "probe_getsockopt", true},
-		{FEATURE_BIND, "probe_bind", true},
-		{FEATURE_GUARD, "probe_guard", true},
-		{FEATURE_VETH, "probe_veth", true},
+		{"probe_connect", FEATURE_CONNECT, false},
+		{"probe_sendmsg", FEATURE_SENDMSG, false},
+		{"probe_recvmsg", FEATURE_RECVMSG, false},
+		{"probe_getpeername", FEATURE_GETPEERNAME, false},
+		{"probe_set_retval", FEATURE_SET_RETVAL, false},
+		{"probe_cgroup_id", FEATURE_CGROUP_ID, false},
+		{"probe_netns_cookie", FEATURE_NETNS_COOKIE, false},
+		{"probe_socket_storage", FEATURE_SOCKET_STORAGE, true},
+		{"probe_sockops", FEATURE_SOCKOPS, true},
+		{"probe_getsockopt", FEATURE_GETSOCKOPT, true},
+		{"probe_bind", FEATURE_BIND, true},
+		{"probe_guard", FEATURE_GUARD, true},
+		{"probe_veth", FEATURE_VETH, true},
 	};
 	static const struct {
 		enum feature feature;
