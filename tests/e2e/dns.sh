@@ -25,6 +25,31 @@ family_another_resolver_is_refused()
 	expect 'result=ECONNREFUSED stage=connect'
 }
 
+# resolv.conf of the node: given back at the end.
+has_resolver()
+{
+	probe udp "$1" 53
+	[[ $output == *result=ok* ]]
+}
+
+test_the_nodes_resolver_may_change()
+{
+	local before
+
+	policy "$(mode REGISTRY_ONLY)"
+	before=$(<"$LAB/resolv.conf")
+	# shellcheck disable=SC2064
+	trap "printf '%s\n' '$before' >'$LAB/resolv.conf'; end_background" EXIT
+	echo 'nameserver 203.0.113.54' >"$LAB/resolv.conf"
+	eventually has_resolver 203.0.113.54
+	probe udp 203.0.113.53 53
+	expect 'result=ECONNREFUSED'
+	printf '%s\n' "$before" >"$LAB/resolv.conf"
+	eventually has_resolver 203.0.113.53
+	probe udp 203.0.113.54 53
+	expect 'result=ECONNREFUSED'
+}
+
 test_names_resolve_in_the_pod()
 {
 	policy "$(mode REGISTRY_ONLY)"

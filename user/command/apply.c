@@ -66,15 +66,15 @@ static bool is_policy_file(const char *name)
 	return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
 }
 
-/* A number that changes whenever the folder's files do, whatever their order. */
-static uint64_t folder_signature(const char *folder)
+/* A number that changes with what a generation is made from: the folder's files, whatever their order, and the node's resolvers. */
+static uint64_t sources_signature(const char *folder)
 {
+	uint64_t sum = 1 + mix_file(RESOLV_CONF, RESOLV_CONF);
 	DIR *directory = opendir(folder);
-	uint64_t sum = 1;
 	struct dirent *entry;
 
 	if (!directory)
-		return mix_file(folder, folder);
+		return sum + mix_file(folder, folder);
 	while ((entry = readdir(directory))) {
 		char path[PATH_MAX];
 
@@ -147,10 +147,13 @@ static void refuse_unguarded(struct daemon *daemon, struct config *config)
 
 static int compile(struct daemon *daemon, struct configuration *out)
 {
+	uint8_t resolvers[MAX_RESOLVERS][16];
 	struct policy_options options = {.root_namespace = daemon->options->root_namespace,
-					 .resolvers = (const uint8_t (*)[16])daemon->resolvers,
-					 .resolver_count = daemon->resolver_count};
+					 .resolvers = (const uint8_t (*)[16])resolvers};
+	int error = names_resolvers(RESOLV_CONF, resolvers, MAX_RESOLVERS, &options.resolver_count);
 
+	if (error)
+		log_warning(RESOLV_CONF ": %s; only resolvers that an EgressPolicy lists are admitted", strerror(-error));
 	refuse_unguarded(daemon, out->config);
 	out->policy = out->config->error_count ? NULL : policy_compile(out->config, &options);
 	return out->policy ? 0 : -EINVAL;
@@ -618,7 +621,7 @@ static bool judge_folder(struct daemon *daemon)
 static void on_watch(void *context)
 {
 	struct daemon *daemon = context;
-	uint64_t now = folder_signature(daemon->options->config);
+	uint64_t now = sources_signature(daemon->options->config);
 	uint64_t wait = WATCH_PERIOD_MS;
 
 	if (now != daemon->signature) {
@@ -645,7 +648,7 @@ static void on_retry(void *context)
 int apply_start(struct daemon *daemon)
 {
 	struct configuration next;
-	uint64_t now = folder_signature(daemon->options->config);
+	uint64_t now = sources_signature(daemon->options->config);
 	int error;
 
 	daemon->watch = loop_timer_new(daemon->loop, on_watch, daemon);
@@ -654,9 +657,6 @@ int apply_start(struct daemon *daemon)
 	daemon->tighten = loop_timer_new(daemon->loop, on_tighten, daemon);
 	daemon->drained = loop_timer_new(daemon->loop, on_tighten, daemon);
 	daemon->retry = loop_timer_new(daemon->loop, on_retry, daemon);
-	error = names_resolvers(NULL, daemon->resolvers, MAX_RESOLVERS, &daemon->resolver_count);
-	if (error)
-		log_warning("/etc/resolv.conf: %s; only resolvers that an EgressPolicy lists are admitted", strerror(-error));
 	daemon->unstable = now;
 	loop_timer_arm(daemon->watch, WATCH_PERIOD_MS);
 	if (judge_folder(daemon)) {

@@ -297,7 +297,7 @@ static int explain_offline(const char *folder, const char *root_namespace, const
 	struct answer answer = {.offline = true};
 	int status = 2;
 
-	names_resolvers(NULL, resolvers, MAX_RESOLVERS, &options.resolver_count); /* `run` admits those of this host */
+	names_resolvers(RESOLV_CONF, resolvers, MAX_RESOLVERS, &options.resolver_count); /* `run` admits those of this host */
 	if (!config_load(config, &files, &folder, 1, root_namespace) && !config->error_count)
 		policy = policy_compile(config, &options);
 	if (policy) {

@@ -89,8 +89,6 @@ struct daemon {
 	uint64_t pending_since_ms;
 	char **changed_names;
 	size_t changed_count, changed_capacity;
-	uint8_t resolvers[MAX_RESOLVERS][16];
-	size_t resolver_count;
 };
 
 /* apply.c: from the policy folder to the generation in force. */

@@ -379,7 +379,7 @@ int names_new(struct names **out, struct loop *loop, const struct names_options 
 {
 	struct names *names = xcalloc(1, sizeof(*names));
 	struct resolver_options resolver = {
-		.resolv_conf = options->resolv_conf ? options->resolv_conf : "/etc/resolv.conf",
+		.resolv_conf = options->resolv_conf ? options->resolv_conf : RESOLV_CONF,
 		.answered = on_answered,
 		.restarted = on_restarted,
 		.socket = on_socket,

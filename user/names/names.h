@@ -62,7 +62,9 @@ struct name_status {
 };
 size_t names_status(const struct names *names, struct name_status *out, size_t room); /* how many there are */
 
-/* The nameserver addresses (canonical) in a resolv.conf (NULL: /etc/resolv.conf), loopback ones included. -errno if unreadable. */
+#define RESOLV_CONF "/etc/resolv.conf"
+
+/* The nameserver addresses (canonical) in a resolv.conf, loopback ones included. -errno if unreadable. */
 int names_resolvers(const char *resolv_conf, uint8_t (*out)[16], size_t room, size_t *count);
 
 #endif

@@ -18,7 +18,7 @@ static bool is_listed(uint8_t (*list)[16], size_t count, const uint8_t address[1
 int names_resolvers(const char *resolv_conf, uint8_t (*out)[16], size_t room, size_t *count)
 {
 	static const uint8_t localhost[4] = {127, 0, 0, 1};
-	FILE *file = fopen(resolv_conf ? resolv_conf : "/etc/resolv.conf", "re");
+	FILE *file = fopen(resolv_conf, "re");
 	_cleanup_free_ char *line = NULL;
 	size_t size = 0, n = 0;
 
