@@ -19,7 +19,7 @@ static bool is_ready = true;
 static void print_metrics(void *context, FILE *out)
 {
 	metrics_family(out, "answer_total", "counter", "The answer.");
-	metrics_sample(out, "answer_total", *(double *)context, NULL);
+	metrics_sample(out, "answer_total", *(double *)context, LABELS_END);
 }
 
 static bool tell_ready(void *context, char *why, size_t room)
@@ -222,7 +222,7 @@ Test(metrics, labels_are_escaped)
 	size_t length;
 	FILE *out = open_memstream(&text, &length);
 
-	metrics_sample(out, "x", 1.5, "a", "plain", "b", "q\"b\\n\nu\xff", NULL);
+	metrics_sample(out, "x", 1.5, "a", "plain", "b", "q\"b\\n\nu\xff", LABELS_END);
 	fclose(out);
 	cr_assert_str_eq(text, "x{a=\"plain\",b=\"q\\\"b\\\\n\\nu?\"} 1.5\n");
 	free(text);
@@ -234,7 +234,7 @@ Test(metrics, counters_are_whole_numbers)
 	size_t length;
 	FILE *out = open_memstream(&text, &length);
 
-	metrics_sample(out, "bytes_total", (double)(1ULL << 53), NULL);
+	metrics_sample(out, "bytes_total", (double)(1ULL << 53), LABELS_END);
 	fclose(out);
 	cr_assert_str_eq(text, "bytes_total 9007199254740992\n");
 	free(text);

@@ -62,9 +62,8 @@ static void print_text(const struct table *table)
 	}
 	for (size_t k = 0; k < table->column_count; k++)
 		printf("%-*s%s", (int)widths[k], table->columns[k], k + 1 < table->column_count ? "  " : "\n");
-	for (size_t i = 0; i < table->cell_count; i++)
-		printf("%-*s%s", (int)widths[i % table->column_count], table->cells[i],
-		       (i + 1) % table->column_count ? "  " : "\n");
+	for (size_t i = 0, k = 0; i < table->cell_count; i++, k = k + 1 < table->column_count ? k + 1 : 0)
+		printf("%-*s%s", (int)widths[k], table->cells[i], k + 1 < table->column_count ? "  " : "\n");
 }
 
 static void print_table(struct table *table, bool json)

@@ -33,6 +33,13 @@ struct identity {
 	size_t length;
 };
 
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 static int identity_append(struct identity *identity, const char *text)
 {
 	size_t n = strlen(text) + 1;
@@ -197,7 +204,7 @@ int command_exec(int argc, char **argv)
 		{"label", required_argument, NULL, 'l'},     {"pin", required_argument, NULL, 'p'},
 		{"help", no_argument, NULL, 'h'},	     {0},
 	};
-	const char *namespace_ = "default", *name = NULL, *pin = DEFAULT_PIN;
+	const char *namespace_ = "default", *name = "", *pin = DEFAULT_PIN;
 	struct string_list labels = {0};
 	struct identity identity = {0};
 	struct arena *arena = arena_new();
@@ -234,8 +241,8 @@ int command_exec(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	if (!name)
-		name = strrchr(argv[optind], '/') ? strrchr(argv[optind], '/') + 1 : argv[optind];
+	if (!name[0])
+		name = last_part(argv[optind]);
 	snprintf(base, sizeof(base), "%s", name);
 	for (char *c = base; *c; c++)
 		if (*c == '/' || *c == '.' || (unsigned char)*c <= ' ')

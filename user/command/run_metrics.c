@@ -19,7 +19,7 @@ static void print_counter(void *context, const struct counter_key *key, uint64_t
 		snprintf(who.name, sizeof(who.name), "(gone)/%u", key->workload);
 	metrics_sample(printer->out, "sluice_verdicts_total", (double)count, "verdict", verdict_name(key->verdict), "reason",
 		       verdict_reason_name(key->reason), "workload", who.name, "by", key->by_redirector ? "redirector" : "kernel",
-		       NULL);
+		       LABELS_END);
 }
 
 static void print_redirector(FILE *out, const struct supervisor *supervisor)
@@ -52,13 +52,13 @@ static void print_redirector(FILE *out, const struct supervisor *supervisor)
 	supervisor_statistics(supervisor, &now);
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		metrics_family(out, families[i].name, families[i].type, families[i].help);
-		metrics_sample(out, families[i].name, (double)*families[i].value, NULL);
+		metrics_sample(out, families[i].name, (double)*families[i].value, LABELS_END);
 	}
 	metrics_family(out, "sluice_redirector_local_responses_total", "counter", "Responses made by the redirector itself.");
-	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_4xx, "status", "4xx", NULL);
-	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_502, "status", "502", NULL);
-	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_503, "status", "503", NULL);
-	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_504, "status", "504", NULL);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_4xx, "status", "4xx", LABELS_END);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_502, "status", "502", LABELS_END);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_503, "status", "503", LABELS_END);
+	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_504, "status", "504", LABELS_END);
 }
 
 static void print_metrics(void *context, FILE *out)
@@ -74,27 +74,27 @@ static void print_metrics(void *context, FILE *out)
 
 		kernel_read_state(daemon->kernel, &now);
 		metrics_family(out, "sluice_generation", "gauge", "The generation in force.");
-		metrics_sample(out, "sluice_generation", (double)now.generation, NULL);
+		metrics_sample(out, "sluice_generation", (double)now.generation, LABELS_END);
 		metrics_family(out, "sluice_config_errors_total", "counter", "Configurations refused.");
-		metrics_sample(out, "sluice_config_errors_total", (double)now.config_errors, NULL);
+		metrics_sample(out, "sluice_config_errors_total", (double)now.config_errors, LABELS_END);
 		metrics_family(out, "sluice_config_refused", "gauge", "1 while the configuration in the folder is not in force.");
-		metrics_sample(out, "sluice_config_refused", now.last_error[0] != 0, NULL);
+		metrics_sample(out, "sluice_config_refused", now.last_error[0] != 0, LABELS_END);
 		metrics_family(out, "sluice_hooks_attached", "gauge", "Hooks that are attached.");
-		metrics_sample(out, "sluice_hooks_attached", kernel_attached(daemon->kernel), NULL);
+		metrics_sample(out, "sluice_hooks_attached", kernel_attached(daemon->kernel), LABELS_END);
 		metrics_family(out, "sluice_hooks_expected", "gauge", "Hooks that should be attached.");
-		metrics_sample(out, "sluice_hooks_expected", kernel_expected(daemon->kernel), NULL);
+		metrics_sample(out, "sluice_hooks_expected", kernel_expected(daemon->kernel), LABELS_END);
 		metrics_family(out, "sluice_kernel_feature", "gauge", "1 where the kernel can do it; `sluice status` says what is not done otherwise.");
 		for (enum feature i = 0; i < FEATURE_COUNT; i++)
-			metrics_sample(out, "sluice_kernel_feature", kernel_has(daemon->kernel, i), "feature", kernel_features[i].name, NULL);
+			metrics_sample(out, "sluice_kernel_feature", kernel_has(daemon->kernel, i), "feature", kernel_features[i].name, LABELS_END);
 		metrics_family(out, "sluice_canary_ok", "gauge", "1 while all that must be refused in the canary's namespace is.");
-		metrics_sample(out, "sluice_canary_ok", atomic_load(&daemon->canary_asked) && !health_has(daemon->health, TROUBLE_CANARY), NULL);
+		metrics_sample(out, "sluice_canary_ok", atomic_load(&daemon->canary_asked) && !health_has(daemon->health, TROUBLE_CANARY), LABELS_END);
 		metrics_family(out, "sluice_hooks_mended_total", "counter", "Hooks that were put back into their place.");
-		metrics_sample(out, "sluice_hooks_mended_total", (double)atomic_load(&daemon->hooks_mended), NULL);
+		metrics_sample(out, "sluice_hooks_mended_total", (double)atomic_load(&daemon->hooks_mended), LABELS_END);
 		metrics_family(out, "sluice_redirector_up", "gauge", "1 while a redirector runs.");
-		metrics_sample(out, "sluice_redirector_up", now.redirector_pid != 0, NULL);
+		metrics_sample(out, "sluice_redirector_up", now.redirector_pid != 0, LABELS_END);
 		metrics_family(out, "sluice_trouble", "gauge", "1 while `sluice status` shows trouble of that kind.");
 		for (unsigned int i = 0; i < TROUBLE_COUNT; i++)
-			metrics_sample(out, "sluice_trouble", health_has(daemon->health, i), "what", health_trouble_name(i), NULL);
+			metrics_sample(out, "sluice_trouble", health_has(daemon->health, i), "what", health_trouble_name(i), LABELS_END);
 		metrics_family(out, "sluice_verdicts_total", "counter", "Verdicts on flows, and on requests by the redirector.");
 		kernel_each_counter(daemon->kernel, print_counter, &printer);
 		print_redirector(out, daemon->supervisor);

@@ -20,7 +20,8 @@ struct admin;
 int admin_start(struct admin **out, const char *address, const struct admin_callbacks *callbacks);
 void admin_stop(struct admin *admin); /* accepts NULL */
 
-/* Prometheus text: the family once, then its samples; `labels` are key, value, ..., NULL. Values are escaped. */
+/* Prometheus text: the family once, then its samples; labels are key, value, ..., LABELS_END. Values are escaped. */
+#define LABELS_END ((const char *)NULL)
 void metrics_family(FILE *out, const char *name, const char *type, const char *help);
 void metrics_sample(FILE *out, const char *name, double value, ...) __attribute__((sentinel));
 
