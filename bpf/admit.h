@@ -183,12 +183,6 @@ SLUICE_INLINE void remember_stranger(struct stranger *slot, __u64 epoch, const s
 	__sync_fetch_and_add(&slot->sequence, 1);
 }
 
-/* Before the tables are looked at: they may be newer than it, never older. */
-SLUICE_INLINE __u64 epoch_now(const struct state *now)
-{
-	return *(const volatile __u64 *)&now->epoch;
-}
-
 SLUICE_INLINE void mark_of(struct __sk_buff *skb, struct subject *s)
 {
 	struct bpf_sock *sk = skb->sk;

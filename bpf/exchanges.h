@@ -19,6 +19,12 @@ SLUICE_INLINE int begins(const struct packet *p)
 	return p->opens || p->protocol == SLUICE_UDP || p->protocol == IPPROTO_UDPLITE || p->kind == PACKET_SOLICIT;
 }
 
+/* To a connection that was opened from here. */
+SLUICE_INLINE int answers_opening(const struct packet *p)
+{
+	return p->protocol == SLUICE_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
 /* A packet came in. What it begins, and what it keeps alive. */
 static __noinline void learn_inbound(__u64 cookie, const struct packet *p)
 {
@@ -26,7 +32,7 @@ static __noinline void learn_inbound(__u64 cookie, const struct packet *p)
 	struct exchange_key key;
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (p->kind != PACKET_FLOW && p->kind != PACKET_SOLICIT)
+	if ((p->kind != PACKET_FLOW && p->kind != PACKET_SOLICIT) || answers_opening(p))
 		return;
 	exchange_key_fill(&key, cookie, p);
 	known = bpf_map_lookup_elem(&exchanges, &key);

@@ -45,7 +45,7 @@ int guard_inbound(struct __sk_buff *skb)
 		return 1;
 	if (read_packet(skb, &p, 1))
 		return 1;
-	learn_acknowledged(now->host_netns, &p);
+	learn_acknowledged(now, now->host_netns, &p);
 	if (p.protocol == SLUICE_TCP && !p.opens)
 		return 1;
 	s.cgroup = bpf_skb_cgroup_id(skb);

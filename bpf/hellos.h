@@ -492,12 +492,12 @@ __noinline int refuse_hello(const struct hello_key *flow, __u32 workload, int re
 
 /* ---- what the server says ---- */
 
-SLUICE_INLINE void learn_acknowledged(__u64 cookie, const struct packet *p)
+SLUICE_INLINE void learn_acknowledged(const struct state *now, __u64 cookie, const struct packet *p)
 {
 	struct hello_value *known;
 	struct hello_key key;
 
-	if (p->kind != PACKET_FLOW || p->protocol != SLUICE_TCP || (p->tcp_flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
+	if (!now->checks_names || p->kind != PACKET_FLOW || p->protocol != SLUICE_TCP || (p->tcp_flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return;
 	hello_key_fill(&key, cookie, p);
 	known = bpf_map_lookup_elem(&hellos, &key);

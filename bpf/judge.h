@@ -167,6 +167,85 @@ SLUICE_INLINE const struct rule_set *rules_in_force(struct tables *t, __u32 work
 	return rules;
 }
 
+SLUICE_INLINE int words_equal(const void *a, const void *b, const __u32 words)
+{
+	const __u32 *x = a, *y = b;
+	__u32 difference = 0;
+
+	for (__u32 i = 0; i < words; i++)
+		difference |= x[i] ^ y[i];
+	return !difference;
+}
+
+/* Before the tables are looked at: they may be newer than it, never older. */
+SLUICE_INLINE __u64 epoch_now(const struct state *now)
+{
+	return *(const volatile __u64 *)&now->epoch;
+}
+
+/*
+ * Per-CPU array `judgements`: what the tables said of the same flow a moment ago. `sequence` is odd while an entry is
+ * written: a program that runs in an interrupt finds no half of one.
+ */
+#define JUDGEMENT_SLOTS 1024
+
+struct cached_judgement {
+	__u32 sequence; /* 0: none yet */
+	__u32 upstream;
+	__u64 epoch; /* state.epoch */
+	struct flow flow;
+	__u32 workload;
+	struct judgement judgement;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, JUDGEMENT_SLOTS);
+	__type(key, __u32);
+	__type(value, struct cached_judgement);
+} judgements SEC(".maps");
+
+SLUICE_INLINE struct cached_judgement *judgement_slot(const struct flow *flow, __u32 workload)
+{
+	__u64 words[2];
+	__u32 slot;
+
+	__builtin_memcpy(words, flow->addr, 16);
+	words[0] ^= words[1] * 0x9e3779b97f4a7c15ULL;
+	words[0] = (words[0] ^ ((__u64)workload << 32 | (__u32)flow->protocol << 16 | flow->port)) * 0x94d049bb133111ebULL;
+	slot = words[0] >> 54;
+	return bpf_map_lookup_elem(&judgements, &slot);
+}
+
+SLUICE_INLINE int judgement_get(const volatile struct cached_judgement *slot, __u64 epoch, const struct flow *flow,
+				__u32 workload, int upstream, struct judgement *out)
+{
+	__u32 sequence = slot->sequence;
+
+	if (!sequence || (sequence & 1) || slot->epoch != epoch || slot->workload != workload ||
+	    slot->upstream != (__u32)upstream || !words_equal((const void *)&slot->flow, flow, sizeof(*flow) / 4))
+		return 0;
+	*out = *(const struct judgement *)&slot->judgement;
+	barrier();
+	return slot->sequence == sequence;
+}
+
+SLUICE_INLINE void judgement_put(struct cached_judgement *slot, __u64 epoch, const struct flow *flow, __u32 workload,
+				 int upstream, const struct judgement *judgement)
+{
+	__u32 sequence = slot->sequence & ~1U;
+
+	if (__sync_val_compare_and_swap(&slot->sequence, sequence, sequence + 1) != sequence)
+		return; /* an interrupt of a writer: let him finish */
+	slot->upstream = (__u32)upstream;
+	slot->epoch = epoch;
+	slot->flow = *flow;
+	slot->workload = workload;
+	slot->judgement = *judgement;
+	barrier();
+	__sync_fetch_and_add(&slot->sequence, 1);
+}
+
 /*
  * Returns the verdict. Global functions are verified once, by themselves, whoever calls them: inlined into each path of
  * a packet program this would be too much for the verifier. The price is that it wants to see pointers checked.
@@ -174,8 +253,10 @@ SLUICE_INLINE const struct rule_set *rules_in_force(struct tables *t, __u32 work
 __noinline int judge_workload(const struct flow *flow, __u32 workload, int upstream, struct judgement *out)
 {
 	const struct state *now = state_now();
+	struct cached_judgement *slot;
 	const struct rule_set *rules;
 	struct tables t;
+	__u64 epoch;
 	__u8 reason;
 
 	if (!flow || !out)
@@ -187,13 +268,22 @@ __noinline int judge_workload(const struct flow *flow, __u32 workload, int upstr
 		out->decision = decide(VERDICT_BYPASS, REASON_LOOPBACK, 0);
 		return VERDICT_BYPASS;
 	}
+	slot = judgement_slot(flow, workload);
+	if (!slot || !now) {
+		out->decision = decide(VERDICT_DENY, REASON_NO_GENERATION, 0);
+		return VERDICT_DENY;
+	}
+	epoch = epoch_now(now);
+	if (judgement_get(slot, epoch, flow, workload, upstream, out))
+		return out->decision.verdict;
 	rules = rules_in_force(&t, workload, out, &reason);
-	if (!rules || !now) {
+	if (!rules) {
 		out->decision = decide(VERDICT_DENY, reason, 0);
 		return VERDICT_DENY;
 	}
 	out->decision = upstream ? verdict_upstream(&t, rules, flow, (__u16)now->redirector_port)
 				 : verdict_judge(&t, rules, flow);
+	judgement_put(slot, epoch, flow, workload, upstream, out);
 	return out->decision.verdict;
 }
 

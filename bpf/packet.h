@@ -58,17 +58,6 @@ struct packet {
 
 #define UNKNOWN_SIZE 0x7fffffff
 
-
-SLUICE_INLINE int words_equal(const void *a, const void *b, const __u32 words)
-{
-	const __u32 *x = a, *y = b;
-	__u32 difference = 0;
-
-	for (__u32 i = 0; i < words; i++)
-		difference |= x[i] ^ y[i];
-	return !difference;
-}
-
 SLUICE_INLINE int load(struct __sk_buff *skb, __u32 offset, void *out, __u32 size)
 {
 	return bpf_skb_load_bytes_relative(skb, offset, out, size, BPF_HDR_START_NET) == 0;

@@ -62,11 +62,12 @@ int veth_inbound(struct __sk_buff *skb)
 {
 	__u32 device = skb->ifindex;
 	const struct device_value *known = bpf_map_lookup_elem(&devices, &device);
+	const struct state *now = state_now();
 	struct packet p;
 
-	if (known && !read_packet(skb, &p, 1)) {
+	if (known && now && !read_packet(skb, &p, 1)) {
 		learn_inbound(known->netns, &p);
-		learn_acknowledged(known->netns, &p);
+		learn_acknowledged(now, known->netns, &p);
 	}
 	return PASS;
 }

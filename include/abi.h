@@ -213,7 +213,7 @@ struct state {
 	__u32 loader_pid;
 	__u32 redirector_pid;
 	__u32 features;         /* bits of user/kernel/probe.h: what this kernel can do */
-	__u32 pad;
+	__u32 checks_names;     /* 1: a policy has asked for hostCheck: kernel; answers of servers are looked at */
 	char config[SLUICE_ORIGIN_TEXT];     /* the policy folder */
 	char last_error[SLUICE_ERROR_TEXT];  /* empty: the last configuration was applied */
 };

@@ -210,6 +210,14 @@ static void wait_for_programs(struct kernel *kernel, const struct generation *ne
 	bpf_map_update_elem(slots_fd(kernel, TABLE_PORTS), &slot, &next->fds[TABLE_PORTS], BPF_ANY);
 }
 
+static bool checks_names(const struct image *image)
+{
+	for (size_t i = 0; i < image->rule_set_count; i++)
+		if (image->rule_sets[i].value.host_check == HOST_CHECK_KERNEL)
+			return true;
+	return false;
+}
+
 int kernel_swap(struct kernel *kernel, struct image *image, const struct assignment *assignments, size_t count)
 {
 	__u64 generation = kernel->state.generation + 1;
@@ -225,6 +233,7 @@ int kernel_swap(struct kernel *kernel, struct image *image, const struct assignm
 	}
 	kernel->state.generation = generation;
 	kernel->state.applied_at = (__u64)time(NULL);
+	kernel->state.checks_names |= checks_names(image); /* and so it stays, for flows that are being checked */
 	error = kernel_bump_epoch(kernel);
 	if (error) {
 		kernel->state.generation--;
