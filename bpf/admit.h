@@ -455,6 +455,17 @@ SLUICE_INLINE int is_discovery(const struct subject *s, const struct identity *w
 	return (p->kind == PACKET_SOLICIT || p->kind == PACKET_ADVERT) && !s->device && !(who->listener && who->listener->is_host);
 }
 
+/* The common case of admit(): a segment of a connection that the tables have let pass before. */
+SLUICE_INLINE int is_known_to_pass(struct __sk_buff *skb, const struct subject *s, struct packet *p, __u64 epoch, const __u32 start)
+{
+	const struct cached_verdict *slot;
+
+	if (!read_plain_tcp(skb, start, p, 0) || addr_is_loopback(p->flow.addr))
+		return 0;
+	slot = cache_slot(s, p);
+	return slot && cache_get(slot, epoch, s, p) == CACHED_PASS;
+}
+
 /* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */
 SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason, __u64 epoch,
 			const int on_link)

@@ -23,14 +23,16 @@ int guard(struct __sk_buff *skb)
 	epoch = epoch_now(now);
 	if (is_stranger(stranger, epoch, &s))
 		return 1;
+	mark_of(skb, &s);
+	if (s.mark == MARK_OWN || is_known_to_pass(skb, &s, &p, epoch, 0))
+		return 1;
 	reason = (__u8)read_packet(skb, &p, 0);
 	if (!reason && addr_is_loopback(p.flow.addr)) {
 		if (skb->ifindex == LOOPBACK_IFINDEX)
 			return 1;
 		reason = REASON_PACKET;
 	}
-	mark_of(skb, &s);
-	return s.mark == MARK_OWN || admit(skb, &s, &p, reason, epoch, 0);
+	return admit(skb, &s, &p, reason, epoch, 0);
 }
 
 SEC("cgroup_skb/ingress")

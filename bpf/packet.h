@@ -334,6 +334,47 @@ SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
 	return REASON_PACKET;
 }
 
+/*
+ * The common case, without a call: a whole TCP segment over IPv4, or over IPv6 without extension headers, whose headers
+ * are where the program may read them; `start`: where its network header is in that. Sets `flow`, `own`, `protocol` and
+ * `tcp_flags` only. 0: it is another packet, or read_packet() has to look closer.
+ */
+SLUICE_INLINE int read_plain_tcp(struct __sk_buff *skb, const __u32 start, struct packet *p, const int inbound)
+{
+	const __u8 *at = (const __u8 *)(long)skb->data + start, *end = (const __u8 *)(long)skb->data_end;
+	const __u8 *tcp;
+	__u32 length;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		tcp = at + 20;
+		if (tcp + 20 > end || at[0] != 0x45 || at[9] != SLUICE_TCP || (*(const __be16 *)(at + 6) & bpf_htons(0x3fff)))
+			return 0;
+		length = bpf_ntohs(*(const __be16 *)(at + 2));
+		if (length < 40)
+			return 0;
+		length -= 20;
+		addr_from_v4(p->flow.addr, at + (inbound ? 12 : 16));
+		addr_from_v4(p->own, at + (inbound ? 16 : 12));
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		tcp = at + 40;
+		if (tcp + 20 > end || at[0] >> 4 != 6 || at[6] != SLUICE_TCP)
+			return 0;
+		length = bpf_ntohs(*(const __be16 *)(at + 4));
+		__builtin_memcpy(p->flow.addr, at + (inbound ? 8 : 24), 16);
+		__builtin_memcpy(p->own, at + (inbound ? 24 : 8), 16);
+	} else {
+		return 0;
+	}
+	if (skb->gso_size || tcp[12] >> 4 < 5 || (tcp[12] >> 4) * 4 > length)
+		return 0;
+	p->flow.port = bpf_ntohs(*(const __be16 *)(tcp + (inbound ? 0 : 2)));
+	p->flow.protocol = SLUICE_TCP;
+	p->flow.pad = 0;
+	p->protocol = SLUICE_TCP;
+	p->tcp_flags = tcp[13];
+	return 1;
+}
+
 /* Reads a packet whose ethertype is known. Returns why it must not pass, or REASON_NONE. */
 __noinline int read_packet(struct __sk_buff *skb, struct packet *p, int inbound)
 {

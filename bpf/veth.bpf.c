@@ -35,12 +35,18 @@ int veth(struct __sk_buff *skb)
 	const struct state *now = state_now();
 	struct subject s = {};
 	struct packet p;
+	__u64 epoch;
 	__u8 reason;
 
 	if (!known || !now)
 		return DROP;
+	epoch = epoch_now(now);
 	s.netns = known->netns;
 	s.device = device;
+	s.cgroup = bpf_skb_cgroup_id(skb);
+	mark_of(skb, &s);
+	if (!skb->vlan_present && is_known_to_pass(skb, &s, &p, epoch, ETH_HEADER))
+		return PASS;
 	if (skb->protocol == bpf_htons(ETH_P_ARP) && !skb->vlan_present && is_needed_arp(skb, device))
 		return PASS;
 	reason = (__u8)read_packet(skb, &p, 0);
@@ -49,9 +55,7 @@ int veth(struct __sk_buff *skb)
 		reason = REASON_FRAME;
 	else if (!reason && addr_is_loopback(p.flow.addr))
 		reason = REASON_PACKET; /* a node that routes 127.0.0.0/8 (route_localnet) would take it in */
-	s.cgroup = bpf_skb_cgroup_id(skb);
-	mark_of(skb, &s);
-	if (s.mark != MARK_OWN && !admit(skb, &s, &p, reason, epoch_now(now), 1))
+	if (s.mark != MARK_OWN && !admit(skb, &s, &p, reason, epoch, 1))
 		return DROP;
 	learn_outbound(s.netns, &p);
 	return PASS;
@@ -65,7 +69,9 @@ int veth_inbound(struct __sk_buff *skb)
 	const struct state *now = state_now();
 	struct packet p;
 
-	if (known && now && !read_packet(skb, &p, 1)) {
+	if (!known || !now || (!now->checks_names && read_plain_tcp(skb, ETH_HEADER, &p, 1) && answers_opening(&p)))
+		return PASS;
+	if (!read_packet(skb, &p, 1)) {
 		learn_inbound(known->netns, &p);
 		learn_acknowledged(now, known->netns, &p);
 	}
