@@ -214,6 +214,8 @@ struct state {
 	__u32 redirector_pid;
 	__u32 features;         /* bits of user/kernel/probe.h: what this kernel can do */
 	__u32 checks_names;     /* 1: a policy has asked for hostCheck: kernel; answers of servers are looked at */
+	__u32 watches_host;     /* 1: a governed process was seen in the host's namespace; guard_inbound is attached */
+	__u32 pad;
 	char config[SLUICE_ORIGIN_TEXT];     /* the policy folder */
 	char last_error[SLUICE_ERROR_TEXT];  /* empty: the last configuration was applied */
 };
@@ -435,7 +437,7 @@ _Static_assert(sizeof(struct port_key) == 8, "abi");
 _Static_assert(sizeof(struct port_value) == 4, "abi");
 _Static_assert(sizeof(struct rule_set) == 148, "abi");
 _Static_assert(sizeof(struct catalog_value) == 400, "abi");
-_Static_assert(sizeof(struct state) == 712, "abi");
+_Static_assert(sizeof(struct state) == 720, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");
 _Static_assert(sizeof(struct workload_value) == 320, "abi");
 _Static_assert(sizeof(struct netns_value) == 88, "abi");

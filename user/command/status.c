@@ -81,8 +81,8 @@ static struct json_object *hooks(const struct pins *pins, const char *pin, char 
 	problem[0] = 0;
 	cgroup_mount_point(mount);
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
-		if (!kernel_runs(pins_state(pins)->features, kernel_programs[i]))
-			continue; /* it is told of among the features */
+		if (!kernel_runs(pins_state(pins), kernel_programs[i]))
+			continue; /* for want of a feature, which is told of, or of anything to do */
 		struct json_object *hook = json_object_new_object();
 		__u64 cgroup = 0;
 		bool is_attached = !pins_link(pins, kernel_programs[i], &cgroup) && cgroup;

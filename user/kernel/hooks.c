@@ -92,7 +92,7 @@ int kernel_mend(struct kernel *kernel, const char *cgroup, char *why, size_t roo
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT && root_fd >= 0; i++) {
 		int error;
 
-		if (!kernel_runs(kernel->features, kernel_programs[i]) || holds(kernel->links[i], kernel_programs[i], cgroup, reason, sizeof(reason)))
+		if (!kernel_runs(&kernel->state, kernel_programs[i]) || holds(kernel->links[i], kernel_programs[i], cgroup, reason, sizeof(reason)))
 			continue;
 		if (!mended && !first_error)
 			snprintf(why, room, "%s", reason);

@@ -45,12 +45,18 @@ void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in plac
 bool kernel_has(const struct kernel *kernel, enum feature feature);
 /* For what can only be tried with the maps at hand. A missing one is logged. */
 void kernel_set_feature(struct kernel *kernel, enum feature feature, bool found);
-/* Whether a kernel with these features runs `program`, one of kernel_programs. */
-bool kernel_runs(uint32_t features, const char *program);
+/* Whether `program`, one of kernel_programs, is to be attached: the kernel can run it, and there is something to do for it. */
+bool kernel_runs(const struct state *state, const char *program);
 unsigned int kernel_expected(const struct kernel *kernel); /* how many of KERNEL_PROGRAM_COUNT it runs */
 
-/* Attaches each program at the cgroup root, or replaces the one behind its pinned link. 0 or -errno, logged. */
+/* Attaches each program at the cgroup root that is not yet, or replaces the one behind its pinned link. 0 or -errno, logged. */
 int kernel_attach(struct kernel *kernel);
+
+/*
+ * From now on what begins inbound in the host's own namespace is learned, because somebody governed lives there. Before, no
+ * packet of the node pays for it. 0 or -errno, logged.
+ */
+int kernel_watch_host(struct kernel *kernel);
 /*
  * Makes pins again that are gone: without them enforcement would end with the daemon, which holds the hooks meanwhile.
  * 0, or -errno and why not.

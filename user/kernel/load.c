@@ -21,10 +21,12 @@
 #define BPF_FS_MAGIC 0xcafe4a11
 #endif
 
+#define GUARD_INBOUND "guard_inbound"
+
 const char *const kernel_programs[KERNEL_PROGRAM_COUNT] = {
 	"connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4",
 	"recvmsg6", "getpeername4", "getpeername6", "sock_ops", "origdst",
-	"guard", "guard_inbound", "post_bind4", "post_bind6",
+	"guard", GUARD_INBOUND, "post_bind4", "post_bind6",
 };
 
 static const char *const live_maps[] = {"intercept", "bypass", "services", "ports", "names", "rule_sets", "assignments", "catalog"};
@@ -231,11 +233,13 @@ void kernel_set_feature(struct kernel *kernel, enum feature feature, bool found)
 	kernel_write_state(kernel);
 }
 
-bool kernel_runs(uint32_t features, const char *program)
+bool kernel_runs(const struct state *state, const char *program)
 {
+	if (!strcmp(program, GUARD_INBOUND) && !state->watches_host)
+		return false;
 	if (!strncmp(program, "guard", strlen("guard")))
-		return features & 1U << FEATURE_GUARD;
-	return strncmp(program, "post_bind", strlen("post_bind")) != 0 || features & 1U << FEATURE_BIND;
+		return state->features & 1U << FEATURE_GUARD;
+	return strncmp(program, "post_bind", strlen("post_bind")) != 0 || state->features & 1U << FEATURE_BIND;
 }
 
 unsigned int kernel_expected(const struct kernel *kernel)
@@ -243,7 +247,7 @@ unsigned int kernel_expected(const struct kernel *kernel)
 	unsigned int expected = 0;
 
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)
-		expected += kernel_runs(kernel->features, kernel_programs[i]);
+		expected += kernel_runs(&kernel->state, kernel_programs[i]);
 	return expected;
 }
 
@@ -415,13 +419,27 @@ int kernel_attach(struct kernel *kernel)
 	if (cgroup_fd < 0)
 		return log_errno(-errno, "%s: cannot open the cgroup root: %s; not enforcing", kernel->cgroup, strerror(errno));
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
-		int error = kernel_runs(kernel->features, kernel_programs[i]) ? attach_program(kernel, i, cgroup_fd)
-									      : leave_out(kernel, i);
+		int error = 0;
 
+		if (!kernel_runs(&kernel->state, kernel_programs[i]))
+			error = leave_out(kernel, i);
+		else if (kernel->links[i] < 0)
+			error = attach_program(kernel, i, cgroup_fd);
 		if (error && !first_error)
 			first_error = error;
 	}
 	return first_error;
+}
+
+int kernel_watch_host(struct kernel *kernel)
+{
+	int error;
+
+	if (kernel->state.watches_host)
+		return 0;
+	kernel->state.watches_host = 1;
+	error = kernel_write_state(kernel);
+	return error || !kernel_attached(kernel) ? error : kernel_attach(kernel);
 }
 
 unsigned int kernel_attached(const struct kernel *kernel)

@@ -292,6 +292,7 @@ static struct netns_node *add_netns(struct workloads *workloads, int netns_fd, u
 	if (node->is_host) {
 		node->workload = 0;
 		node->references = 1; /* it outlives every workload: the next one finds its listeners */
+		kernel_watch_host(workloads->kernel);
 	}
 	HASH_ADD(hh, workloads->namespaces, inode, sizeof(node->inode), node);
 	log_debug("netns %llu: listeners ready", (unsigned long long)node->seen.cookie);
