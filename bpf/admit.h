@@ -26,12 +26,9 @@ struct subject {
 enum cached { CACHED_NOTHING = 0, CACHED_PASS = 1, CACHED_ASK = 2 /* the verdict denies it: look for another right */,
 	      CACHED_NAME = 3 /* passes if it names a service */ };
 
-/*
- * Per-CPU array `verdict_cache`: what the tables said of the same packets a moment ago. `sequence` is odd while an entry
- * is written: a packet that is sent in an interrupt finds no half of one.
- */
+/* Per-CPU array `verdict_cache`: what the tables said of the same packets a moment ago. */
 struct cached_verdict {
-	__u32 sequence;
+	__u32 sequence; /* entry_begin() */
 	__u32 outcome; /* enum cached */
 	__u64 epoch;   /* state.epoch */
 	struct subject subject;
@@ -80,10 +77,8 @@ SLUICE_INLINE int cache_get(const volatile struct cached_verdict *slot, __u64 ep
 SLUICE_INLINE void cache_put(struct cached_verdict *slot, __u64 epoch, const struct subject *s, const struct packet *p,
 			     int outcome, __u32 workload)
 {
-	__u32 sequence = slot->sequence & ~1U;
-
-	if (__sync_val_compare_and_swap(&slot->sequence, sequence, sequence + 1) != sequence)
-		return; /* an interrupt of a writer: let him finish */
+	if (!entry_begin(&slot->sequence))
+		return;
 	slot->outcome = (__u32)outcome;
 	slot->epoch = epoch;
 	slot->subject = *s;
@@ -91,8 +86,7 @@ SLUICE_INLINE void cache_put(struct cached_verdict *slot, __u64 epoch, const str
 	__builtin_memcpy(slot->source, p->own, 16);
 	slot->workload = workload;
 	slot->recorded = 0;
-	barrier();
-	__sync_fetch_and_add(&slot->sequence, 1);
+	entry_end(&slot->sequence);
 }
 
 /* ---- who ---- */
@@ -140,7 +134,7 @@ static __noinline int identify_packet(struct __sk_buff *skb, const struct subjec
 #define STRANGER_SLOTS 256
 
 struct stranger {
-	__u32 sequence; /* as in cached_verdict */
+	__u32 sequence; /* entry_begin() */
 	__u32 pad;
 	__u64 epoch;
 	__u64 cgroup;
@@ -172,15 +166,12 @@ SLUICE_INLINE int is_stranger(const volatile struct stranger *slot, __u64 epoch,
 
 SLUICE_INLINE void remember_stranger(struct stranger *slot, __u64 epoch, const struct subject *s)
 {
-	__u32 sequence = slot->sequence & ~1U;
-
-	if (__sync_val_compare_and_swap(&slot->sequence, sequence, sequence + 1) != sequence)
+	if (!entry_begin(&slot->sequence))
 		return;
 	slot->epoch = epoch;
 	slot->cgroup = s->cgroup;
 	slot->netns = s->netns;
-	barrier();
-	__sync_fetch_and_add(&slot->sequence, 1);
+	entry_end(&slot->sequence);
 }
 
 SLUICE_INLINE void mark_of(struct __sk_buff *skb, struct subject *s)

@@ -184,13 +184,27 @@ SLUICE_INLINE __u64 epoch_now(const struct state *now)
 }
 
 /*
- * Per-CPU array `judgements`: what the tables said of the same flow a moment ago. `sequence` is odd while an entry is
- * written: a program that runs in an interrupt finds no half of one.
+ * Entries of per-CPU caches: `sequence` is odd while one is written, so that a program that runs in an interrupt finds no
+ * half of it. False: this is such an interrupt, whose writer is to finish.
  */
+SLUICE_INLINE int entry_begin(__u32 *sequence)
+{
+	__u32 even = *sequence & ~1U;
+
+	return __sync_val_compare_and_swap(sequence, even, even + 1) == even;
+}
+
+SLUICE_INLINE void entry_end(__u32 *sequence)
+{
+	barrier();
+	__sync_fetch_and_add(sequence, 1);
+}
+
+/* Per-CPU array `judgements`: what the tables said of the same flow a moment ago. */
 #define JUDGEMENT_SLOTS 1024
 
 struct cached_judgement {
-	__u32 sequence; /* 0: none yet */
+	__u32 sequence; /* entry_begin(); 0: none yet */
 	__u32 upstream;
 	__u64 epoch; /* state.epoch */
 	struct flow flow;
@@ -233,17 +247,14 @@ SLUICE_INLINE int judgement_get(const volatile struct cached_judgement *slot, __
 SLUICE_INLINE void judgement_put(struct cached_judgement *slot, __u64 epoch, const struct flow *flow, __u32 workload,
 				 int upstream, const struct judgement *judgement)
 {
-	__u32 sequence = slot->sequence & ~1U;
-
-	if (__sync_val_compare_and_swap(&slot->sequence, sequence, sequence + 1) != sequence)
-		return; /* an interrupt of a writer: let him finish */
+	if (!entry_begin(&slot->sequence))
+		return;
 	slot->upstream = (__u32)upstream;
 	slot->epoch = epoch;
 	slot->flow = *flow;
 	slot->workload = workload;
 	slot->judgement = *judgement;
-	barrier();
-	__sync_fetch_and_add(&slot->sequence, 1);
+	entry_end(&slot->sequence);
 }
 
 /*
