@@ -11,7 +11,7 @@
 SEC("cgroup_skb/egress")
 int guard(struct __sk_buff *skb)
 {
-	struct subject s = {.cgroup = bpf_skb_cgroup_id(skb), .netns = bpf_get_netns_cookie(skb)};
+	struct subject s = {.cgroup = bpf_skb_cgroup_id(skb), .netns = netns_of(skb)};
 	const struct state *now = state_now();
 	struct stranger *stranger = stranger_slot(&s);
 	struct packet p;
@@ -43,7 +43,7 @@ int guard_inbound(struct __sk_buff *skb)
 	struct identity who = {};
 	struct packet p;
 
-	if (!now || bpf_get_netns_cookie(skb) != now->host_netns)
+	if (!now || netns_of(skb) != now->host_netns)
 		return 1;
 	if (read_packet(skb, &p, 1))
 		return 1;

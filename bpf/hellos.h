@@ -352,19 +352,11 @@ __noinline int await_hello(struct __sk_buff *skb, const struct packet *p, const 
 	return error ? REASON_MAP_FULL : NAME_PASSES;
 }
 
-struct sk_buff {
-	unsigned char *head;
-	__u32 end;
-} __attribute__((preserve_access_index));
-
 struct skb_shared_info {
 	__u8 flags;
 } __attribute__((preserve_access_index));
 
 #define SKBFL_SHARED_FRAG 2 /* include/linux/skbuff.h: somebody else may write to its pages */
-
-extern void *bpf_cast_to_kern_ctx(void *) __ksym;
-extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
 
 /* sendfile(), splice() and zero-copy sends hand over pages that the sender goes on writing to (Linux 6.2 tells us). */
 SLUICE_INLINE int is_shared(struct __sk_buff *skb)

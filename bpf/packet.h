@@ -58,6 +58,39 @@ struct packet {
 
 #define UNKNOWN_SIZE 0x7fffffff
 
+/* What is read of the kernel's own structures. */
+struct net {
+	__u64 net_cookie;
+} __attribute__((preserve_access_index));
+
+struct sock_common {
+	struct {
+		struct net *net;
+	} skc_net;
+} __attribute__((preserve_access_index));
+
+struct sock {
+	struct sock_common __sk_common;
+} __attribute__((preserve_access_index));
+
+struct sk_buff {
+	struct sock *sk;
+	unsigned char *head;
+	__u32 end;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *) __ksym;
+extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
+
+/* As bpf_get_netns_cookie(), which before Linux 6.15 no cgroup_skb program may call. */
+SLUICE_INLINE __u64 netns_of(struct __sk_buff *skb)
+{
+	const struct sk_buff *kernel = bpf_cast_to_kern_ctx(skb);
+	const struct sock *sk = kernel->sk;
+
+	return sk ? sk->__sk_common.skc_net.net->net_cookie : 0;
+}
+
 SLUICE_INLINE int load(struct __sk_buff *skb, __u32 offset, void *out, __u32 size)
 {
 	return bpf_skb_load_bytes_relative(skb, offset, out, size, BPF_HDR_START_NET) == 0;

@@ -96,7 +96,22 @@ int probe_bind(struct bpf_sock *ctx)
 	return 0;
 }
 
+struct net {
+	__u64 net_cookie;
+} __attribute__((preserve_access_index));
+
+struct sock_common {
+	struct {
+		struct net *net;
+	} skc_net;
+} __attribute__((preserve_access_index));
+
+struct sock {
+	struct sock_common __sk_common;
+} __attribute__((preserve_access_index));
+
 struct sk_buff {
+	struct sock *sk;
 	unsigned char *head;
 } __attribute__((preserve_access_index));
 
@@ -129,7 +144,11 @@ static __always_inline int look_at_packet(struct __sk_buff *skb)
 SEC("?cgroup_skb/egress")
 int probe_guard(struct __sk_buff *skb)
 {
-	return bpf_get_netns_cookie(skb) && look_at_packet(skb);
+	const struct sk_buff *kernel = bpf_cast_to_kern_ctx(skb);
+
+	const struct sock *sk = kernel->sk;
+
+	return sk && sk->__sk_common.skc_net.net->net_cookie && look_at_packet(skb);
 }
 
 SEC("?tc")

@@ -37,7 +37,7 @@ const struct feature_text kernel_features[FEATURE_COUNT] = {
 	[FEATURE_MMAP] = {"mmap", "arrays that can be mapped", "there is no log of flows"},
 	[FEATURE_BIND] = {"bind", "cgroup/post_bind4 and 6 with bpf_set_retval()",
 			  "a workload can take the redirector's port in its namespace before sluice listens there; its redirected flows are refused then"},
-	[FEATURE_GUARD] = {"guard", "cgroup_skb with cookies, socket storage, bpf_loop() and bpf_rdonly_cast()",
+	[FEATURE_GUARD] = {"guard", "cgroup_skb with socket storage, bpf_loop() and bpf_rdonly_cast()",
 			   "raw sockets, and sockets older than sluice, are judged on pods' links only; hostCheck: kernel is refused"},
 	[FEATURE_VETH] = {"veth", "tc programs with socket storage, bpf_loop() and bpf_rdonly_cast()",
 			  "frames that meet no socket hook (packet sockets, tunnels) are not judged; inbound UDP exchanges are not seen"},
