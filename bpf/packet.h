@@ -79,8 +79,8 @@ struct sk_buff {
 	__u32 end;
 } __attribute__((preserve_access_index));
 
-extern void *bpf_cast_to_kern_ctx(void *) __ksym;
-extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* Linux 6.2; weak, so that the other programs load without */
+extern void *bpf_rdonly_cast(const void *, __u32) __ksym __weak;
 
 /* As bpf_get_netns_cookie(), which before Linux 6.15 no cgroup_skb program may call. */
 SLUICE_INLINE __u64 netns_of(struct __sk_buff *skb)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sluice: one binary, subcommands. */
+#include <bpf/libbpf.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,8 +39,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(commands); i++)
-		if (!strcmp(argv[1], commands[i].name))
+		if (!strcmp(argv[1], commands[i].name)) {
+			libbpf_set_print(NULL); /* what fails is said in our own words; the daemon logs its too, for --log-level debug */
 			return commands[i].run(argc - 1, argv + 1);
+		}
 	if (argc >= 2)
 		fprintf(stderr, "sluice: \"%s\" is not a command\n\n", argv[1]);
 	print_usage(stderr);

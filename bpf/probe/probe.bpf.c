@@ -119,8 +119,8 @@ struct skb_shared_info {
 	__u8 flags;
 } __attribute__((preserve_access_index));
 
-extern void *bpf_cast_to_kern_ctx(void *) __ksym;
-extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* Linux 6.2; weak, so that the other programs load without */
+extern void *bpf_rdonly_cast(const void *, __u32) __ksym __weak;
 
 static long step(__u32 i, void *context)
 {

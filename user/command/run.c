@@ -312,13 +312,17 @@ static void raise_limits(void)
 	}
 }
 
-/* So that `sluice exec` is governed from its first instant. kubepods belongs to kubelet: it is waited for. */
-static void make_exec_cgroup(const char *mount)
+/*
+ * Where `sluice exec` puts things: one that is there needs not be waited for. The root of the hierarchy is writable for
+ * nobody, so this is for those who start with more capabilities than they need. kubepods belongs to kubelet.
+ */
+static void make_exec_cgroup(void)
 {
-	char path[PATH_MAX];
+	char mount[PATH_MAX], path[PATH_MAX];
 
-	if (snprintf(path, sizeof(path), "%s/sluice", mount) < PATH_MAX && mkdir(path, 0755) < 0 && errno != EEXIST)
-		log_warning("%s: %s; `sluice exec` will not work", path, strerror(errno));
+	if (!cgroup_mount_point(mount) && snprintf(path, sizeof(path), "%s/sluice", mount) < PATH_MAX && mkdir(path, 0755) < 0 &&
+	    errno != EEXIST)
+		log_debug("%s: %s; the first `sluice exec` makes it", path, strerror(errno));
 }
 
 static int mark_own(void *context, int fd)
@@ -392,7 +396,6 @@ static int start(struct daemon *daemon)
 	if (error)
 		return log_errno(error, "cgroup v2: no hierarchy is mounted; not started");
 	raise_limits();
-	make_exec_cgroup(cgroup_mount);
 	error = take_lock(daemon);
 	if (!error)
 		error = watch_signals(daemon);
@@ -459,6 +462,7 @@ int command_run(int argc, char **argv)
 	if (status)
 		return status - 1;
 	run_paths_of(&daemon.paths, options.pin);
+	make_exec_cgroup();
 	error = privileges_drop();
 	if (!error)
 		daemon.loop = loop_new();
