@@ -41,7 +41,7 @@ FUZZERS       = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
 TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench escape unit analyze install clean
+.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench escape unit kernels analyze install clean
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/sluice ## build build/sluice
@@ -142,6 +142,11 @@ bench: deps ## install, build, compare with no policy, haproxy and iptables (as 
 escape: deps ## install, build, try every way out of a pod, print the matrix and write build/escape.md (as root)
 	@$(MAKE) --no-print-directory $(BUILD)/sluice $(BUILD)/tests/escape/escape
 	@tests/escape/run
+
+kernels: ## install, build, boot Debian's kernels under qemu and see what sluice does there (as root)
+	@tools/install-deps --kernels
+	@$(MAKE) --no-print-directory $(BUILD)/sluice $(TEST_TOOLS)
+	@tests/kernels/run
 
 analyze: ## clang-tidy and cppcheck
 	@tools/analyze
