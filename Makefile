@@ -41,7 +41,7 @@ FUZZERS       = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
 TEST_TOOLS    = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c) $(wildcard tests/bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench escape unit kernels analyze install clean
+.PHONY: all help deps test sanitize test-programs fuzz fuzz-programs demo bench escape unit kernels conformance analyze install clean
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/sluice ## build build/sluice
@@ -147,6 +147,10 @@ kernels: ## install, build, boot Debian's kernels under qemu and see what sluice
 	@tools/install-deps --kernels
 	@$(MAKE) --no-print-directory $(BUILD)/sluice $(TEST_TOOLS)
 	@tests/kernels/run
+
+CORPUS ?= ../shared/istio-corpus
+conformance: $(BUILD)/sluice ## check the files of CORPUS=DIR, which say whether Istio accepts or rejects them
+	@tests/conformance/run $(CORPUS)
 
 analyze: ## clang-tidy and cppcheck
 	@tools/analyze
