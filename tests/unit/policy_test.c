@@ -249,6 +249,13 @@ Test(policy, an_unregistered_virtual_service_host_is_routed_on_port_80)
 	expect_route("new.com", 80, "r");
 }
 
+Test(policy, a_virtual_service_for_gateways_routes_nothing)
+{
+	compile(ENTRY("a") "{hosts: [a.com], " HTTP80 "}\n" ROUTES("edge") "{gateways: [ns/edge], hosts: [a.com, new.com], " SLOW_TO("a.com"));
+	expect_route("a.com", 80, NULL);
+	cr_expect_null(find("new.com", 80, true));
+}
+
 Test(policy, unregistered_hosts_do_not_register_each_other)
 {
 	compile(ROUTES("wide") "{hosts: ['*.a.com'], " TO("x.a.com") ROUTES("exact") "{hosts: [x.a.com], " TO("x.a.com"));

@@ -143,6 +143,7 @@ struct http_route {
 
 struct virtual_service {
 	struct object object;
+	bool is_mesh; /* gateways: absent, or with "mesh"; else it is for gateways and does nothing here */
 	struct service_host *hosts;
 	size_t host_count, host_capacity;
 	struct http_route *http;

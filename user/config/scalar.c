@@ -155,7 +155,7 @@ void read_string(struct walk *walk, const struct node *node, void *string)
 }
 
 /* RFC 1123: letters, digits and inner hyphens, at most 63. */
-static bool is_label(const char *text, size_t length)
+bool is_label(const char *text, size_t length)
 {
 	if (!length || length > 63 || text[0] == '-' || text[length - 1] == '-')
 		return false;
@@ -330,9 +330,9 @@ static const char *host_fault(const char *text, enum host_form form)
 	uint8_t address[16];
 
 	if (form == HOST_EXACT || text[0] != '*')
-		return form == HOST_WILDCARD_OR_ADDRESS && !parse_address(address, text) ? NULL : domain_fault(text);
-	if (!text[1] && form == HOST_WILDCARD_OR_ADDRESS)
-		return "is for gateways, whose support " NOT_IMPLEMENTED "; name a domain, as in \"*.example.com\"";
+		return form >= HOST_WILDCARD_OR_ADDRESS && !parse_address(address, text) ? NULL : domain_fault(text);
+	if (!text[1] && form == HOST_ANY)
+		return NULL;
 	if (!text[1])
 		return "would stand for every host; name a domain, as in \"*.example.com\"";
 	if (text[1] != '.')

@@ -246,6 +246,8 @@ static void check_virtual_services(struct config *config, const struct registry 
 	for (size_t i = 0; i < config->virtual_service_count; i++) {
 		const struct virtual_service *service = config->virtual_services[i];
 
+		if (!service->is_mesh)
+			continue;
 		for (size_t h = 0; h < service->host_count; h++)
 			check_routed_host(config, registry, &service->object, &service->hosts[h], h);
 		for (size_t r = 0; r < service->http_count; r++)
@@ -318,7 +320,7 @@ static void check_routed_ports(struct config *config, const struct registry *reg
 		return;
 	for (size_t i = 0; i < config->virtual_service_count; i++) {
 		const struct virtual_service *service = config->virtual_services[i];
-		const struct service_host *host = service->host_count ? &service->hosts[0] : NULL;
+		const struct service_host *host = service->is_mesh && service->host_count ? &service->hosts[0] : NULL;
 		size_t count;
 		const struct registered *found = host ? find_host(config, registry, host->name, &count) : NULL;
 

@@ -15,7 +15,7 @@ static void read_routed_host(struct walk *walk, const struct node *node, void *o
 	struct virtual_service *service = out;
 	const char *name;
 
-	if (!read_host(walk, node, HOST_WILDCARD_OR_ADDRESS, &name))
+	if (!read_host(walk, node, service->is_mesh ? HOST_WILDCARD_OR_ADDRESS : HOST_ANY, &name))
 		return;
 	for (size_t i = 0; i < service->host_count; i++) {
 		const char *other = service->hosts[i].name;
@@ -34,19 +34,46 @@ static void read_hosts(struct walk *walk, const struct node *node, void *out)
 	walk_list(walk, node, MAX_HOSTS, read_routed_host, out);
 }
 
+/* NAMESPACE/NAME, where "." is the own namespace, or a domain name (Istio's older form). */
+static const char *gateway_fault(const char *text)
+{
+	const char *slash = strchr(text, '/');
+
+	if (slash && (slash - text != 1 || text[0] != '.') && !is_label(text, (size_t)(slash - text)))
+		return "has a namespace that is not one: letters, digits and inner hyphens, at most 63";
+	return domain_fault(slash ? slash + 1 : text);
+}
+
 static void read_gateway(struct walk *walk, const struct node *node, void *out)
 {
-	const char *text;
+	const char *text, *fault;
 
 	(void)out;
-	if (walk_text(walk, node, &text) && strcmp(text, "mesh"))
-		walk_error(walk, node, "%s: only \"mesh\" has a meaning here, gateways are not implemented yet",
-			   node_shown(walk, node));
+	if (!walk_text(walk, node, &text) || !strcmp(text, "mesh"))
+		return;
+	fault = gateway_fault(text);
+	if (fault)
+		walk_error(walk, node, "%s %s; a gateway is \"mesh\" or NAMESPACE/NAME", node_shown(walk, node), fault);
 }
 
 static void read_gateways(struct walk *walk, const struct node *node, void *out)
 {
+	const struct virtual_service *service = out;
+
 	walk_list(walk, node, MAX_HOSTS, read_gateway, out);
+	if (!service->is_mesh)
+		walk_warning(walk, node, "has no effect here: it is for gateways only; \"mesh\" is not among them");
+}
+
+/* Without gateways it is for the mesh. */
+static bool names_mesh(const struct node *gateways)
+{
+	if (!gateways || gateways->type != NODE_SEQUENCE || !gateways->count)
+		return true;
+	for (size_t i = 0; i < gateways->count; i++)
+		if (gateways->items[i]->type == NODE_SCALAR && !strcmp(gateways->items[i]->text, "mesh"))
+			return true;
+	return false;
 }
 
 static void read_percent_value(struct walk *walk, const struct node *node, void *out)
@@ -258,6 +285,7 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));
 
 	service->object = *object;
+	service->is_mesh = names_mesh(node_field(spec, "gateways"));
 	*arena_append(config->arena, config->virtual_services, config->virtual_service_count,
 		      config->virtual_service_capacity) = service;
 	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), service))

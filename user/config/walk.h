@@ -87,9 +87,10 @@ void read_port_item(struct walk *walk, const struct node *node, void *list);    
 void read_cidr_item(struct walk *walk, const struct node *node, void *list);       /* struct cidr_list */
 void read_address_item(struct walk *walk, const struct node *node, void *list);    /* struct cidr_list */
 
-enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS };
+enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS, HOST_ANY /* also "*" */ };
 /* A domain name in lower case without its trailing dot, in the configuration's arena. */
 bool read_host(struct walk *walk, const struct node *node, enum host_form form, const char **out);
+bool is_label(const char *text, size_t length); /* RFC 1123 */
 const char *domain_fault(const char *text); /* why it is no domain name, or NULL */
 bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" and "*.a.x"; equal names too */
 

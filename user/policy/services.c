@@ -243,7 +243,7 @@ static void collect_routed(struct policy *policy, struct routes *routes, const s
 	size_t capacity = 0, kept = 0;
 
 	for (size_t i = 0; i < config->virtual_service_count; i++)
-		for (size_t k = 0; k < sorted[i]->host_count; k++)
+		for (size_t k = 0; sorted[i]->is_mesh && k < sorted[i]->host_count; k++)
 			*arena_append(policy->arena, routes->hosts, routes->host_count, capacity) =
 				(struct routed_host){.name = sorted[i]->hosts[k].name, .owner = sorted[i], .age = i};
 	if (routes->host_count)
