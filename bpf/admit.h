@@ -446,15 +446,24 @@ SLUICE_INLINE int is_discovery(const struct subject *s, const struct identity *w
 	return (p->kind == PACKET_SOLICIT || p->kind == PACKET_ADVERT) && !s->device && !(who->listener && who->listener->is_host);
 }
 
-/* The common case of admit(): a segment of a connection that the tables have let pass before. */
+/* Not inlined: its key would not fit the stack of the programs. */
+static __noinline int has_confirmed_name(__u64 cookie, const struct packet *p)
+{
+	return hello_state(cookie, p) == HELLO_CONFIRMED;
+}
+
+/* The common case of admit(): a segment of a connection that the tables have let pass before, whose name is confirmed. */
 SLUICE_INLINE int is_known_to_pass(struct __sk_buff *skb, const struct subject *s, struct packet *p, __u64 epoch, const __u32 start)
 {
 	const struct cached_verdict *slot;
+	int known;
 
 	if (!read_plain_tcp(skb, start, p, 0) || addr_is_loopback(p->flow.addr))
 		return 0;
 	slot = cache_slot(s, p);
-	return slot && cache_get(slot, epoch, s, p) == CACHED_PASS;
+	known = slot ? cache_get(slot, epoch, s, p) : CACHED_NOTHING;
+	return known == CACHED_PASS ||
+	       (known == CACHED_NAME && !(p->tcp_flags & TCP_SYN) && has_confirmed_name(s->netns, p));
 }
 
 /* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */

@@ -369,8 +369,8 @@ SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
 
 /*
  * The common case, without a call: a whole TCP segment over IPv4, or over IPv6 without extension headers, whose headers
- * are where the program may read them; `start`: where its network header is in that. Sets `flow`, `own`, `protocol` and
- * `tcp_flags` only. 0: it is another packet, or read_packet() has to look closer.
+ * are where the program may read them; `start`: where its network header is in that. Sets `flow`, `own`, `own_port`,
+ * `protocol` and `tcp_flags` only. 0: it is another packet, or read_packet() has to look closer.
  */
 SLUICE_INLINE int read_plain_tcp(struct __sk_buff *skb, const __u32 start, struct packet *p, const int inbound)
 {
@@ -403,6 +403,7 @@ SLUICE_INLINE int read_plain_tcp(struct __sk_buff *skb, const __u32 start, struc
 	p->flow.port = bpf_ntohs(*(const __be16 *)(tcp + (inbound ? 0 : 2)));
 	p->flow.protocol = SLUICE_TCP;
 	p->flow.pad = 0;
+	p->own_port = bpf_ntohs(*(const __be16 *)(tcp + (inbound ? 2 : 0)));
 	p->protocol = SLUICE_TCP;
 	p->tcp_flags = tcp[13];
 	return 1;
