@@ -744,3 +744,38 @@ Test(config, ten_thousand_entries_load)
 	config_free(config);
 	free(text);
 }
+
+#define RETRIES(text) ROUTES "  hosts: [a.com]\n  http:\n  - timeout: 3s\n    retries: " text "\n" ROUTE
+
+Test(config, timeout_and_retries_are_read_and_checked_although_nothing_acts_on_them)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{RETRIES("{attempts: 0, retryOn: 5xx}"),
+		 "p.yaml:8:14: VirtualService/a: spec.http[0].retries: has retryOn, but attempts is 0: no retries"},
+		{RETRIES("{perTryTimeout: 1s}"),
+		 "p.yaml:8:14: VirtualService/a: spec.http[0].retries: has perTryTimeout, but attempts is 0: no retries"},
+		{RETRIES("{attempts: 1, retryOn: '5xx,nonsense'}"),
+		 "p.yaml:8:37: VirtualService/a: spec.http[0].retries.retryOn: \"nonsense\" is neither a retry condition nor an HTTP status"},
+		{RETRIES("{attempts: 1, retryOn: '599'}"),
+		 "p.yaml:8:37: VirtualService/a: spec.http[0].retries.retryOn: \"599\" is neither a retry condition nor an HTTP status"},
+		{RETRIES("{attempts: 1, retryRemoteLocalities: 'true'}"),
+		 "p.yaml:8:51: VirtualService/a: spec.http[0].retries.retryRemoteLocalities: must be true or false, without quotes"},
+	};
+	struct config *config =
+		parse(RETRIES("{attempts: 3, perTryTimeout: 2s, backoff: 25ms, retryOn: '5xx,reset,503', retryRemoteLocalities: true}"));
+	const struct http_route *route = config->virtual_services[0]->http;
+
+	cr_expect_eq(config->error_count, 2, "timeout and retries are not implemented, and nothing else is wrong");
+	cr_expect_eq(route->timeout_ms, 3000);
+	cr_expect(route->retries.present && route->retries.has_remote && route->retries.remote);
+	cr_expect_eq(route->retries.attempts, 3);
+	cr_expect_eq(route->retries.per_try_ms, 2000);
+	cr_expect_eq(route->retries.backoff_ms, 25);
+	cr_assert_eq(route->retries.on.count, 3);
+	cr_expect_str_eq(route->retries.on.items[2], "503");
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}

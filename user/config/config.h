@@ -133,8 +133,21 @@ struct route_destination {
 	struct position at;
 };
 
+struct http_retries {
+	bool present;
+	uint32_t attempts;        /* beyond the first try; 0: none */
+	uint64_t per_try_ms;      /* 0: absent */
+	uint64_t backoff_ms;      /* 0: absent */
+	struct string_list on;    /* conditions and statuses, as written; none: Istio's default */
+	bool has_remote, remote;  /* retryRemoteLocalities */
+	bool has_ignore, ignore_previous;
+	struct position at;
+};
+
 struct http_route {
 	const char *name; /* NULL: absent */
+	uint64_t timeout_ms; /* 0: absent */
+	struct http_retries retries;
 	struct fault_delay delay;
 	struct fault_abort abort;
 	struct route_destination destination;

@@ -246,14 +246,131 @@ static void check_action(struct walk *walk, const struct node *node)
 		walk_error(walk, node, "must have a route with a destination");
 }
 
+/* The statuses Istio knows by name. */
+static bool is_known_status(const char *text)
+{
+	static const struct {
+		unsigned int low, high;
+	} known[] = {{100, 103}, {200, 208}, {226, 226}, {300, 305}, {307, 308}, {400, 418}, {421, 426},
+		     {428, 429}, {431, 431}, {451, 451}, {500, 508}, {510, 511}};
+	unsigned int value;
+
+	if (strlen(text) != 3 || strspn(text, "0123456789") != 3)
+		return false;
+	value = (unsigned int)(text[0] - '0') * 100 + (unsigned int)(text[1] - '0') * 10 + (unsigned int)(text[2] - '0');
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (value >= known[i].low && value <= known[i].high)
+			return true;
+	return false;
+}
+
+static bool is_retry_condition(const char *text)
+{
+	static const char *const conditions[] = {
+		"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx",
+		"refused-stream", "retriable-status-codes", "retriable-headers", "envoy-ratelimited",
+		"http3-post-connect-failure", "cancelled", "deadline-exceeded", "internal", "resource-exhausted",
+		"unavailable",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(conditions); i++)
+		if (!strcmp(text, conditions[i]))
+			return true;
+	return is_known_status(text);
+}
+
+static void read_retry_on(struct walk *walk, const struct node *node, void *out)
+{
+	struct arena *arena = walk->config->arena;
+	struct string_list *on = out;
+	const char *text;
+
+	if (!walk_text(walk, node, &text) || !*text)
+		return;
+	for (;;) {
+		size_t length = strcspn(text, ",");
+		const char *item = arena_strndup(arena, text, length);
+
+		if (!is_retry_condition(item))
+			walk_error(walk, node, "\"%.64s\" is neither a retry condition nor an HTTP status", item);
+		*arena_append(arena, on->items, on->count, on->capacity) = item;
+		if (!text[length])
+			return;
+		text += length + 1;
+	}
+}
+
+static void read_attempts(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	if (walk_integer(walk, node, 0, INT32_MAX, &value))
+		*(uint32_t *)out = (uint32_t)value;
+}
+
+static void read_flag(struct walk *walk, const struct node *node, void *out)
+{
+	bool is_true = node->type == NODE_SCALAR && node->plain && !strcmp(node->text, "true");
+
+	if (is_true || (node->type == NODE_SCALAR && node->plain && !strcmp(node->text, "false")))
+		*(bool *)out = is_true;
+	else
+		walk_error(walk, node, "must be true or false, without quotes");
+}
+
+static void read_retries(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"attempts", read_attempts, offsetof(struct http_retries, attempts), FIELD_OPTIONAL},
+		{"perTryTimeout", walk_duration, offsetof(struct http_retries, per_try_ms), FIELD_OPTIONAL},
+		{"backoff", walk_duration, offsetof(struct http_retries, backoff_ms), FIELD_OPTIONAL},
+		{"retryOn", read_retry_on, offsetof(struct http_retries, on), FIELD_OPTIONAL},
+		{"retryRemoteLocalities", read_flag, offsetof(struct http_retries, remote), FIELD_OPTIONAL},
+		{"retryIgnorePreviousHosts", read_flag, offsetof(struct http_retries, ignore_previous), FIELD_OPTIONAL},
+	};
+	static const char *const needing[] = {"perTryTimeout", "retryOn", "retryRemoteLocalities"};
+	struct http_retries *retries = out;
+	size_t errors = walk->config->error_count;
+
+	retries->at = walk_position(walk, node);
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), retries))
+		return;
+	retries->present = true;
+	retries->has_remote = node_field(node, "retryRemoteLocalities") != NULL;
+	retries->has_ignore = node_field(node, "retryIgnorePreviousHosts") != NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(needing) && !retries->attempts && walk->config->error_count == errors; i++)
+		if (node_field(node, needing[i]))
+			walk_error(walk, node, "has %s, but attempts is 0: no retries", needing[i]);
+}
+
+/* Read and checked, but nothing acts on them yet: an operator must not believe that something does. */
+static void refuse_unacted(struct walk *walk, const struct node *route)
+{
+	static const char *const names[] = {"timeout", "retries"};
+
+	for (size_t i = 0; i < route->count; i += 2) {
+		for (size_t j = 0; j < ARRAY_SIZE(names); j++) {
+			size_t state;
+
+			if (strcmp(route->items[i]->text, names[j]) || node_is_null(route->items[i + 1]))
+				continue;
+			state = walk_enter(walk, names[j]);
+			walk_error(walk, route->items[i], "is an Istio field that " NOT_IMPLEMENTED);
+			walk_leave(walk, state);
+		}
+	}
+}
+
 static void read_http_route(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"name", read_string, offsetof(struct http_route, name), FIELD_OPTIONAL},
 		{"fault", read_fault, 0, FIELD_OPTIONAL},
 		{"route", read_route, offsetof(struct http_route, destination), FIELD_OPTIONAL},
+		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
+		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
 		UNSUPPORTED("match"), UNSUPPORTED("redirect"), UNSUPPORTED("directResponse"), UNSUPPORTED("delegate"),
-		UNSUPPORTED("rewrite"), UNSUPPORTED("timeout"), UNSUPPORTED("retries"), UNSUPPORTED("mirror"),
+		UNSUPPORTED("rewrite"), UNSUPPORTED("mirror"),
 		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
 		UNSUPPORTED("corsPolicy"), UNSUPPORTED("headers"),
 	};
@@ -263,6 +380,7 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &route))
 		return;
 	check_action(walk, node);
+	refuse_unacted(walk, node);
 	if (service->http_count)
 		walk_warning(walk, node, "is never reached: http[0] has no match and takes every request");
 	*arena_append(walk->config->arena, service->http, service->http_count, service->http_capacity) = route;
