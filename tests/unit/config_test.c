@@ -779,3 +779,36 @@ Test(config, timeout_and_retries_are_read_and_checked_although_nothing_acts_on_t
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);
 }
+
+#define REDIRECT(text) ROUTES "  hosts: [a.com]\n  http:\n  - redirect: " text "\n"
+
+Test(config, redirects_are_read_and_checked_although_nothing_acts_on_them)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{REDIRECT("{uri: '', authority: ''}"),
+		 "p.yaml:7:15: VirtualService/a: spec.http[0].redirect: must have uri, prefixRewrite, authority, scheme or port"},
+		{REDIRECT("{uri: /x, prefixRewrite: /y}"),
+		 "p.yaml:7:15: VirtualService/a: spec.http[0].redirect: has both uri and prefixRewrite"},
+		{REDIRECT("{port: 80, derivePort: FROM_REQUEST_PORT}"),
+		 "p.yaml:7:15: VirtualService/a: spec.http[0].redirect: has both port and derivePort"},
+		{REDIRECT("{scheme: ftp}"),
+		 "p.yaml:7:24: VirtualService/a: spec.http[0].redirect.scheme: \"ftp\" is no scheme to redirect to: http or https"},
+		{REDIRECT("{uri: /x}\n    fault: {abort: {httpStatus: 503}}"),
+		 "p.yaml:7:5: VirtualService/a: spec.http[0]: has both redirect and fault"},
+		{REDIRECT("{prefixRewrite: /x}\n    match: [{uri: {exact: /y}}]"),
+		 "p.yaml:8:19: VirtualService/a: spec.http[0]: must be a prefix: redirect.prefixRewrite replaces one"},
+	};
+	struct config *config = parse(REDIRECT("{uri: /x, authority: b.com, redirectCode: 308}"));
+	const struct http_redirect *redirect = &config->virtual_services[0]->http[0].redirect;
+
+	cr_expect_eq(config->error_count, 1, "redirect is not implemented, and nothing else is wrong");
+	cr_expect(redirect->present);
+	cr_expect_str_eq(redirect->uri, "/x");
+	cr_expect_str_eq(redirect->authority, "b.com");
+	cr_expect_eq(redirect->code, 308);
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}

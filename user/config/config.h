@@ -144,8 +144,18 @@ struct http_retries {
 	struct position at;
 };
 
+struct http_redirect {
+	bool present;
+	const char *uri, *prefix_rewrite, *authority, *scheme; /* NULL: absent */
+	uint16_t port;                                          /* 0: absent */
+	bool derive_port, port_of_request;                      /* derivePort; FROM_REQUEST_PORT */
+	uint16_t code;                                          /* 301 if absent */
+	struct position at;
+};
+
 struct http_route {
 	const char *name; /* NULL: absent */
+	struct http_redirect redirect;
 	uint64_t timeout_ms; /* 0: absent */
 	struct http_retries retries;
 	struct fault_delay delay;

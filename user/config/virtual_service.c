@@ -343,10 +343,98 @@ static void read_retries(struct walk *walk, const struct node *node, void *out)
 			walk_error(walk, node, "has %s, but attempts is 0: no retries", needing[i]);
 }
 
+static void read_redirect_code(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t code;
+
+	if (!walk_integer(walk, node, 300, 399, &code))
+		return;
+	if ((code >= 301 && code <= 303) || code == 307 || code == 308)
+		*(uint16_t *)out = (uint16_t)code;
+	else
+		walk_error(walk, node, "%s is no redirect a client follows: 301, 302, 303, 307 or 308", node_shown(walk, node));
+}
+
+static void read_redirect_scheme(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	if (*text && strcmp(text, "http") && strcmp(text, "https"))
+		walk_error(walk, node, "%s is no scheme to redirect to: http or https", node_shown(walk, node));
+	else
+		read_string(walk, node, out);
+}
+
+static void read_derive_port(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice choices[] = {{"FROM_PROTOCOL_DEFAULT", 0}, {"FROM_REQUEST_PORT", 1}};
+	struct http_redirect *redirect = out;
+	int value;
+
+	if (!walk_choice(walk, node, "a way to derive the port", choices, ARRAY_SIZE(choices), &value))
+		return;
+	redirect->derive_port = true;
+	redirect->port_of_request = value == 1;
+}
+
+static bool is_given(const char *text)
+{
+	return text && *text;
+}
+
+static void read_redirect(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"uri", read_string, offsetof(struct http_redirect, uri), FIELD_OPTIONAL},
+		{"prefixRewrite", read_string, offsetof(struct http_redirect, prefix_rewrite), FIELD_OPTIONAL},
+		{"authority", read_string, offsetof(struct http_redirect, authority), FIELD_OPTIONAL},
+		{"scheme", read_redirect_scheme, offsetof(struct http_redirect, scheme), FIELD_OPTIONAL},
+		{"port", read_port_number, offsetof(struct http_redirect, port), FIELD_OPTIONAL},
+		{"derivePort", read_derive_port, 0, FIELD_OPTIONAL},
+		{"redirectCode", read_redirect_code, offsetof(struct http_redirect, code), FIELD_OPTIONAL},
+	};
+	struct http_redirect *redirect = out;
+	size_t errors = walk->config->error_count;
+
+	redirect->code = 301;
+	redirect->at = walk_position(walk, node);
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), redirect))
+		return;
+	redirect->present = true;
+	if (is_given(redirect->uri) && is_given(redirect->prefix_rewrite))
+		walk_error(walk, node, "has both uri and prefixRewrite");
+	if (node_field(node, "port") && node_field(node, "derivePort"))
+		walk_error(walk, node, "has both port and derivePort");
+	if (walk->config->error_count == errors && !is_given(redirect->uri) && !is_given(redirect->prefix_rewrite) &&
+	    !is_given(redirect->authority) && !is_given(redirect->scheme) && !redirect->port && !redirect->derive_port)
+		walk_error(walk, node, "must have uri, prefixRewrite, authority, scheme or port");
+}
+
+/* A redirect answers at once: there is nothing to rewrite or to fail. */
+static void check_redirect(struct walk *walk, const struct node *route)
+{
+	static const char *const others[] = {"directResponse", "fault", "rewrite"};
+	const struct node *redirect = node_field(route, "redirect"), *match = node_field(route, "match");
+
+	for (size_t i = 0; redirect && i < ARRAY_SIZE(others); i++)
+		if (node_field(route, others[i]))
+			walk_error(walk, route, "has both redirect and %s", others[i]);
+	if (!redirect || !node_field(redirect, "prefixRewrite") || !match || match->type != NODE_SEQUENCE)
+		return;
+	for (size_t i = 0; i < match->count; i++) {
+		const struct node *uri = node_field(match->items[i], "uri");
+
+		if (uri && !node_field(uri, "prefix"))
+			walk_error(walk, uri, "must be a prefix: redirect.prefixRewrite replaces one");
+	}
+}
+
 /* Read and checked, but nothing acts on them yet: an operator must not believe that something does. */
 static void refuse_unacted(struct walk *walk, const struct node *route)
 {
-	static const char *const names[] = {"timeout", "retries"};
+	static const char *const names[] = {"timeout", "retries", "redirect"};
 
 	for (size_t i = 0; i < route->count; i += 2) {
 		for (size_t j = 0; j < ARRAY_SIZE(names); j++) {
@@ -367,9 +455,10 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"name", read_string, offsetof(struct http_route, name), FIELD_OPTIONAL},
 		{"fault", read_fault, 0, FIELD_OPTIONAL},
 		{"route", read_route, offsetof(struct http_route, destination), FIELD_OPTIONAL},
+		{"redirect", read_redirect, offsetof(struct http_route, redirect), FIELD_OPTIONAL},
 		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
 		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
-		UNSUPPORTED("match"), UNSUPPORTED("redirect"), UNSUPPORTED("directResponse"), UNSUPPORTED("delegate"),
+		UNSUPPORTED("match"), UNSUPPORTED("directResponse"), UNSUPPORTED("delegate"),
 		UNSUPPORTED("rewrite"), UNSUPPORTED("mirror"),
 		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
 		UNSUPPORTED("corsPolicy"), UNSUPPORTED("headers"),
@@ -380,6 +469,7 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &route))
 		return;
 	check_action(walk, node);
+	check_redirect(walk, node);
 	refuse_unacted(walk, node);
 	if (service->http_count)
 		walk_warning(walk, node, "is never reached: http[0] has no match and takes every request");
