@@ -119,6 +119,9 @@ test_check_names_every_problem()
 	run node "$SLUICE" check -o json "$scratch/bad.yaml"
 	expect_status 1
 	/usr/bin/python3 -m json.tool <<<"$output" >/dev/null || fail "valid JSON"
+	run node "$SLUICE" check -o github "$scratch/bad.yaml"
+	expect_status 1
+	expect '^::error file=.*bad.yaml,line=8,col=3,title=ServiceEntry/.*::spec.color: '
 }
 
 test_check_accepts_what_is_good()

@@ -9,18 +9,20 @@
 #include "policy/policy.h"
 
 static const char help[] =
-	"Usage: sluice check FILE|DIR... [-o json] [--root-namespace NS]\n"
+	"Usage: sluice check FILE|DIR... [-o json|github] [--root-namespace NS]\n"
 	"\n"
 	"Reports every problem of the given policy files as file:line:column. Needs no root.\n"
 	"Exit status: 0 if all of it would be applied, 1 if not, 2 for a wrong command line.\n"
 	"\n"
-	"  -o, --output json        one JSON object instead of lines\n"
+	"  -o, --output FORMAT      json: one object instead of lines; github: annotations of a workflow run\n"
 	"      --root-namespace NS  where the node's default policy is (" DEFAULT_ROOT_NAMESPACE ")\n"
 	"  -h, --help               this text\n";
 
+enum output { OUTPUT_TEXT, OUTPUT_JSON, OUTPUT_GITHUB };
+
 struct arguments {
 	const char *root_namespace;
-	bool json;
+	enum output output;
 };
 
 static const char *plural(size_t n)
@@ -28,12 +30,46 @@ static const char *plural(size_t n)
 	return n == 1 ? "" : "s";
 }
 
-static void print_text(const struct config *config, size_t files)
+/* A workflow command ends its fields with what `special` holds; such characters are written as %XX there. */
+static void print_escaped(const char *text, const char *special)
+{
+	for (; *text; text++) {
+		if (strchr(special, *text))
+			printf("%%%02X", (unsigned char)*text);
+		else
+			putchar(*text);
+	}
+}
+
+/* "::error file=F,line=L,col=C,title=T::text", which GitHub shows beside the line that is meant. */
+static void print_annotation(const struct problem *problem)
+{
+	static const char in_data[] = "%\r\n", in_property[] = "%\r\n:,";
+
+	printf("::%s file=", problem->severity == SEVERITY_WARNING ? "warning" : "error");
+	print_escaped(problem->at.file, in_property);
+	if (problem->at.line)
+		printf(",line=%u,col=%u", problem->at.line, problem->at.column);
+	if (*problem->object) {
+		fputs(",title=", stdout);
+		print_escaped(problem->object, in_property);
+	}
+	fputs("::", stdout);
+	print_escaped(problem->field, in_data);
+	fputs(*problem->field ? ": " : "", stdout);
+	print_escaped(problem->text, in_data);
+	putchar('\n');
+}
+
+static void print_lines(const struct config *config, size_t files, enum output output)
 {
 	size_t warnings = 0;
 
 	for (size_t i = 0; i < config->problem_count; i++) {
-		config_problem_print(stdout, &config->problems[i]);
+		if (output == OUTPUT_GITHUB)
+			print_annotation(&config->problems[i]);
+		else
+			config_problem_print(stdout, &config->problems[i]);
 		warnings += config->problems[i].severity == SEVERITY_WARNING;
 	}
 	printf("%zu file%s, %zu document%s: %zu error%s, %zu warning%s\n", files, plural(files), config->document_count,
@@ -96,13 +132,24 @@ static int check(const struct arguments *arguments, const char *const *paths, si
 	refuse_emptiness(config, paths[0]);
 	if (!config->error_count)
 		policy_free(policy_compile(config, &options));
-	if (arguments->json)
+	if (arguments->output == OUTPUT_JSON)
 		print_json(config, source.count);
 	else
-		print_text(config, source.count);
+		print_lines(config, source.count, arguments->output);
 	errors = config->error_count;
 	config_free(config);
 	return errors ? 1 : 0;
+}
+
+static bool parse_output(const char *text, enum output *out)
+{
+	if (!strcmp(text, "json"))
+		*out = OUTPUT_JSON;
+	else if (!strcmp(text, "github"))
+		*out = OUTPUT_GITHUB;
+	else
+		return false;
+	return true;
 }
 
 int command_check(int argc, char **argv)
@@ -125,11 +172,10 @@ int command_check(int argc, char **argv)
 			return 2;
 		if (option == 'r')
 			arguments.root_namespace = optarg;
-		if (option == 'o' && strcmp(optarg, "json")) {
-			fprintf(stderr, "sluice check: -o %s: only json is known\n", optarg);
+		if (option == 'o' && !parse_output(optarg, &arguments.output)) {
+			fprintf(stderr, "sluice check: -o %s: only json and github are known\n", optarg);
 			return 2;
 		}
-		arguments.json |= option == 'o';
 	}
 	if (optind == argc) {
 		fputs(help, stderr);
