@@ -418,7 +418,7 @@ Test(config, metadata_and_spec_are_required)
 
 Test(config, unsupported_istio_fields_say_so)
 {
-	static const char *const of_entry[] = {"exportTo: [.]", "workloadSelector: {}", "subjectAltNames: []"};
+	static const char *const of_entry[] = {"workloadSelector: {}", "subjectAltNames: []"};
 	static const char *const of_route[] = {
 		"match: []", "timeout: 5s", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "headers: {}", "corsPolicy: {}",
 		"mirrorPercentage: {}",
@@ -526,12 +526,22 @@ Test(config, service_entry_rules_of_istio_hold)
 		 "p.yaml:8:14: ServiceEntry/a: spec.endpoints: resolution DNS_ROUND_ROBIN takes one endpoint, not 2"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, ports: {https: 1}}]\n",
 		 "p.yaml:8:39: ServiceEntry/a: spec.endpoints[0].ports: \"https\" is not the name of one of spec.ports"},
-		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, locality: eu}]\n",
-		 "p.yaml:8:32: ServiceEntry/a: spec.endpoints[0].locality: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, network: eu}]\n",
+		 "p.yaml:8:32: ServiceEntry/a: spec.endpoints[0].network: is an Istio field that is not implemented yet"},
 		{"  hosts: [a.com, b.com]\n  ports: [{number: 22, name: a, protocol: TCP}]\n  resolution: DNS\n",
 		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: a port that is neither HTTP nor TLS cannot tell 2 hosts apart; give one host"},
 		{"  hosts: [a.com]\n  ports: [{number: 22, name: a, protocol: TCP}]\n",
 		 "p.yaml:6:11: warning: ServiceEntry/a: spec.ports[0]: matches nothing: resolution NONE without addresses; give spec.addresses"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, locality: []}]\n",
+		 "p.yaml:8:42: ServiceEntry/a: spec.endpoints[0].locality: is a list; a string is wanted"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  exportTo: [.]\n",
+		 "p.yaml:7:13: ServiceEntry/a: spec.exportTo: other than [\"*\"] is not implemented yet"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  exportTo: [b, b]\n", "p.yaml:7:17: ServiceEntry/a: spec.exportTo[1]: \"b\" is given twice"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  exportTo: [default, .]\n",
+		 "p.yaml:7:23: ServiceEntry/a: spec.exportTo[1]: \".\" is given twice"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  exportTo: all\n", "p.yaml:7:13: ServiceEntry/a: spec.exportTo: must be a list of at most 256 namespaces"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  exportTo: [b, '*']\n",
+		 "p.yaml:7:17: ServiceEntry/a: spec.exportTo[1]: \"*\" stands alone: with it no other item has a meaning"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  location: OUTSIDE\n",
 		 "p.yaml:7:13: ServiceEntry/a: spec.location: \"OUTSIDE\" is not a location (MESH_EXTERNAL, MESH_INTERNAL)"},
 	};
