@@ -196,16 +196,16 @@ test_a_name_without_address_is_503()
 $(service nowhere.example.com 80/HTTP)"
 	get 10 -i http://nowhere.example.com/
 	expect '^HTTP/1.1 503'
-	expect 'nowhere\.example\.com'
+	expect '^no healthy upstream$'
 }
 
-test_an_upstream_that_swallows_packets_is_503_or_504()
+test_an_upstream_that_swallows_packets_is_503()
 {
 	lab_policy test <<<"$(mode REGISTRY_ONLY)
 $(service blackhole.example.com 80/HTTP)"
 	run web curl -sS -i -m 30 --resolve blackhole.example.com:80:203.0.113.99 http://blackhole.example.com/
-	expect '^HTTP/1.1 50[34]'
-	expect '203\.0\.113\.99|2001:db8:113::99'
+	expect '^HTTP/1.1 503'
+	expect 'reset reason: connection timeout$'
 }
 
 test_a_new_address_in_dns_is_followed()

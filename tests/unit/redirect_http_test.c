@@ -503,7 +503,71 @@ Test(redirect_http, a_name_that_does_not_resolve_is_503)
 	turn();
 	heard = hear(client);
 	expect_in(&heard, "HTTP/1.1 503 ");
-	expect_in(&heard, "no healthy upstream: a.example:80");
+	expect_in(&heard, "\r\n\r\nno healthy upstream");
+}
+
+/* ---- what an upstream that fails is answered with: Istio's words ---- */
+
+#define NO_REPLY "upstream connect error or disconnect/reset before headers. "
+#define TEXT_OF(length) "content-length: " length "\r\ncontent-type: text/plain\r\ndate: "
+
+Test(redirect_http, a_refused_connection_is_503_and_says_so)
+{
+	int client = dial();
+	struct heard heard;
+
+	close(server);
+	say(client, GET);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 503 Service Unavailable\r\n" TEXT_OF("167"));
+	expect_in(&heard, "\r\nserver: sluice\r\n\r\n" NO_REPLY "reset reason: remote connection failure, "
+		  "transport failure reason: delayed connect error: Connection refused");
+	cr_expect_null(strstr(heard.text, "x-envoy-upstream-service-time"));
+	cr_expect_not(heard.ended, "the connection goes on");
+}
+
+Test(redirect_http, several_endpoints_that_refuse_were_retried)
+{
+	char documents[2048];
+	struct heard heard;
+	int client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY
+		 ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, name: p, "
+			       "protocol: HTTP, targetPort: %u}], endpoints: [{address: 127.0.0.2}, {address: 127.0.0.3}]"), port);
+	apply(documents);
+	turn();
+	client = dial();
+	say(client, GET);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, NO_REPLY "retried and the latest reset reason: remote connection failure, ");
+}
+
+Test(redirect_http, an_upstream_that_closes_without_a_reply_is_503)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard = hear(upstream);
+
+	close(upstream);
+	usleep(2000);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 503 ");
+	expect_in(&heard, "\r\n\r\n" NO_REPLY "reset reason: connection termination");
+}
+
+Test(redirect_http, an_upstream_that_does_not_speak_http_is_502)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard = hear(upstream);
+
+	say(upstream, "220 mail.example ESMTP\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+	expect_in(&heard, "\r\n\r\n" NO_REPLY "reset reason: protocol error");
 }
 
 /* ---- bytes ---- */

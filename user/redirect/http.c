@@ -32,6 +32,7 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
 	bool bodiless = status == 204 || status == 304;
 	char length[40] = "";
+	bool has_text;
 	va_list args;
 	int n;
 
@@ -46,6 +47,7 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 		n = sizeof(body) - 1;
 	if (!bodiless)
 		snprintf(length, sizeof(length), "content-length: %d\r\n", n);
+	has_text = !bodiless && n;
 	count_answer(&worker->statistics, status);
 	/* What is left of the request would be taken for the next one. */
 	if (!conn->request_body.done)
@@ -54,15 +56,29 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	conn->to_client = buffer_get(worker, false);
 	conn->to_client->end = (uint32_t)snprintf(
 		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\n%s%sdate: %s\r\nserver: sluice\r\n%s\r\n%s", status, http_status_phrase(status), length,
-		bodiless ? "" : "content-type: text/plain\r\n", worker_date(worker),
-		conn->keep_client ? "" : "connection: close\r\n", bodiless || conn->method == HTTP_HEAD ? "" : body);
+		"HTTP/1.1 %u %s\r\n%s%sdate: %s\r\nserver: sluice\r\n%s%s\r\n%s", status, http_status_phrase(status),
+		has_text ? length : "", has_text ? "content-type: text/plain\r\n" : "", worker_date(worker),
+		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n",
+		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
 	conn->request_done = conn->response_head_done = conn->response_done = conn->response_body.done = true;
 	conn->request_ready = conn->response_ready = 0;
 	conn->state = CONN_EXCHANGE;
 	worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
+}
+
+/*
+ * Of an upstream that gave no answer, in Istio's words. That it was tried again is said because it tells the operator
+ * that no endpoint worked.
+ */
+void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure)
+{
+	bool retried = conn->tries > 1 && !conn->reused;
+
+	http_answer(conn, status, "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%s",
+		    retried ? "retried and the latest " : "", reason,
+		    failure ? ", transport failure reason: delayed connect error: " : "", failure ? failure : "");
 }
 
 static void answer_malformed(struct conn *conn, uint16_t status, const char *why)
@@ -122,8 +138,7 @@ static void follow_route(struct conn *conn)
 	if (route) {
 		to = policy_service(conn->table->policy, conn->service->destination);
 		if (!to) {
-			http_answer(conn, 503, "sluice: %s routes to %s, which is not registered\n", conn->service->origin,
-				    route->destination.host);
+			http_answer(conn, 503, "%s", "");
 			return;
 		}
 	}

@@ -145,7 +145,6 @@ static bool retry_fresh(struct conn *conn)
 static enum moved upstream_ended(struct conn *conn)
 {
 	int error = errno;
-	char address[SLUICE_PREFIX_TEXT];
 
 	if (conn->response_head_done && conn->response_body.framing == HTTP_BODY_CLOSE && !error) {
 		conn->response_body.done = true;
@@ -157,20 +156,15 @@ static enum moved upstream_ended(struct conn *conn)
 	}
 	if (retry_fresh(conn))
 		return MOVE_BROKEN;
-	format_address(address, conn->addr);
 	upstream_drop(conn);
-	http_answer(conn, 503, "sluice: upstream %s port %u (%s) closed before it answered%s%s\n", address, conn->port,
-		    conn->service ? conn->service->host : conn->shown, error ? ": " : "", error ? strerror(error) : "");
+	http_answer_upstream(conn, 503, "connection termination", NULL);
 	return MOVE_BROKEN;
 }
 
-static void answer_protocol_error(struct conn *conn, const char *why)
+static void answer_protocol_error(struct conn *conn)
 {
-	char address[SLUICE_PREFIX_TEXT];
-
-	format_address(address, conn->addr);
 	upstream_drop(conn);
-	http_answer(conn, 502, "sluice: upstream %s port %u sent no valid HTTP response: %s\n", address, conn->port, why);
+	http_answer_upstream(conn, 502, "protocol error", NULL);
 }
 
 /* Appends the rebuilt head to what goes to the client. False: it does not fit anywhere. */
@@ -234,7 +228,7 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 static enum moved read_response_head(struct conn *conn)
 {
 	struct http_head *head = &conn->worker->head;
-	const char *why = "the head is too large";
+	const char *why;
 	enum http_result result = HTTP_MORE;
 	bool good = true;
 	int got;
@@ -246,7 +240,7 @@ static enum moved read_response_head(struct conn *conn)
 	}
 	if (result == HTTP_MORE) {
 		if (buffer_length(conn->from_upstream) >= LARGE_BUFFER) {
-			answer_protocol_error(conn, why);
+			answer_protocol_error(conn);
 			return MOVE_BROKEN;
 		}
 		got = end_read(conn->worker, &conn->upstream, &conn->from_upstream);
@@ -254,7 +248,7 @@ static enum moved read_response_head(struct conn *conn)
 	}
 	conn->incomplete = 0;
 	if (result != HTTP_OK) {
-		answer_protocol_error(conn, why);
+		answer_protocol_error(conn);
 		return MOVE_BROKEN;
 	}
 	if (head->status == 101)
@@ -264,7 +258,7 @@ static enum moved read_response_head(struct conn *conn)
 	else if (conn->client_minor) /* 100, 102, 103: HTTP/1.0 knows none of them */
 		good = build_response(conn, head, true, "");
 	if (!good) {
-		answer_protocol_error(conn, head->status == 101 ? "101 that nobody asked for" : why);
+		answer_protocol_error(conn);
 		return MOVE_BROKEN;
 	}
 	conn->from_upstream->start += (uint32_t)head->bytes;

@@ -331,6 +331,8 @@ void http_timeout(struct conn *conn);
 bool http_judge_again(struct conn *conn); /* false: there is no newer generation */
 void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules); /* `rules` forbid the request */
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* `failure`: what the kernel said of the connection, or NULL. */
+void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure);
 
 /* relay.c */
 void relay_begin(struct conn *conn);

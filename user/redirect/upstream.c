@@ -339,32 +339,24 @@ static bool is_name_pending(const struct conn *conn)
 
 /* ---- failing ---- */
 
-static void fail(struct conn *conn, uint16_t status, const char *why)
+static void fail(struct conn *conn, const char *reason, const char *failure)
 {
-	char address[SLUICE_PREFIX_TEXT];
-	const char *name = conn->service ? conn->service->host : conn->shown;
-
 	tally(&conn->worker->statistics.upstream_connect_failures, 1);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
-	if (conn->purpose == FOR_RELAY) {
+	if (conn->purpose == FOR_RELAY)
 		conn_reset(conn);
-		return;
-	}
-	format_address(address, conn->addr);
-	http_answer(conn, status, addr_is_v4(conn->addr) ? "sluice: upstream %s:%u (%s): %s\n" : "sluice: upstream [%s]:%u (%s): %s\n",
-		    address, conn->port, name, why);
+	else
+		http_answer_upstream(conn, 503, reason, failure);
 }
 
-static void fail_without_address(struct conn *conn, const char *why)
+static void fail_without_address(struct conn *conn)
 {
 	upstream_forget_waiting(conn);
-	if (conn->purpose == FOR_RELAY) {
+	if (conn->purpose == FOR_RELAY)
 		conn_reset(conn);
-		return;
-	}
-	http_answer(conn, 503, "sluice: no healthy upstream: %s:%u: %s\n", conn->service ? conn->service->host : conn->shown,
-		    conn->service ? conn->service->port : conn->record.port, why);
+	else
+		http_answer(conn, 503, "no healthy upstream");
 }
 
 /* ---- connecting ---- */
@@ -430,7 +422,10 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 	}
 	if (error == ECONNREFUSED && conn->purpose == FOR_HTTP && http_judge_again(conn))
 		return;
-	fail(conn, error == ETIMEDOUT ? 504 : 503, error == ETIMEDOUT ? "no answer to connect within 10 s" : strerror(error));
+	if (error == ETIMEDOUT)
+		fail(conn, "connection timeout", NULL);
+	else
+		fail(conn, "remote connection failure", strerror(error));
 }
 
 /* Takes a socket and dials the next candidate. */
@@ -444,7 +439,7 @@ static enum step begin_try(struct conn *conn)
 	int fd, error, on = 1;
 
 	if (!count) {
-		fail_without_address(conn, "it has no address");
+		fail_without_address(conn);
 		return STEP_ADVANCED;
 	}
 	fd = pool_take(worker, pool);
@@ -513,14 +508,15 @@ void upstream_timeout(struct conn *conn)
 
 	switch (conn->state) {
 	case CONN_NAME:
-		fail_without_address(conn, "the resolver did not answer within 5 s");
+		fail_without_address(conn);
 		break;
 	case CONN_SOCKET:
 		if (conn->worker->now_ms < conn->connect_ms + CONNECT_TIMEOUT_MS) {
 			upstream_forget_waiting(conn);
 			break;
 		}
-		fail(conn, 503, conn->worker->supply < 0 ? "loader unavailable" : "no upstream socket could be made");
+		fail(conn, "local connection failure", conn->worker->supply < 0 ? "loader unavailable" :
+									  "no upstream socket could be made");
 		break;
 	default:
 		try_failed(conn, ETIMEDOUT, candidates_of(conn, candidates));
