@@ -570,6 +570,81 @@ Test(redirect_http, an_upstream_that_does_not_speak_http_is_502)
 	expect_in(&heard, "\r\n\r\n" NO_REPLY "reset reason: protocol error");
 }
 
+/* ---- fields that a proxied request gets ---- */
+
+Test(redirect_http, a_request_gets_an_id_its_scheme_and_its_attempt)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard = hear(upstream);
+	char id[2][64] = {"", ""};
+	const char *at;
+
+	for (int i = 0; i < 2; i++) {
+		expect_in(&heard, "\r\nx-forwarded-proto: http\r\nx-request-id: ");
+		expect_in(&heard, "\r\nx-envoy-attempt-count: 1\r\n\r\n");
+		at = strstr(heard.text, "x-request-id: ");
+		cr_assert(at && sscanf(at, "x-request-id: %63s", id[i]) == 1);
+		cr_expect_eq(strlen(id[i]), 36);
+		cr_expect_eq(strspn(id[i], "0123456789abcdef-"), 36);
+		cr_expect(id[i][14] == '4' && strchr("89ab", id[i][19]), "a UUID of version 4: %s", id[i]);
+		if (i)
+			break;
+		say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+		turn();
+		say(client, GET);
+		turn();
+		heard = hear(upstream);
+	}
+	cr_expect_str_neq(id[0], id[1]);
+}
+
+Test(redirect_http, an_id_and_a_scheme_that_the_client_gives_are_kept_and_a_count_is_not)
+{
+	int client = dial(), upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nX-Request-Id: mine\r\n"
+						    "X-Forwarded-Proto: https\r\nX-Envoy-Attempt-Count: 7\r\n\r\n");
+	struct heard heard = hear(upstream);
+
+	expect_in(&heard, "X-Request-Id: mine\r\n");
+	expect_in(&heard, "X-Forwarded-Proto: https\r\n");
+	expect_in(&heard, "\r\nx-envoy-attempt-count: 1\r\n\r\n");
+	cr_expect_null(strstr(heard.text, "x-request-id"));
+	cr_expect_null(strstr(heard.text, "x-forwarded-proto"));
+	cr_expect_null(strstr(heard.text, "X-Envoy-Attempt-Count"));
+}
+
+Test(redirect_http, an_id_that_is_for_the_next_hop_only_is_replaced)
+{
+	int client = dial(), upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nX-Request-Id: mine\r\n"
+						    "Connection: X-Request-Id\r\n\r\n");
+	struct heard heard = hear(upstream);
+
+	expect_in(&heard, "\r\nx-request-id: ");
+	cr_expect_null(strstr(heard.text, "mine"));
+}
+
+Test(redirect_http, the_second_endpoint_is_told_that_it_is_the_second_attempt)
+{
+	char documents[2048];
+	int seen = 0;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY
+		 ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, name: p, "
+			       "protocol: HTTP, targetPort: %u}], endpoints: [{address: 127.0.0.1}, {address: 127.0.0.2}]"), port);
+	apply(documents);
+	turn();
+	for (int i = 0; i < 40; i++) {
+		int client = dial(), upstream = ask(client, GET);
+		struct heard heard = hear(upstream);
+
+		seen |= strstr(heard.text, "x-envoy-attempt-count: 1\r\n\r\n") ? 1 : 0;
+		seen |= strstr(heard.text, "x-envoy-attempt-count: 2\r\n\r\n") ? 2 : 0;
+		close(client);
+		close(upstream);
+		turn();
+	}
+	cr_expect_eq(seen, 3, "first and second attempts, not %d", seen);
+}
+
 /* ---- bytes ---- */
 
 Test(redirect_http, a_large_body_moves_in_large_pieces)

@@ -175,16 +175,20 @@ static void end_delay(struct conn *conn)
 }
 
 /* The head as it is forwarded; the scratch head is gone after this request's first step. */
-static bool build_request(struct conn *conn, const struct http_head *head)
+static bool build_request(struct conn *conn, struct http_head *head)
 {
 	struct worker *worker = conn->worker;
+	char extra[HTTP_PROXY_FIELDS] = "";
 
+	conn->counts_attempts = !conn->is_passthrough;
+	if (conn->counts_attempts)
+		http_proxy_fields(extra, head, worker_random(worker), worker_random(worker));
 	for (int large = head->bytes > SMALL_BUFFER / 2; large < 2; large++) {
 		size_t n;
 
 		buffer_put(worker, &conn->to_upstream);
 		conn->to_upstream = buffer_get(worker, large);
-		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true, "");
+		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true, extra);
 		if (n) {
 			conn->to_upstream->end = (uint32_t)n;
 			return true;
@@ -193,7 +197,7 @@ static bool build_request(struct conn *conn, const struct http_head *head)
 	return false;
 }
 
-static void judge_request(struct conn *conn, const struct http_head *head)
+static void judge_request(struct conn *conn, struct http_head *head)
 {
 	const struct service *service;
 	struct decision decision;
@@ -213,11 +217,11 @@ static void judge_request(struct conn *conn, const struct http_head *head)
 		http_answer(conn, 405, "sluice: CONNECT is not served here\n");
 		return;
 	}
+	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	if (!build_request(conn, head)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;
 	}
-	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = conn->is_passthrough ? NULL : service;
 	conn->route = conn->service ? conn->service->route : NULL;
 	if (conn->route && conn->route->delay.present && draw(conn->worker, conn->route->delay.percent))
@@ -263,7 +267,7 @@ void http_revoke(struct conn *conn, struct decision decision, const struct rule_
 
 static void begin_request(struct conn *conn)
 {
-	const struct http_head *head = &conn->worker->head;
+	struct http_head *head = &conn->worker->head;
 	size_t shown;
 
 	tally(&conn->worker->statistics.requests_total, 1);

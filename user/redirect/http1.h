@@ -137,6 +137,17 @@ int64_t http_body_content(struct http_body *body, const char *bytes, size_t n, s
 size_t http_write_request(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *extra);
 size_t http_write_response(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *extra);
 
+/*
+ * The fields that a proxied request is given, as `extra` for http_write_request: x-forwarded-proto and x-request-id
+ * unless the client sent them, and x-envoy-attempt-count, last, in place of any that it sent (that one is marked in
+ * `head` as not to be forwarded). The id is a random UUID of these 128 bits (RFC 9562 §5.4).
+ */
+#define HTTP_PROXY_FIELDS 128
+void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t random_high, uint64_t random_low);
+
+/* Another attempt with the same head, of which `end` is the end: it has those fields. `attempt` is below 10. */
+void http_set_attempt(char *end, unsigned int attempt);
+
 /* "Bad Gateway" for 502; "Unknown" for a status without a registered phrase. */
 const char *http_status_phrase(uint16_t status);
 

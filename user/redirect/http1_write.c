@@ -134,6 +134,57 @@ size_t http_write_response(char *out, size_t room, const struct http_head *head,
 	return finish(&w, out, head, keep_alive, extra);
 }
 
+static void put_uuid(struct writer *w, uint64_t high, uint64_t low)
+{
+	static const char digits[] = "0123456789abcdef";
+	char text[36];
+
+	high = (high & ~0xf000ULL) | 0x4000; /* version 4 */
+	low = (low & ~(3ULL << 62)) | 2ULL << 62;
+	for (int i = 0, bit = 124; i < (int)sizeof(text); i++) {
+		if (i == 8 || i == 13 || i == 18 || i == 23) {
+			text[i] = '-';
+			continue;
+		}
+		text[i] = digits[(bit >= 64 ? high >> (bit - 64) : low >> bit) & 15];
+		bit -= 4;
+	}
+	put(w, text, sizeof(text));
+}
+
+#define ATTEMPT_COUNT "x-envoy-attempt-count: 1\r\n"
+
+void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t random_high, uint64_t random_low)
+{
+	struct writer w = { .p = out, .end = out + HTTP_PROXY_FIELDS };
+	bool has_proto = false, has_id = false;
+
+	for (size_t i = 0; i < head->field_count; i++) {
+		struct http_field *field = &head->fields[i];
+
+		/* the length tells most fields apart, without a look at their bytes */
+		if (field->name.n == 17 && SLICE_IS(field->name, "x-forwarded-proto"))
+			has_proto |= !field->hop_by_hop;
+		else if (field->name.n == 12 && SLICE_IS(field->name, "x-request-id"))
+			has_id |= !field->hop_by_hop;
+		else if (field->name.n == 21 && SLICE_IS(field->name, "x-envoy-attempt-count"))
+			field->hop_by_hop = true;
+	}
+	if (!has_proto)
+		PUT(&w, "x-forwarded-proto: http\r\n");
+	if (!has_id) {
+		PUT(&w, "x-request-id: ");
+		put_uuid(&w, random_high, random_low);
+		PUT(&w, "\r\n");
+	}
+	PUT(&w, ATTEMPT_COUNT "\0");
+}
+
+void http_set_attempt(char *end, unsigned int attempt)
+{
+	end[-(int)sizeof("1\r\n\r\n") + 1] = (char)('0' + attempt);
+}
+
 const char *http_status_phrase(uint16_t status)
 {
 	static const struct {

@@ -388,4 +388,6 @@ void http_connected(struct conn *conn)
 	conn->state = CONN_EXCHANGE;
 	conn->sent_us = conn->worker->now_us;
 	conn->keep_upstream = false;
+	if (conn->counts_attempts && !conn->reused && conn->to_upstream)
+		http_set_attempt(conn->to_upstream->bytes + conn->to_upstream->end, conn->tries);
 }

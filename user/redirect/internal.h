@@ -205,6 +205,7 @@ struct conn {
 	bool head_pending;              /* part of a request head was read: the clock runs */
 	uint32_t incomplete;            /* bytes that were parsed and found to be no whole head */
 	bool request_done, response_head_done, response_done;
+	bool counts_attempts;           /* to_upstream ends with x-envoy-attempt-count */
 	bool is_delayed;
 	const struct http_route *route; /* of `table`, or NULL */
 	uint64_t sent_us;               /* when the request's head had gone out */
