@@ -205,7 +205,7 @@ test_an_upstream_that_swallows_packets_is_503()
 $(service blackhole.example.com 80/HTTP)"
 	run web curl -sS -i -m 30 --resolve blackhole.example.com:80:203.0.113.99 http://blackhole.example.com/
 	expect '^HTTP/1.1 503'
-	expect 'reset reason: connection timeout$'
+	expect 'retried and the latest reset reason: (connection timeout|remote connection failure, .*)$'
 }
 
 test_a_new_address_in_dns_is_followed()
