@@ -56,6 +56,20 @@ test_each_request_of_a_connection_is_delayed()
 	expect_time 600 1200
 }
 
+# S9 of the documentation's scenarios: 200 after 5 s without, 504 after 3 s with the timeout (here a tenth of it).
+test_a_timeout_is_504()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(routes httpbin.example.com httpbin.example.com)"
+	get 13 -o /dev/null -w '%{http_code} elapsed=%{time_total}' http://httpbin.example.com/slow/500
+	expect '^200 elapsed=0\.[5-7]'
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(routes httpbin.example.com httpbin.example.com 'timeout: 0.3s')"
+	get 13 -w '\n%{http_code} elapsed=%{time_total}' http://httpbin.example.com/slow/500
+	expect '^upstream request timeout$'
+	expect '^504 elapsed=0\.[34]'
+	get 13 -o /dev/null -w '%{http_code}' http://httpbin.example.com/slow/50
+	expect '^200'
+}
+
 test_a_client_that_leaves_during_the_delay_is_forgotten()
 {
 	policy "$(mode REGISTRY_ONLY)" "$aliyun" \

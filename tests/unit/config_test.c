@@ -420,7 +420,7 @@ Test(config, unsupported_istio_fields_say_so)
 {
 	static const char *const of_entry[] = {"workloadSelector: {}", "subjectAltNames: []"};
 	static const char *const of_route[] = {
-		"match: []", "timeout: 5s", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "headers: {}", "corsPolicy: {}",
+		"match: []", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "headers: {}", "corsPolicy: {}",
 		"mirrorPercentage: {}",
 	};
 	char text[1024], line[256];
@@ -777,7 +777,7 @@ Test(config, timeout_and_retries_are_read_and_checked_although_nothing_acts_on_t
 		parse(RETRIES("{attempts: 3, perTryTimeout: 2s, backoff: 25ms, retryOn: '5xx,reset,503', retryRemoteLocalities: true}"));
 	const struct http_route *route = config->virtual_services[0]->http;
 
-	cr_expect_eq(config->error_count, 2, "timeout and retries are not implemented, and nothing else is wrong");
+	cr_expect_eq(config->error_count, 1, "retries are not implemented, and nothing else is wrong");
 	cr_expect_eq(route->timeout_ms, 3000);
 	cr_expect(route->retries.present && route->retries.has_remote && route->retries.remote);
 	cr_expect_eq(route->retries.attempts, 3);

@@ -673,3 +673,109 @@ Test(redirect_http, a_large_body_moves_in_large_pieces)
 	cr_expect_gt(came, sizeof(body));
 	cr_expect(grew, "a large buffer for a large body");
 }
+
+/* ---- the route's timeout ---- */
+
+static void start_with_timeout(const char *also)
+{
+	char documents[2048];
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA
+		 "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec:\n  hosts: [a.example]\n  http:\n"
+		 "  - {route: [{destination: {host: a.example}}], timeout: 100ms%s}\n", port, also);
+	apply(documents);
+}
+
+Test(redirect_http, a_silent_upstream_is_504_when_the_routes_timeout_is_over)
+{
+	int client, upstream;
+	struct heard heard;
+
+	start_with_timeout("");
+	client = dial();
+	upstream = ask(client, GET);
+	heard = hear(upstream);
+	expect_in(&heard, "\r\nx-envoy-expected-rq-timeout-ms: 100\r\n");
+	turn_for(50);
+	heard = hear(client);
+	cr_expect_eq(heard.n, 0);
+	turn_for(100);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 504 Gateway Timeout\r\ncontent-length: 24\r\n");
+	expect_in(&heard, "\r\n\r\nupstream request timeout");
+	heard = hear(upstream);
+	cr_expect(heard.ended, "nothing more is expected of it");
+	cr_expect_not(heard.n);
+}
+
+Test(redirect_http, the_routes_timeout_begins_when_the_whole_request_is_there)
+{
+	int client, upstream;
+	struct heard heard;
+
+	start_with_timeout("");
+	client = dial();
+	upstream = ask(client, "POST / HTTP/1.1\r\nHost: a.example\r\nX-Envoy-Expected-Rq-Timeout-Ms: 9\r\nContent-Length: 2\r\n\r\nh");
+	heard = hear(upstream);
+	cr_expect_null(strstr(heard.text, "Timeout-Ms: 9"));
+	turn_for(200);
+	heard = hear(client);
+	cr_expect_eq(heard.n, 0, "half a request is no reason");
+	say(client, "i");
+	turn_for(150);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 504 ");
+}
+
+Test(redirect_http, an_answer_that_takes_longer_than_the_timeout_is_cut)
+{
+	int client, upstream;
+	struct heard heard;
+
+	start_with_timeout("");
+	client = dial();
+	upstream = ask(client, GET);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+	turn_for(150);
+	heard = hear(client);
+	expect_in(&heard, "half");
+	cr_expect_eq(heard.error, ECONNRESET, "half an answer is not taken for a whole one");
+}
+
+Test(redirect_http, a_timeout_is_of_one_request_and_not_of_the_connection)
+{
+	int client, upstream;
+	struct heard heard;
+
+	start_with_timeout("");
+	client = dial();
+	upstream = ask(client, GET);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn_for(150);
+	heard = hear(client);
+	expect_in(&heard, "200 OK");
+	cr_expect_not(heard.ended);
+	say(client, GET);
+	turn_for(50);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+}
+
+Test(redirect_http, an_injected_delay_is_no_part_of_the_timeout)
+{
+	int client, upstream;
+	struct heard heard;
+
+	start_with_timeout(", fault: {delay: {percentage: {value: 100}, fixedDelay: 200ms}}");
+	client = dial();
+	say(client, GET);
+	turn_for(250);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+}

@@ -434,7 +434,7 @@ static void check_redirect(struct walk *walk, const struct node *route)
 /* Read and checked, but nothing acts on them yet: an operator must not believe that something does. */
 static void refuse_unacted(struct walk *walk, const struct node *route)
 {
-	static const char *const names[] = {"timeout", "retries", "redirect"};
+	static const char *const names[] = {"retries", "redirect"};
 
 	for (size_t i = 0; i < route->count; i += 2) {
 		for (size_t j = 0; j < ARRAY_SIZE(names); j++) {

@@ -365,6 +365,11 @@ void conn_event(struct conn *conn, bool upstream, uint32_t events)
 
 void conn_timeout(struct conn *conn)
 {
+	if (conn->route_deadline_ms && conn->worker->now_ms >= conn->route_deadline_ms) {
+		http_route_timeout(conn);
+		conn_run(conn);
+		return;
+	}
 	switch (conn->state) {
 	case CONN_SNIFF:
 		if (conn->is_tls)

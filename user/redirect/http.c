@@ -62,6 +62,7 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
+	conn->route_deadline_ms = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = conn->response_body.done = true;
 	conn->request_ready = conn->response_ready = 0;
 	conn->state = CONN_EXCHANGE;
@@ -124,6 +125,23 @@ static bool draw(struct worker *worker, double percent)
 	return percent > 0 && (double)(worker_random(worker) >> 11) * 0x1p-53 * 100 < percent;
 }
 
+/*
+ * The route's timeout runs from when the whole request is here, over all tries, to the end of the response; an injected
+ * delay is no part of it (ISTIO.md §1.5, fact 8).
+ */
+void http_start_timeout(struct conn *conn)
+{
+	if (conn->route && conn->route->timeout_ms && !conn->route_deadline_ms && conn->request_body.done && !conn->is_local)
+		conn->route_deadline_ms = conn->worker->now_ms + conn->route->timeout_ms;
+}
+
+void http_route_timeout(struct conn *conn)
+{
+	upstream_forget_waiting(conn);
+	upstream_drop(conn);
+	http_answer(conn, 504, "upstream request timeout");
+}
+
 /* After a delay, or at once: abort, or go where the route leads. */
 static void follow_route(struct conn *conn)
 {
@@ -135,6 +153,7 @@ static void follow_route(struct conn *conn)
 		http_answer(conn, route->abort.http_status, "fault filter abort");
 		return;
 	}
+	http_start_timeout(conn);
 	if (route) {
 		to = policy_service(conn->table->policy, conn->service->destination);
 		if (!to) {
@@ -182,7 +201,7 @@ static bool build_request(struct conn *conn, struct http_head *head)
 
 	conn->counts_attempts = !conn->is_passthrough;
 	if (conn->counts_attempts)
-		http_proxy_fields(extra, head, worker_random(worker), worker_random(worker));
+		http_proxy_fields(extra, head, conn->route ? conn->route->timeout_ms : 0, worker_random(worker), worker_random(worker));
 	for (int large = head->bytes > SMALL_BUFFER / 2; large < 2; large++) {
 		size_t n;
 
@@ -218,12 +237,12 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		return;
 	}
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
+	conn->service = conn->is_passthrough ? NULL : service;
+	conn->route = conn->service ? conn->service->route : NULL;
 	if (!build_request(conn, head)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;
 	}
-	conn->service = conn->is_passthrough ? NULL : service;
-	conn->route = conn->service ? conn->service->route : NULL;
 	if (conn->route && conn->route->delay.present && draw(conn->worker, conn->route->delay.percent))
 		begin_delay(conn);
 	else
@@ -294,7 +313,7 @@ static void reset_exchange(struct conn *conn)
 	conn->request_ready = conn->response_ready = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = false;
 	conn->is_local = conn->dechunk = conn->upgraded = false;
-	conn->drain_until_ms = 0;
+	conn->drain_until_ms = conn->route_deadline_ms = 0;
 	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
 	conn->state = CONN_REQUEST;

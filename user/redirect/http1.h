@@ -139,11 +139,13 @@ size_t http_write_response(char *out, size_t room, const struct http_head *head,
 
 /*
  * The fields that a proxied request is given, as `extra` for http_write_request: x-forwarded-proto and x-request-id
- * unless the client sent them, and x-envoy-attempt-count, last, in place of any that it sent (that one is marked in
- * `head` as not to be forwarded). The id is a random UUID of these 128 bits (RFC 9562 §5.4).
+ * unless the client sent them; x-envoy-expected-rq-timeout-ms if there is a timeout (not 0) and, last, x-envoy-attempt-count,
+ * in place of any that it sent (those are marked in `head` as not to be forwarded). The id is a random UUID of these 128
+ * bits (RFC 9562 §5.4).
  */
-#define HTTP_PROXY_FIELDS 128
-void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t random_high, uint64_t random_low);
+#define HTTP_PROXY_FIELDS 192
+void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t timeout_ms, uint64_t random_high,
+		       uint64_t random_low);
 
 /* Another attempt with the same head, of which `end` is the end: it has those fields. `attempt` is below 10. */
 void http_set_attempt(char *end, unsigned int attempt);

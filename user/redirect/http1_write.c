@@ -154,7 +154,8 @@ static void put_uuid(struct writer *w, uint64_t high, uint64_t low)
 
 #define ATTEMPT_COUNT "x-envoy-attempt-count: 1\r\n"
 
-void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t random_high, uint64_t random_low)
+void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t timeout_ms, uint64_t random_high,
+		       uint64_t random_low)
 {
 	struct writer w = { .p = out, .end = out + HTTP_PROXY_FIELDS };
 	bool has_proto = false, has_id = false;
@@ -169,12 +170,21 @@ void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint
 			has_id |= !field->hop_by_hop;
 		else if (field->name.n == 21 && SLICE_IS(field->name, "x-envoy-attempt-count"))
 			field->hop_by_hop = true;
+		else if (timeout_ms && field->name.n == 30 && SLICE_IS(field->name, "x-envoy-expected-rq-timeout-ms"))
+			field->hop_by_hop = true;
 	}
 	if (!has_proto)
 		PUT(&w, "x-forwarded-proto: http\r\n");
 	if (!has_id) {
 		PUT(&w, "x-request-id: ");
 		put_uuid(&w, random_high, random_low);
+		PUT(&w, "\r\n");
+	}
+	if (timeout_ms) {
+		char text[24];
+
+		PUT(&w, "x-envoy-expected-rq-timeout-ms: ");
+		put(&w, text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)timeout_ms));
 		PUT(&w, "\r\n");
 	}
 	PUT(&w, ATTEMPT_COUNT "\0");

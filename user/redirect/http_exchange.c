@@ -82,6 +82,7 @@ static enum moved feed_request(struct conn *conn)
 		return MOVE_BROKEN;
 	}
 	conn->request_ready = (uint32_t)n;
+	http_start_timeout(conn);
 	return MOVE_SOME;
 }
 

@@ -177,6 +177,7 @@ struct conn {
 	uint64_t deadline_ms;           /* 0: none */
 	size_t timer_slot;              /* in the heap, from 1; 0: not in it */
 	uint64_t timer_ms;              /* the heap's key: at most the deadline */
+	uint64_t route_deadline_ms;     /* when the route's timeout is over; 0: none runs. No deadline is later */
 	uint64_t drain_until_ms;        /* the newest table forbids what is under way: how long it may go on; 0: it does not */
 
 	struct buffer *from_client;     /* received, not yet forwarded */
@@ -329,6 +330,8 @@ void http_begin(struct conn *conn);
 enum step http_step(struct conn *conn);
 void http_connected(struct conn *conn);
 void http_timeout(struct conn *conn);
+void http_start_timeout(struct conn *conn); /* once the whole request is here */
+void http_route_timeout(struct conn *conn);
 bool http_judge_again(struct conn *conn); /* false: there is no newer generation */
 void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules); /* `rules` forbid the request */
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -166,6 +166,8 @@ void worker_timer(struct conn *conn, uint64_t deadline_ms)
 {
 	struct timer_heap *heap = &conn->worker->timers;
 
+	if (deadline_ms && conn->route_deadline_ms && conn->route_deadline_ms < deadline_ms)
+		deadline_ms = conn->route_deadline_ms;
 	conn->deadline_ms = deadline_ms;
 	if (!deadline_ms) {
 		if (conn->state == CONN_CLOSED)
