@@ -139,8 +139,13 @@ static void route_text(char *out, size_t room, const struct service *service)
 	out[0] = 0;
 	if (!route)
 		return;
-	n += (size_t)snprintf(out + n, room - n, "to %s%s", route->destination.host,
-			      service->destination ? "" : ", which is not registered: 503");
+	if (route->redirect.present)
+		n += (size_t)snprintf(out + n, room - n, "redirect %u", route->redirect.code);
+	else
+		n += (size_t)snprintf(out + n, room - n, "to %s%s", route->destination.host,
+				      service->destination ? "" : ", which is not registered: 503");
+	if (route->timeout_ms && n < room)
+		n += (size_t)snprintf(out + n, room - n, ", timeout %llu ms", (unsigned long long)route->timeout_ms);
 	if (route->delay.present && n < room)
 		n += (size_t)snprintf(out + n, room - n, ", delay %llu ms for %g %%", (unsigned long long)route->delay.fixed_ms,
 				      route->delay.percent);

@@ -384,12 +384,28 @@ static bool is_given(const char *text)
 	return text && *text;
 }
 
+/* What goes into a header of the answer as it stands. */
+static void read_header_text(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		if (*c > ' ' && *c < 0x7f)
+			continue;
+		walk_error(walk, node, "%s has a blank, a control character or one that is not ASCII", node_shown(walk, node));
+		return;
+	}
+	read_string(walk, node, out);
+}
+
 static void read_redirect(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"uri", read_string, offsetof(struct http_redirect, uri), FIELD_OPTIONAL},
-		{"prefixRewrite", read_string, offsetof(struct http_redirect, prefix_rewrite), FIELD_OPTIONAL},
-		{"authority", read_string, offsetof(struct http_redirect, authority), FIELD_OPTIONAL},
+		{"uri", read_header_text, offsetof(struct http_redirect, uri), FIELD_OPTIONAL},
+		{"prefixRewrite", read_header_text, offsetof(struct http_redirect, prefix_rewrite), FIELD_OPTIONAL},
+		{"authority", read_header_text, offsetof(struct http_redirect, authority), FIELD_OPTIONAL},
 		{"scheme", read_redirect_scheme, offsetof(struct http_redirect, scheme), FIELD_OPTIONAL},
 		{"port", read_port_number, offsetof(struct http_redirect, port), FIELD_OPTIONAL},
 		{"derivePort", read_derive_port, 0, FIELD_OPTIONAL},
@@ -434,7 +450,7 @@ static void check_redirect(struct walk *walk, const struct node *route)
 /* Read and checked, but nothing acts on them yet: an operator must not believe that something does. */
 static void refuse_unacted(struct walk *walk, const struct node *route)
 {
-	static const char *const names[] = {"retries", "redirect"};
+	static const char *const names[] = {"retries"};
 
 	for (size_t i = 0; i < route->count; i += 2) {
 		for (size_t j = 0; j < ARRAY_SIZE(names); j++) {

@@ -370,7 +370,7 @@ static void attach_route(struct policy *policy, struct config *config, const str
 		return; /* no effect there, as in Istio; `check` warns */
 	route = &virtual_service->http[0];
 	service->virtual_service = virtual_service;
-	service->destination = destination_of(policy, routes, &route->destination, service->port);
+	service->destination = route->redirect.present ? 0 : destination_of(policy, routes, &route->destination, service->port);
 	service->route = route;
 	if ((route->delay.present && route->delay.percent > 0) || (route->abort.present && route->abort.percent > 0) || route->timeout_ms ||
 	    service->destination != service->id)

@@ -25,39 +25,30 @@ static void count_answer(struct redirector_statistics *statistics, uint16_t stat
 	tally(&statistics->responses_local_504, status == 504);
 }
 
-void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
+/* `location`: of a redirect, or empty. */
+static void answer(struct conn *conn, uint16_t status, struct slice location, const char *body)
 {
 	struct worker *worker = conn->worker;
-	char body[1024];
 	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
-	bool bodiless = status == 204 || status == 304;
+	bool bodiless = status == 204 || status == 304, has_text = !bodiless && body[0];
 	char length[40] = "";
-	bool has_text;
-	va_list args;
-	int n;
 
 	if (conn->response_head_done) { /* too late: the client has another answer half way */
 		conn_reset(conn);
 		return;
 	}
-	va_start(args, format);
-	n = vsnprintf(body, sizeof(body), format, args);
-	va_end(args);
-	if (n >= (int)sizeof(body))
-		n = sizeof(body) - 1;
 	if (!bodiless)
-		snprintf(length, sizeof(length), "content-length: %d\r\n", n);
-	has_text = !bodiless && n;
+		snprintf(length, sizeof(length), "content-length: %zu\r\n", strlen(body));
 	count_answer(&worker->statistics, status);
 	/* What is left of the request would be taken for the next one. */
 	if (!conn->request_body.done)
 		conn->keep_client = false;
 	buffer_put(worker, &conn->to_client);
-	conn->to_client = buffer_get(worker, false);
+	conn->to_client = buffer_get(worker, location.n > SMALL_BUFFER / 2);
 	conn->to_client->end = (uint32_t)snprintf(
 		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\n%s%sdate: %s\r\nserver: sluice\r\n%s%s\r\n%s", status, http_status_phrase(status),
-		has_text ? length : "", has_text ? "content-type: text/plain\r\n" : "", worker_date(worker),
+		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s\r\n%s", status, http_status_phrase(status),
+		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "", has_text ? "content-type: text/plain\r\n" : "", worker_date(worker),
 		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n",
 		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
@@ -67,6 +58,17 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	conn->request_ready = conn->response_ready = 0;
 	conn->state = CONN_EXCHANGE;
 	worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
+}
+
+void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
+{
+	char body[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(body, sizeof(body), format, args);
+	va_end(args);
+	answer(conn, status, (struct slice){"", 0}, body);
 }
 
 /*
@@ -216,6 +218,19 @@ static bool build_request(struct conn *conn, struct http_head *head)
 	return false;
 }
 
+static void redirect(struct conn *conn, const struct http_head *head)
+{
+	struct buffer *location = buffer_get(conn->worker, true);
+	/* What is left of the answer's own buffer is for the rest of it. */
+	size_t n = http_location(location->bytes, location->size - SMALL_BUFFER, &conn->route->redirect, head, conn->record.port);
+
+	if (n)
+		answer(conn, conn->route->redirect.code, (struct slice){location->bytes, n}, "");
+	else
+		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
+	buffer_put(conn->worker, &location);
+}
+
 static void judge_request(struct conn *conn, struct http_head *head)
 {
 	const struct service *service;
@@ -239,6 +254,10 @@ static void judge_request(struct conn *conn, struct http_head *head)
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = conn->is_passthrough ? NULL : service;
 	conn->route = conn->service ? conn->service->route : NULL;
+	if (conn->route && conn->route->redirect.present) {
+		redirect(conn, head);
+		return;
+	}
 	if (!build_request(conn, head)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;

@@ -3,10 +3,17 @@
 #ifndef SLUICE_HTTP_INTERNAL_H
 #define SLUICE_HTTP_INTERNAL_H
 
+#include "config/config.h"
 #include "redirect/internal.h"
 
 enum step http_exchange_step(struct conn *conn);
 void http_next_request(struct conn *conn);
 bool http_worth_parsing(const struct conn *conn, const struct buffer *buffer);
+
+/*
+ * Where a request, dialled on `port`, is redirected to, as Istio and Envoy compose it (applyRedirect, newUri). Returns the
+ * length; 0: it does not fit `room`.
+ */
+size_t http_location(char *out, size_t room, const struct http_redirect *redirect, const struct http_head *head, uint16_t port);
 
 #endif
