@@ -70,6 +70,16 @@ test_a_timeout_is_504()
 	expect '^200'
 }
 
+test_headers_of_a_route()
+{
+	policy "$(mode REGISTRY_ONLY)" "$aliyun" "$(routes www.aliyun.com www.aliyun.com 'headers: {response: {set: {server: hidden}, add: {x-more: "1"}, remove: [location]}}')"
+	get 10 -i http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	expect '^server: hidden'
+	expect '^x-more: 1'
+	refuse '^[Ll]ocation:'
+}
+
 # redirects HOST REDIRECT
 redirects()
 {

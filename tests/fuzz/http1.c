@@ -176,8 +176,8 @@ static void compare_heads(const struct reading *reading, const struct http_head 
 
 static size_t write_head(const struct reading *reading, char *out, size_t room, const struct http_head *head)
 {
-	return reading->response ? http_write_response(out, room, head, reading->keep_alive, NULL)
-				 : http_write_request(out, room, head, reading->keep_alive, NULL);
+	return reading->response ? http_write_response(out, room, head, reading->keep_alive, NULL, NULL)
+				 : http_write_request(out, room, head, reading->keep_alive, NULL, NULL);
 }
 
 /* Out and in again: the same message; and once more: the same bytes. */

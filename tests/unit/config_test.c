@@ -420,7 +420,7 @@ Test(config, unsupported_istio_fields_say_so)
 {
 	static const char *const of_entry[] = {"workloadSelector: {}", "subjectAltNames: []"};
 	static const char *const of_route[] = {
-		"match: []", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "headers: {}", "corsPolicy: {}",
+		"match: []", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "corsPolicy: {}",
 		"mirrorPercentage: {}",
 	};
 	char text[1024], line[256];
@@ -784,6 +784,42 @@ Test(config, timeout_and_retries_are_read_and_checked_although_nothing_acts_on_t
 	cr_expect_eq(route->retries.backoff_ms, 25);
 	cr_assert_eq(route->retries.on.count, 3);
 	cr_expect_str_eq(route->retries.on.items[2], "503");
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+#define HEADERS(text) ROUTES "  hosts: [a.com]\n  http:\n  - headers: " text "\n" ROUTE
+
+Test(config, header_operations_are_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{HEADERS("{request: {set: {'': x}}}"),
+		 "p.yaml:7:31: VirtualService/a: spec.http[0].headers.request.set.: \"\" is not a header's name (RFC 9110 §5.1)"},
+		{HEADERS("{request: {add: {'x y': x}}}"),
+		 "p.yaml:7:31: VirtualService/a: spec.http[0].headers.request.add.x y: \"x y\" is not a header's name (RFC 9110 §5.1)"},
+		{HEADERS("{request: {set: {Host: b.com}}}"),
+		 "p.yaml:7:31: VirtualService/a: spec.http[0].headers.request.set.Host: \"Host\": a route that changes it is not implemented yet"},
+		{HEADERS("{response: {remove: ['Content-Length']}}"),
+		 "p.yaml:7:35: VirtualService/a: spec.http[0].headers.response.remove[0]: \"Content-Length\" belongs to the connection: no route changes it"},
+		{HEADERS("{request: {set: {x: \"a\\r\\nb: c\"}}}"),
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"a??b: c\" has a control character"},
+		{HEADERS("{request: {set: {x: '%HOSTNAME%'}}}"),
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"%HOSTNAME%\" has a %: a value that is put together from the request's is not implemented yet"},
+	};
+	struct config *config = parse(HEADERS("{request: {set: {X-A: b}, remove: [c]}, response: {add: {d: e, f: ''}}}"));
+	const struct header_changes *changes = &config->virtual_services[0]->http[0].headers;
+
+	cr_expect_eq(config->error_count, 0);
+	cr_expect(changes->present);
+	cr_assert_eq(changes->request.drop.count, 2);
+	cr_expect_str_eq(changes->request.drop.items[0], "X-A");
+	cr_expect_str_eq(changes->request.drop.items[1], "c");
+	cr_expect_str_eq(changes->request.lines, "X-A: b\r\n");
+	cr_expect_eq(changes->response.drop.count, 0);
+	cr_expect_str_eq(changes->response.lines, "d: e\r\nf: \r\n");
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);

@@ -25,7 +25,7 @@ static void read_response(enum http_method method, const char *text)
 
 static void expect_request(bool keep_alive, const char *extra, const char *wanted)
 {
-	size_t n = http_write_request(out, sizeof(out), &head, keep_alive, extra);
+	size_t n = http_write_request(out, sizeof(out), &head, keep_alive, NULL, extra);
 
 	out[n] = '\0';
 	cr_expect_str_eq(out, wanted);
@@ -33,7 +33,7 @@ static void expect_request(bool keep_alive, const char *extra, const char *wante
 
 static void expect_response(bool keep_alive, const char *extra, const char *wanted)
 {
-	size_t n = http_write_response(out, sizeof(out), &head, keep_alive, extra);
+	size_t n = http_write_response(out, sizeof(out), &head, keep_alive, NULL, extra);
 
 	out[n] = '\0';
 	cr_expect_str_eq(out, wanted);
@@ -146,14 +146,14 @@ Test(http1_write, what_is_written_reads_back_the_same)
 	size_t n;
 
 	read_request(text);
-	n = http_write_request(out, sizeof(out), &head, true, NULL);
+	n = http_write_request(out, sizeof(out), &head, true, NULL, NULL);
 	cr_assert_eq(http_parse_request(&again, out, n, &why), HTTP_OK);
 	cr_expect_eq(again.bytes, n);
 	cr_expect(again.method == HTTP_PATCH && again.keep_alive && !again.absolute_form);
 	cr_expect(again.framing == HTTP_BODY_LENGTH && again.content_length == 12);
 	cr_expect(again.authority.n == 12 && memcmp(again.authority.p, "b.example:81", 12) == 0);
 	cr_expect(again.path.n == 4 && memcmp(again.path.p, "/p?q", 4) == 0);
-	cr_expect_eq(http_write_request(out + n, sizeof(out) - n, &again, true, NULL), n);
+	cr_expect_eq(http_write_request(out + n, sizeof(out) - n, &again, true, NULL, NULL), n);
 	cr_expect(memcmp(out, out + n, n) == 0, "a second forwarding changes nothing");
 }
 
@@ -162,12 +162,12 @@ Test(http1_write, too_little_room_writes_nothing_past_it)
 	size_t n;
 
 	read_request("GET /x HTTP/1.1\r\nHost: a\r\nA: b\r\nContent-Length: 10\r\n\r\n");
-	n = http_write_request(out, sizeof(out), &head, true, "X: y\r\n");
+	n = http_write_request(out, sizeof(out), &head, true, NULL, "X: y\r\n");
 	for (size_t room = 0; room <= n; room++) {
 		char *exact = malloc(room + 1); /* so that ASan sees a write beyond */
 
 		exact[room] = '!';
-		cr_expect_eq(http_write_request(exact, room, &head, true, "X: y\r\n"), room < n ? 0 : n);
+		cr_expect_eq(http_write_request(exact, room, &head, true, NULL, "X: y\r\n"), room < n ? 0 : n);
 		cr_expect_eq(exact[room], '!');
 		free(exact);
 	}

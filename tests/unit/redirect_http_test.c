@@ -674,6 +674,39 @@ Test(redirect_http, a_large_body_moves_in_large_pieces)
 	cr_expect(grew, "a large buffer for a large body");
 }
 
+/* ---- headers that a route changes ---- */
+
+Test(redirect_http, a_route_sets_adds_and_removes_headers_both_ways)
+{
+	char documents[2048];
+	struct heard heard;
+	int client, upstream;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA
+		 "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec:\n  hosts: [a.example]\n  http:\n"
+		 "  - route: [{destination: {host: a.example}}]\n    headers:\n"
+		 "      request: {set: {X-Set: new}, add: {X-Add: more}, remove: [x-gone]}\n"
+		 "      response: {set: {Server: hidden}, add: {X-Add: answer}, remove: [X-Inner]}\n", port);
+	apply(documents);
+	client = dial();
+	upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nx-set: old\r\nx-add: one\r\nX-Gone: secret\r\nX-Gone: too\r\n\r\n");
+	heard = hear(upstream);
+	expect_in(&heard, "\r\nX-Set: new\r\n");
+	expect_in(&heard, "\r\nx-add: one\r\n");
+	expect_in(&heard, "\r\nX-Add: more\r\n");
+	expect_in(&heard, "\r\nx-envoy-attempt-count: 1\r\n\r\n");
+	cr_expect_null(strstr(heard.text, "old"));
+	cr_expect_null(strcasestr(heard.text, "x-gone"));
+	say(upstream, "HTTP/1.1 200 OK\r\nServer: nginx\r\nX-Inner: 1\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\nServer: hidden\r\n");
+	expect_in(&heard, "\r\nX-Add: answer\r\n");
+	cr_expect_null(strstr(heard.text, "nginx"));
+	cr_expect_null(strstr(heard.text, "X-Inner"));
+	expect_in(&heard, "\r\n\r\nhi");
+}
+
 /* ---- the route's timeout ---- */
 
 static void start_with_timeout(const char *also)

@@ -144,6 +144,16 @@ struct http_retries {
 	struct position at;
 };
 
+struct header_ops {
+	struct string_list drop; /* names, in any case: what the message loses */
+	const char *lines;       /* "Name: value\r\n" and so on: what it gets */
+};
+
+struct header_changes {
+	bool present;
+	struct header_ops request, response;
+};
+
 struct http_redirect {
 	bool present;
 	const char *uri, *prefix_rewrite, *authority, *scheme; /* NULL: absent */
@@ -156,6 +166,7 @@ struct http_redirect {
 struct http_route {
 	const char *name; /* NULL: absent */
 	struct http_redirect redirect;
+	struct header_changes headers;
 	uint64_t timeout_ms; /* 0: absent */
 	struct http_retries retries;
 	struct fault_delay delay;

@@ -472,12 +472,13 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"fault", read_fault, 0, FIELD_OPTIONAL},
 		{"route", read_route, offsetof(struct http_route, destination), FIELD_OPTIONAL},
 		{"redirect", read_redirect, offsetof(struct http_route, redirect), FIELD_OPTIONAL},
+		{"headers", read_headers, offsetof(struct http_route, headers), FIELD_OPTIONAL},
 		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
 		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
 		UNSUPPORTED("match"), UNSUPPORTED("directResponse"), UNSUPPORTED("delegate"),
 		UNSUPPORTED("rewrite"), UNSUPPORTED("mirror"),
 		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
-		UNSUPPORTED("corsPolicy"), UNSUPPORTED("headers"),
+		UNSUPPORTED("corsPolicy"),
 	};
 	struct virtual_service *service = out;
 	struct http_route route = {.at = walk_position(walk, node)};

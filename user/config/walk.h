@@ -94,6 +94,8 @@ bool is_label(const char *text, size_t length); /* RFC 1123 */
 const char *domain_fault(const char *text); /* why it is no domain name, or NULL */
 bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" and "*.a.x"; equal names too */
 
+void read_headers(struct walk *walk, const struct node *node, void *changes); /* struct header_changes */
+
 /* One per kind. `spec` is not null. */
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object);

@@ -372,7 +372,7 @@ static void attach_route(struct policy *policy, struct config *config, const str
 	service->virtual_service = virtual_service;
 	service->destination = route->redirect.present ? 0 : destination_of(policy, routes, &route->destination, service->port);
 	service->route = route;
-	if ((route->delay.present && route->delay.percent > 0) || (route->abort.present && route->abort.percent > 0) || route->timeout_ms ||
+	if ((route->delay.present && route->delay.percent > 0) || (route->abort.present && route->abort.percent > 0) || route->timeout_ms || route->headers.present ||
 	    service->destination != service->id)
 		service->flags |= SERVICE_ROUTED;
 }

@@ -199,17 +199,20 @@ static void end_delay(struct conn *conn)
 static bool build_request(struct conn *conn, struct http_head *head)
 {
 	struct worker *worker = conn->worker;
-	char extra[HTTP_PROXY_FIELDS] = "";
+	const struct header_ops *changes = conn->route && conn->route->headers.present ? &conn->route->headers.request : NULL;
+	char fields[HTTP_PROXY_FIELDS] = "";
 
 	conn->counts_attempts = !conn->is_passthrough;
+	if (changes)
+		http_drop_fields(head, changes->drop.items, changes->drop.count);
 	if (conn->counts_attempts)
-		http_proxy_fields(extra, head, conn->route ? conn->route->timeout_ms : 0, worker_random(worker), worker_random(worker));
+		http_proxy_fields(fields, head, conn->route ? conn->route->timeout_ms : 0, worker_random(worker), worker_random(worker));
 	for (int large = head->bytes > SMALL_BUFFER / 2; large < 2; large++) {
 		size_t n;
 
 		buffer_put(worker, &conn->to_upstream);
 		conn->to_upstream = buffer_get(worker, large);
-		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true, extra);
+		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true, changes ? changes->lines : "", fields);
 		if (n) {
 			conn->to_upstream->end = (uint32_t)n;
 			return true;

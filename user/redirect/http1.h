@@ -130,12 +130,14 @@ int64_t http_body_content(struct http_body *body, const char *bytes, size_t n, s
  * Writes the head of the forwarded message into `out`: the request line in origin-form (or the status line as it was)
  * with HTTP/1.1, the end-to-end fields in their order and spelling, Host from `head->authority` for requests, the
  * framing field of the message as parsed (one Content-Length, or Transfer-Encoding: chunked), `Connection:
- * keep-alive|close` or `Connection: upgrade` with Upgrade when `head->upgrade`, then `extra` (zero or more whole
- * field lines with CRLF), then the empty line. A request to HTTP/1.0 keeps no hop-by-hop field either.
+ * keep-alive|close` or `Connection: upgrade` with Upgrade when `head->upgrade`, then `lines` and `extra` (zero or more
+ * whole field lines with CRLF, or NULL), then the empty line. A request to HTTP/1.0 keeps no hop-by-hop field either.
  * Returns the bytes written, or 0 when `room` is too small.
  */
-size_t http_write_request(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *extra);
-size_t http_write_response(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *extra);
+size_t http_write_request(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *lines,
+			  const char *extra);
+size_t http_write_response(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *lines,
+			   const char *extra);
 
 /*
  * The fields that a proxied request is given, as `extra` for http_write_request: x-forwarded-proto and x-request-id
@@ -149,6 +151,9 @@ void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint
 
 /* Another attempt with the same head, of which `end` is the end: it has those fields. `attempt` is below 10. */
 void http_set_attempt(char *end, unsigned int attempt);
+
+/* The fields of these names, in any case, are not forwarded. */
+void http_drop_fields(struct http_head *head, const char *const *names, size_t count);
 
 /* "Bad Gateway" for 502; "Unknown" for a status without a registered phrase. */
 const char *http_status_phrase(uint16_t status);

@@ -93,7 +93,7 @@ static void put_framing(struct writer *w, const struct http_head *head)
 
 /* All after the first line. */
 static size_t finish(struct writer *w, const char *out, const struct http_head *head, bool keep_alive,
-		     const char *extra)
+		     const char *lines, const char *extra)
 {
 	put_fields(w, head);
 	put_framing(w, head);
@@ -103,13 +103,16 @@ static size_t finish(struct writer *w, const char *out, const struct http_head *
 		PUT(w, "Connection: keep-alive\r\n");
 	else
 		PUT(w, "Connection: close\r\n");
+	if (lines)
+		put(w, lines, strlen(lines));
 	if (extra)
 		put(w, extra, strlen(extra));
 	PUT(w, "\r\n");
 	return w->full ? 0 : (size_t)(w->p - out);
 }
 
-size_t http_write_request(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *extra)
+size_t http_write_request(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *lines,
+			   const char *extra)
 {
 	struct writer w = { .p = out, .end = out + room };
 
@@ -119,10 +122,11 @@ size_t http_write_request(char *out, size_t room, const struct http_head *head, 
 	PUT(&w, " HTTP/1.1\r\n");
 	if (!http_field(head, "host"))
 		put_host(&w, head);
-	return finish(&w, out, head, keep_alive, extra);
+	return finish(&w, out, head, keep_alive, lines, extra);
 }
 
-size_t http_write_response(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *extra)
+size_t http_write_response(char *out, size_t room, const struct http_head *head, bool keep_alive, const char *lines,
+			   const char *extra)
 {
 	struct writer w = { .p = out, .end = out + room };
 
@@ -131,7 +135,7 @@ size_t http_write_response(char *out, size_t room, const struct http_head *head,
 	PUT(&w, " ");
 	put_slice(&w, head->reason);
 	PUT(&w, "\r\n");
-	return finish(&w, out, head, keep_alive, extra);
+	return finish(&w, out, head, keep_alive, lines, extra);
 }
 
 static void put_uuid(struct writer *w, uint64_t high, uint64_t low)
@@ -188,6 +192,17 @@ void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint
 		PUT(&w, "\r\n");
 	}
 	PUT(&w, ATTEMPT_COUNT "\0");
+}
+
+void http_drop_fields(struct http_head *head, const char *const *names, size_t count)
+{
+	for (size_t k = 0; k < count; k++) {
+		size_t n = strlen(names[k]);
+
+		for (size_t i = 0; i < head->field_count; i++)
+			if (head->fields[i].name.n == n && !strncasecmp(head->fields[i].name.p, names[k], n))
+				head->fields[i].hop_by_hop = true;
+	}
 }
 
 void http_set_attempt(char *end, unsigned int attempt)

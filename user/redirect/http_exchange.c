@@ -169,7 +169,8 @@ static void answer_protocol_error(struct conn *conn)
 }
 
 /* Appends the rebuilt head to what goes to the client. False: it does not fit anywhere. */
-static bool build_response(struct conn *conn, const struct http_head *head, bool keep, const char *extra)
+static bool build_response(struct conn *conn, const struct http_head *head, bool keep, const char *lines,
+			   const char *extra)
 {
 	struct worker *worker = conn->worker;
 	struct buffer *out = conn->to_client;
@@ -177,7 +178,7 @@ static bool build_response(struct conn *conn, const struct http_head *head, bool
 	if (!out)
 		out = conn->to_client = buffer_get(worker, head->bytes > SMALL_BUFFER / 2);
 	for (;;) {
-		size_t n = http_write_response(out->bytes + out->end, out->size - out->end, head, keep, extra);
+		size_t n = http_write_response(out->bytes + out->end, out->size - out->end, head, keep, lines, extra);
 		struct buffer *larger;
 
 		if (n) {
@@ -196,6 +197,7 @@ static bool build_response(struct conn *conn, const struct http_head *head, bool
 
 static bool final_response(struct conn *conn, struct http_head *head)
 {
+	const struct header_ops *changes = conn->route && conn->route->headers.present ? &conn->route->headers.response : NULL;
 	char extra[64] = "";
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
@@ -209,7 +211,9 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	if (!conn->is_passthrough)
 		snprintf(extra, sizeof(extra), "x-envoy-upstream-service-time: %llu\r\n",
 			 (unsigned long long)(conn->request_done ? (conn->worker->now_us - conn->sent_us) / 1000 : 0));
-	if (!build_response(conn, head, conn->keep_client, extra))
+	if (changes)
+		http_drop_fields(head, changes->drop.items, changes->drop.count);
+	if (!build_response(conn, head, conn->keep_client, changes ? changes->lines : "", extra))
 		return false;
 	conn->response_head_done = true;
 	buffer_put(conn->worker, &conn->to_upstream);
@@ -218,7 +222,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 
 static bool switch_protocols(struct conn *conn, const struct http_head *head)
 {
-	if (!conn->upgrade_asked || !build_response(conn, head, true, ""))
+	if (!conn->upgrade_asked || !build_response(conn, head, true, "", ""))
 		return false;
 	conn->response_head_done = true;
 	conn->upgraded = true;
@@ -257,7 +261,7 @@ static enum moved read_response_head(struct conn *conn)
 	else if (head->status >= 200)
 		good = final_response(conn, head);
 	else if (conn->client_minor) /* 100, 102, 103: HTTP/1.0 knows none of them */
-		good = build_response(conn, head, true, "");
+		good = build_response(conn, head, true, "", "");
 	if (!good) {
 		answer_protocol_error(conn);
 		return MOVE_BROKEN;

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Header operations of a route (ISTIO.md §1.5, §3.2, §3.4), made into what a message loses and the lines it gets. */
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+#include "config/reader.h"
+#include "config/walk.h"
+
+#define MAX_OPERATIONS 64
+#define MAX_VALUE 1024
+
+/* RFC 9110 §5.6.2 */
+static bool is_token(const char *text)
+{
+	return *text && !text[strspn(text, "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")];
+}
+
+/* What says where a message ends or how its connection is used is not for a route to change. */
+static bool is_framing(const char *name)
+{
+	static const char *const names[] = {"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer",
+					    "transfer-encoding", "upgrade", "x-envoy-attempt-count"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcasecmp(name, names[i]))
+			return true;
+	return false;
+}
+
+static bool check_name(struct walk *walk, const struct node *node, const char *name)
+{
+	if (!strcasecmp(name, "host") || name[0] == ':')
+		walk_error(walk, node, "%s: a route that changes it " NOT_IMPLEMENTED, node_shown(walk, node));
+	else if (!is_token(name))
+		walk_error(walk, node, "%s is not a header's name (RFC 9110 §5.1)", node_shown(walk, node));
+	else if (is_framing(name))
+		walk_error(walk, node, "%s belongs to the connection: no route changes it", node_shown(walk, node));
+	else
+		return true;
+	return false;
+}
+
+static bool check_value(struct walk *walk, const struct node *node, const char *value)
+{
+	size_t n = strlen(value);
+
+	for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
+		if ((*c >= ' ' && *c != 0x7f) || *c == '\t')
+			continue;
+		walk_error(walk, node, "%s has a control character", node_shown(walk, node));
+		return false;
+	}
+	if (n > MAX_VALUE)
+		walk_error(walk, node, "is longer than %d bytes", MAX_VALUE);
+	else if (strchr(value, '%'))
+		walk_error(walk, node, "%s has a %%: a value that is put together from the request's " NOT_IMPLEMENTED,
+			   node_shown(walk, node));
+	else
+		return true;
+	return false;
+}
+
+static void drop(struct walk *walk, struct header_ops *ops, const char *name)
+{
+	*arena_append(walk->config->arena, ops->drop.items, ops->drop.count, ops->drop.capacity) =
+		arena_strdup(walk->config->arena, name);
+}
+
+static void read_lines(struct walk *walk, const struct node *node, struct header_ops *ops, bool replace)
+{
+	if (node->type != NODE_MAPPING || node->count / 2 > MAX_OPERATIONS) {
+		walk_error(walk, node, "must be a mapping of at most %d headers", MAX_OPERATIONS);
+		return;
+	}
+	for (size_t i = 0; i < node->count; i += 2) {
+		const struct node *name = node->items[i], *value = node->items[i + 1];
+		size_t state = walk_enter(walk, name->text);
+		const char *text;
+
+		if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text)) {
+			if (replace)
+				drop(walk, ops, name->text);
+			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text, text);
+		}
+		walk_leave(walk, state);
+	}
+}
+
+static void read_set(struct walk *walk, const struct node *node, void *out)
+{
+	read_lines(walk, node, out, true);
+}
+
+static void read_add(struct walk *walk, const struct node *node, void *out)
+{
+	read_lines(walk, node, out, false);
+}
+
+static void read_removed(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	if (walk_text(walk, node, &text) && check_name(walk, node, text))
+		drop(walk, out, text);
+}
+
+static void read_remove(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_OPERATIONS, read_removed, out);
+}
+
+static void read_operations(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"set", read_set, 0, FIELD_OPTIONAL},
+		{"add", read_add, 0, FIELD_OPTIONAL},
+		{"remove", read_remove, 0, FIELD_OPTIONAL},
+	};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+void read_headers(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"request", read_operations, offsetof(struct header_changes, request), FIELD_OPTIONAL},
+		{"response", read_operations, offsetof(struct header_changes, response), FIELD_OPTIONAL},
+	};
+	struct header_changes *changes = out;
+
+	changes->present = true;
+	changes->request.lines = changes->response.lines = "";
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
