@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "command/command.h"
@@ -24,6 +25,8 @@
 
 #define FLOWS_PERIOD_MS 200
 #define FIRST_UNPRIVILEGED_PORT 1024
+#define LOCK_WAIT_MS 2000
+#define LOCK_POLL_MS 20
 
 static const char usage[] =
 	"Usage: sluice run [OPTION]...\n"
@@ -272,9 +275,23 @@ static void on_signal(void *context, int fd, uint32_t events)
 
 /* ---- setting up, in order; each says why it failed ---- */
 
-static int take_lock(struct daemon *daemon)
+/* A killed daemon has its lock until the kernel has taken it down, which a supervisor's restart does not wait for. */
+static int lock_within(int fd, unsigned int wait_ms)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	while (fcntl(fd, F_SETLK, &lock) < 0) {
+		if ((errno != EAGAIN && errno != EACCES) || wait_ms == 0)
+			return -errno;
+		usleep(LOCK_POLL_MS * 1000);
+		wait_ms -= LOCK_POLL_MS;
+	}
+	return 0;
+}
+
+static int take_lock(struct daemon *daemon)
+{
+	int err;
 
 	if (mkdir(daemon->paths.directory, 0700) < 0 && errno != EEXIST)
 		return log_errno(-errno, "%s: %s; not started", daemon->paths.directory, strerror(errno));
@@ -283,9 +300,10 @@ static int take_lock(struct daemon *daemon)
 	daemon->lock_fd = open(daemon->paths.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (daemon->lock_fd < 0)
 		return log_errno(-errno, "%s: %s; not started", daemon->paths.lock, strerror(errno));
-	if (fcntl(daemon->lock_fd, F_SETLK, &lock) < 0)
-		return log_errno(-errno, "%s: another `sluice run` holds it; not started", daemon->paths.lock);
-	return 0;
+	err = lock_within(daemon->lock_fd, LOCK_WAIT_MS);
+	if (err == -EAGAIN || err == -EACCES)
+		return log_errno(err, "%s: another `sluice run` holds it; not started", daemon->paths.lock);
+	return err ? log_errno(err, "%s: %s; not started", daemon->paths.lock, strerror(-err)) : 0;
 }
 
 static int watch_signals(struct daemon *daemon)
