@@ -5,8 +5,21 @@
  * no link to watch: there nobody who is governed can forge it.
  */
 #include "exchanges.h"
+#include "handover.h"
 
 #define LOOPBACK_IFINDEX 1 /* in every network namespace */
+
+/* Of a SYN to the redirector. */
+static __noinline void hand_over(struct __sk_buff *skb, const struct subject *s, const struct packet *p)
+{
+	struct handover_key key = {.netns = s->netns, .port = p->own_port};
+	struct bpf_sock *sk = skb->sk;
+
+	sk = sk ? bpf_sk_fullsock(sk) : 0;
+	__builtin_memcpy(key.addr, p->own, 16);
+	if (sk)
+		leave_record(sk, &key);
+}
 
 SEC("cgroup_skb/egress")
 int guard(struct __sk_buff *skb)
@@ -28,8 +41,11 @@ int guard(struct __sk_buff *skb)
 		return 1;
 	reason = (__u8)read_packet(skb, &p, 0);
 	if (!reason && addr_is_loopback(p.flow.addr)) {
-		if (skb->ifindex == LOOPBACK_IFINDEX)
+		if (skb->ifindex == LOOPBACK_IFINDEX) {
+			if (p.opens && p.flow.port == now->redirector_port)
+				hand_over(skb, &s, &p);
 			return 1;
+		}
 		reason = REASON_PACKET;
 	}
 	return admit(skb, &s, &p, reason, epoch, 0);

@@ -144,7 +144,7 @@ struct {
 	__type(value, struct flow_record);
 } accepted SEC(".maps");
 
-/* LRU: an entry lives between the two ACKs of a loopback handshake; losing one closes that connection. */
+/* LRU: an entry lives from the client's SYN until its connection is accepted; losing one closes that connection. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SLUICE_MAX_HANDOVER);

@@ -341,7 +341,7 @@ struct socket_mark {
 
 /*
  * The record of a redirected flow. Socket storage `redirected` on the client's socket, hash `handover`
- * for the instant between the two ends, socket storage `accepted` on the redirector's socket, and the
+ * from its SYN until the redirector asks, socket storage `accepted` on the redirector's socket, and the
  * answer of getsockopt(SLUICE_SOL, SLUICE_SO_RECORD).
  */
 struct flow_record {

@@ -16,7 +16,7 @@
 #define SLUICE_MAX_WORKLOADS 16384
 #define SLUICE_MAX_NETNS 8192
 #define SLUICE_FLOW_SLOTS 8192      /* ring of decisions; a power of two */
-#define SLUICE_MAX_HANDOVER 65536   /* redirected handshakes between two ACKs */
+#define SLUICE_MAX_HANDOVER 65536   /* redirected connections that were not accepted yet */
 #define SLUICE_MAX_UDP_PEERS 65536
 #define SLUICE_UDP_PEER_NS (60ULL * 1000000000ULL)    /* how long a UDP server may answer a peer */
 #define SLUICE_UDP_RECORD_NS (1ULL * 1000000000ULL)   /* at most one event per UDP peer in this time */

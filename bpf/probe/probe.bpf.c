@@ -84,7 +84,7 @@ SEC("?cgroup/getsockopt")
 int probe_getsockopt(struct bpf_sockopt *ctx)
 {
 	ctx->retval = 0;
-	return ctx->sk && bpf_sk_storage_get(&probe_storage, ctx->sk, 0, 0);
+	return bpf_get_netns_cookie(ctx) && ctx->sk && bpf_sk_storage_get(&probe_storage, ctx->sk, 0, 0);
 }
 
 SEC("?cgroup/post_bind4")

@@ -5,7 +5,7 @@
 
 attached()
 {
-	bpftool cgroup tree "$(lab_cgroup_root)" 2>/dev/null | grep -c 'connect\|sendmsg\|getpeername\|sock_ops\|getsockopt'
+	bpftool cgroup tree "$(lab_cgroup_root)" 2>/dev/null | grep -c 'connect\|sendmsg\|getpeername\|getsockopt'
 }
 
 # A program and a map of somebody else, which must survive.

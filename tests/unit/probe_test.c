@@ -48,6 +48,8 @@ Test(probe, a_program_runs_where_its_feature_is)
 	cr_assert(kernel_runs(&guard, "guard"));
 	cr_assert(!kernel_runs(&guard, "guard_inbound"), "nobody governed lives in the host's namespace");
 	cr_assert(kernel_runs(&host, "guard_inbound"));
+	cr_assert(!kernel_runs(&guard, "sock_ops"), "guard hands over");
+	cr_assert(kernel_runs(&none, "sock_ops"));
 	cr_assert(!kernel_runs(&guard, "post_bind6"));
 	cr_assert(kernel_runs(&bind, "post_bind6"));
 }

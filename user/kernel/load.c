@@ -22,10 +22,11 @@
 #endif
 
 #define GUARD_INBOUND "guard_inbound"
+#define SOCK_OPS "sock_ops"
 
 const char *const kernel_programs[KERNEL_PROGRAM_COUNT] = {
 	"connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4",
-	"recvmsg6", "getpeername4", "getpeername6", "sock_ops", "origdst",
+	"recvmsg6", "getpeername4", "getpeername6", SOCK_OPS, "origdst",
 	"guard", GUARD_INBOUND, "post_bind4", "post_bind6",
 };
 
@@ -237,6 +238,8 @@ bool kernel_runs(const struct state *state, const char *program)
 {
 	if (!strcmp(program, GUARD_INBOUND) && !state->watches_host)
 		return false;
+	if (!strcmp(program, SOCK_OPS)) /* guard does its part where it can */
+		return !(state->features & 1U << FEATURE_GUARD);
 	if (!strncmp(program, "guard", strlen("guard")))
 		return state->features & 1U << FEATURE_GUARD;
 	return strncmp(program, "post_bind", strlen("post_bind")) != 0 || state->features & 1U << FEATURE_BIND;
