@@ -112,19 +112,32 @@ SLUICE_INLINE const struct cgroup_value *governing_cgroup_of(struct __sk_buff *s
 	return deepest;
 }
 
-/* Who the packet's socket, namespace or device belongs to. 0: nobody that is governed. */
-static __noinline int identify_packet(struct __sk_buff *skb, const struct subject *s, struct identity *who)
+SLUICE_INLINE int identify_place(const struct subject *s, struct identity *who)
 {
 	__u64 cookie = s->netns;
 
-	who->cgroup_id = s->cgroup;
-	who->cgroup = s->cgroup ? governing_cgroup_of(skb, &who->cgroup_id) : 0;
 	who->listener = bpf_map_lookup_elem(&netns, &cookie);
 	who->namespace = who->listener;
 	if (who->namespace && (who->namespace->is_host || !who->namespace->is_identity))
 		who->namespace = 0;
 	/* Behind a governed device nothing is ungoverned: what has no owner is the node's default's. */
 	return who->cgroup || who->namespace || s->device;
+}
+
+/* Who the packet's socket, namespace or device belongs to. 0: nobody that is governed. */
+static __noinline int identify_packet(struct __sk_buff *skb, const struct subject *s, struct identity *who)
+{
+	who->cgroup_id = s->cgroup;
+	who->cgroup = s->cgroup ? governing_cgroup_of(skb, &who->cgroup_id) : 0;
+	return identify_place(s, who);
+}
+
+/* The same where there is no packet to ask: `s->cgroup` is the governing one. */
+static __noinline int identify_frame(const struct subject *s, struct identity *who)
+{
+	who->cgroup_id = s->cgroup;
+	who->cgroup = bpf_map_lookup_elem(&cgroups, &who->cgroup_id);
+	return identify_place(s, who);
 }
 
 /*
@@ -466,7 +479,10 @@ SLUICE_INLINE int is_known_to_pass(struct __sk_buff *skb, const struct subject *
 	       (known == CACHED_NAME && !(p->tcp_flags & TCP_SYN) && has_confirmed_name(s->netns, p));
 }
 
-/* Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. */
+/*
+ * Whether a packet may go on. `reason`: why it could not be read, or REASON_NONE. `skb`: null in a driver, where no names
+ * are read.
+ */
 SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const struct packet *p, __u8 reason, __u64 epoch,
 			const int on_link)
 {
@@ -482,11 +498,11 @@ SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const st
 	if (known == CACHED_PASS || (known == CACHED_ASK && other_right(s, p, slot->workload)))
 		return 1;
 	if (known == CACHED_NAME) {
-		named = judge_name(skb, s, p, slot->workload, on_link);
+		named = skb ? judge_name(skb, s, p, slot->workload, on_link) : REASON_HELLO_UNREADABLE;
 		if (named == NAME_PASSES)
 			return 1;
 	}
-	if (!identify_packet(skb, s, &who)) {
+	if (skb ? !identify_packet(skb, s, &who) : !identify_frame(s, &who)) {
 		struct stranger *stranger = stranger_slot(s);
 
 		if (stranger)
@@ -516,7 +532,7 @@ SLUICE_INLINE int admit(struct __sk_buff *skb, const struct subject *s, const st
 		if (plain && known == CACHED_NOTHING)
 			cache_put(slot, epoch, s, p, CACHED_NAME, j.workload);
 		if (named == NAME_UNKNOWN)
-			named = judge_name(skb, s, p, j.workload, on_link);
+			named = skb ? judge_name(skb, s, p, j.workload, on_link) : REASON_HELLO_UNREADABLE;
 		if (named == NAME_WAITS && !j.audit)
 			return 0;
 		j.decision.reason = (__u8)named;

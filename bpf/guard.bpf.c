@@ -6,6 +6,7 @@
  */
 #include "exchanges.h"
 #include "handover.h"
+#include "owners.h"
 
 #define LOOPBACK_IFINDEX 1 /* in every network namespace */
 
@@ -37,6 +38,8 @@ int guard(struct __sk_buff *skb)
 	if (is_stranger(stranger, epoch, &s))
 		return 1;
 	mark_of(skb, &s);
+	if (now->notes_owners && !read_packet(skb, &p, 0) && p.kind == PACKET_FLOW)
+		note_owner(skb, &s, &p);
 	if (s.mark == MARK_OWN || is_known_to_pass(skb, &s, &p, epoch, 0))
 		return 1;
 	reason = (__u8)read_packet(skb, &p, 0);

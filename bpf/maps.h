@@ -117,6 +117,13 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SLUICE_MAX_OWNERS);
+	__type(key, struct owner_key);
+	__type(value, struct owner_value);
+} owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SLUICE_MAX_FRAGMENTS);
 	__type(key, struct fragment_key);
 	__type(value, __u64);

@@ -46,14 +46,15 @@ struct packet {
 	__u8 opens;           /* a TCP SYN without ACK, an ICMP echo request; UDP cannot tell */
 	__u8 empty;           /* TCP that carries no data and opens nothing: all that the kernel's own sockets send */
 	__u8 is_fragment;
+	__u8 tcp_flags;
 	__u32 fragment_id;
-	__u32 start;          /* where its network header is in the data: after an Ethernet header on a link */
+	__u16 start;          /* where its network header is in the data: after an Ethernet header on a link */
 	/* of TCP: */
+	__u16 options;        /* where they are, from the network header */
+	__u16 payload;        /* where it is */
+	__u16 pad;
 	__u32 seq, ack;
-	__u32 options;        /* where they are, from the network header */
-	__u32 payload;        /* where it is */
 	__u32 size;           /* of the payload; UNKNOWN_SIZE where the headers do not say */
-	__u32 tcp_flags;
 };
 
 #define UNKNOWN_SIZE 0x7fffffff
@@ -91,9 +92,20 @@ SLUICE_INLINE __u64 netns_of(struct __sk_buff *skb)
 	return sk ? sk->__sk_common.skc_net.net->net_cookie : 0;
 }
 
-SLUICE_INLINE int load(struct __sk_buff *skb, __u32 offset, void *out, __u32 size)
+/* A packet's bytes and what its headers do not tell. */
+struct frame {
+	void *ctx;      /* struct __sk_buff; struct xdp_md where `in_driver` */
+	__u32 len;      /* from the Ethernet header on a link, from the network header at a socket */
+	__u32 gso_size; /* 0: it is not to be cut into segments */
+	int in_driver;
+};
+
+/* `offset`: from the network header. */
+SLUICE_INLINE int load(const struct frame *f, __u32 offset, void *out, __u32 size)
 {
-	return bpf_skb_load_bytes_relative(skb, offset, out, size, BPF_HDR_START_NET) == 0;
+	if (f->in_driver)
+		return bpf_xdp_load_bytes(f->ctx, ETH_HEADER + offset, out, size) == 0;
+	return bpf_skb_load_bytes_relative(f->ctx, offset, out, size, BPF_HDR_START_NET) == 0;
 }
 
 /* Sets `flow.port` and `own_port`. Ports of an inbound packet are the other way round. */
@@ -105,7 +117,7 @@ SLUICE_INLINE void set_ports(struct packet *p, const __be16 ports[2], int inboun
 	p->own_port = inbound ? dest : source;
 }
 
-SLUICE_INLINE __u8 read_tcp(struct __sk_buff *skb, __u32 offset, __u32 end, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_tcp(const struct frame *f, __u32 offset, __u32 end, int inbound, struct packet *p)
 {
 	struct {
 		__be16 ports[2];
@@ -116,19 +128,19 @@ SLUICE_INLINE __u8 read_tcp(struct __sk_buff *skb, __u32 offset, __u32 end, int 
 	} tcp;
 	__u32 header;
 
-	if (!load(skb, offset, &tcp, sizeof(tcp)))
+	if (!load(f, offset, &tcp, sizeof(tcp)))
 		return REASON_PACKET;
 	set_ports(p, tcp.ports, inbound);
 	header = (tcp.data_offset >> 4) * 4;
 	if (header < sizeof(tcp) || (end && offset + header > end))
 		return REASON_PACKET;
 	/* What is cut into segments is all of it, whatever its header says (PACKET_VNET_HDR). */
-	if (end && skb->gso_size && end != skb->len && end + ETH_HEADER != skb->len)
+	if (end && f->gso_size && end != f->len && end + ETH_HEADER != f->len)
 		return REASON_PACKET;
 	p->seq = bpf_ntohl(tcp.seq);
 	p->ack = bpf_ntohl(tcp.ack);
-	p->options = offset + sizeof(tcp);
-	p->payload = offset + header;
+	p->options = (__u16)(offset + sizeof(tcp));
+	p->payload = (__u16)(offset + header);
 	p->size = !end ? UNKNOWN_SIZE : end > p->payload ? end - p->payload : 0;
 	p->tcp_flags = tcp.flags;
 	p->opens = (tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
@@ -136,11 +148,11 @@ SLUICE_INLINE __u8 read_tcp(struct __sk_buff *skb, __u32 offset, __u32 end, int 
 	return REASON_NONE;
 }
 
-SLUICE_INLINE __u8 read_udp(struct __sk_buff *skb, __u32 offset, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_udp(const struct frame *f, __u32 offset, int inbound, struct packet *p)
 {
 	__be16 udp[4];
 
-	if (!load(skb, offset, udp, sizeof(udp)))
+	if (!load(f, offset, udp, sizeof(udp)))
 		return REASON_PACKET;
 	set_ports(p, udp, inbound);
 	return REASON_NONE;
@@ -150,14 +162,14 @@ SLUICE_INLINE __u8 read_udp(struct __sk_buff *skb, __u32 offset, int inbound, st
  * The flow that an ICMP error tells of: that of the packet it quotes, seen from the same side. It goes to whom that
  * packet came from: to anybody else it would only carry what it quotes.
  */
-SLUICE_INLINE __u8 read_error(struct __sk_buff *skb, __u32 offset, int v6, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_error(const struct frame *f, __u32 offset, int v6, int inbound, struct packet *p)
 {
 	__u8 peer[16], quoted[40], protocol;
 	__be16 ports[2];
 	__u32 transport;
 
 	if (v6) {
-		if (!load(skb, offset, quoted, 40))
+		if (!load(f, offset, quoted, 40))
 			return REASON_PACKET;
 		protocol = quoted[6];
 		if (inbound)
@@ -166,7 +178,7 @@ SLUICE_INLINE __u8 read_error(struct __sk_buff *skb, __u32 offset, int v6, int i
 			__builtin_memcpy(peer, quoted + 8, 16);
 		transport = offset + 40;
 	} else {
-		if (!load(skb, offset, quoted, 20))
+		if (!load(f, offset, quoted, 20))
 			return REASON_PACKET;
 		protocol = quoted[9];
 		if (inbound)
@@ -183,22 +195,22 @@ SLUICE_INLINE __u8 read_error(struct __sk_buff *skb, __u32 offset, int v6, int i
 	p->flow.protocol = protocol;
 	if (protocol != SLUICE_TCP && protocol != SLUICE_UDP)
 		return REASON_NONE;
-	if (!load(skb, transport, ports, sizeof(ports)))
+	if (!load(f, transport, ports, sizeof(ports)))
 		return REASON_PACKET;
 	/* What an outgoing error quotes came in: there the peer is the source. */
 	set_ports(p, ports, !inbound);
 	return REASON_NONE;
 }
 
-SLUICE_INLINE __u8 read_icmp(struct __sk_buff *skb, __u32 offset, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_icmp(const struct frame *f, __u32 offset, int inbound, struct packet *p)
 {
 	__u8 icmp[8];
 	__u16 id;
 
-	if (!load(skb, offset, icmp, sizeof(icmp)))
+	if (!load(f, offset, icmp, sizeof(icmp)))
 		return REASON_PACKET;
 	if (icmp[0] == 3 || icmp[0] == 11 || icmp[0] == 12)
-		return skb->len > ICMP_ERROR_MAX + 14 ? REASON_PACKET : read_error(skb, offset + 8, 0, inbound, p);
+		return f->len > ICMP_ERROR_MAX + 14 ? REASON_PACKET : read_error(f, offset + 8, 0, inbound, p);
 	if (icmp[0] != 8 && icmp[0] != 0)
 		return REASON_NONE;
 	id = (__u16)(icmp[4] << 8 | icmp[5]);
@@ -208,16 +220,16 @@ SLUICE_INLINE __u8 read_icmp(struct __sk_buff *skb, __u32 offset, int inbound, s
 }
 
 /* RFC 4861 §4, RFC 3810 §5: a hop limit of 255 or 1 and an address of this link tell that it stays on the link. */
-SLUICE_INLINE __u8 read_icmpv6(struct __sk_buff *skb, __u32 offset, __u8 hop_limit, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_icmpv6(const struct frame *f, __u32 offset, __u8 hop_limit, int inbound, struct packet *p)
 {
 	__u8 icmp[8];
 	int stays = p->flow.addr[0] == 0xff ? p->flow.addr[1] == 2
 					    : p->flow.addr[0] == 0xfe && (p->flow.addr[1] & 0xc0) == 0x80;
 
-	if (!load(skb, offset, icmp, sizeof(icmp)))
+	if (!load(f, offset, icmp, sizeof(icmp)))
 		return REASON_PACKET;
 	if (icmp[0] >= 1 && icmp[0] <= 4)
-		return skb->len > ICMP_ERROR_MAX + 14 ? REASON_PACKET : read_error(skb, offset + 8, 1, inbound, p);
+		return f->len > ICMP_ERROR_MAX + 14 ? REASON_PACKET : read_error(f, offset + 8, 1, inbound, p);
 	if (icmp[0] == 128 || icmp[0] == 129) {
 		p->own_port = (__u16)(icmp[4] << 8 | icmp[5]);
 		p->opens = icmp[0] == 128;
@@ -240,7 +252,7 @@ SLUICE_INLINE int protocol_has_ports(__u8 protocol)
 	       protocol == PROTOCOL_ICMPV6;
 }
 
-SLUICE_INLINE __u8 read_transport(struct __sk_buff *skb, __u8 protocol, __u32 offset, __u32 end, __u8 hop_limit, int inbound,
+SLUICE_INLINE __u8 read_transport(const struct frame *f, __u8 protocol, __u32 offset, __u32 end, __u8 hop_limit, int inbound,
 				  struct packet *p)
 {
 	p->protocol = protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : protocol;
@@ -249,16 +261,16 @@ SLUICE_INLINE __u8 read_transport(struct __sk_buff *skb, __u8 protocol, __u32 of
 	 * What lies behind the end that its header tells, the next router cuts off: it must not be taken for the ports. A
 	 * header without an end is of a packet that is yet to be cut into segments.
 	 */
-	if (end ? offset + TRANSPORT_MIN > end && protocol_has_ports(protocol) : !skb->gso_size)
+	if (end ? offset + TRANSPORT_MIN > end && protocol_has_ports(protocol) : !f->gso_size)
 		return REASON_PACKET;
 	if (protocol == SLUICE_TCP)
-		return read_tcp(skb, offset, end, inbound, p);
+		return read_tcp(f, offset, end, inbound, p);
 	if (protocol == SLUICE_UDP || protocol == IPPROTO_UDPLITE)
-		return read_udp(skb, offset, inbound, p);
+		return read_udp(f, offset, inbound, p);
 	if (protocol == PROTOCOL_ICMP)
-		return read_icmp(skb, offset, inbound, p);
+		return read_icmp(f, offset, inbound, p);
 	if (protocol == PROTOCOL_ICMPV6)
-		return read_icmpv6(skb, offset, hop_limit, inbound, p);
+		return read_icmpv6(f, offset, hop_limit, inbound, p);
 	return REASON_NONE;
 }
 
@@ -274,7 +286,7 @@ SLUICE_INLINE __u8 read_fragment(struct packet *p, __u32 id, __u16 offset, __u8 
 	return offset < 64 ? REASON_FRAGMENT : REASON_NONE;
 }
 
-SLUICE_INLINE __u8 read_v4(struct __sk_buff *skb, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_v4(const struct frame *f, int inbound, struct packet *p)
 {
 	struct {
 		__u8 version_length;
@@ -289,7 +301,7 @@ SLUICE_INLINE __u8 read_v4(struct __sk_buff *skb, int inbound, struct packet *p)
 	} ip;
 	__u16 fragment, total;
 
-	if (!load(skb, 0, &ip, sizeof(ip)) || ip.version_length >> 4 != 4)
+	if (!load(f, 0, &ip, sizeof(ip)) || ip.version_length >> 4 != 4)
 		return REASON_PACKET;
 	if (inbound) {
 		addr_from_v4(p->flow.addr, &ip.source);
@@ -311,10 +323,10 @@ SLUICE_INLINE __u8 read_v4(struct __sk_buff *skb, int inbound, struct packet *p)
 			return reason;
 	}
 	return ip.protocol == PROTOCOL_ICMPV6 ? REASON_PACKET
-					      : read_transport(skb, ip.protocol, sizeof(ip), total, ip.ttl, inbound, p);
+					      : read_transport(f, ip.protocol, sizeof(ip), total, ip.ttl, inbound, p);
 }
 
-SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
+SLUICE_INLINE __u8 read_v6(const struct frame *f, int inbound, struct packet *p)
 {
 	struct {
 		__be32 version_class_label;
@@ -326,7 +338,7 @@ SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
 	__u32 offset = sizeof(ip), end;
 	__u8 next;
 
-	if (!load(skb, 0, &ip, sizeof(ip)) || bpf_ntohl(ip.version_class_label) >> 28 != 6)
+	if (!load(f, 0, &ip, sizeof(ip)) || bpf_ntohl(ip.version_class_label) >> 28 != 6)
 		return REASON_PACKET;
 	if (inbound) {
 		__builtin_memcpy(p->flow.addr, ip.source, 16);
@@ -344,8 +356,8 @@ SLUICE_INLINE __u8 read_v6(struct __sk_buff *skb, int inbound, struct packet *p)
 			return REASON_SOURCE_ROUTE;
 		if (next != IPV6_HOP_BY_HOP && next != IPV6_DEST_OPTIONS && next != IPV6_FRAGMENT)
 			return next == PROTOCOL_ICMP ? REASON_PACKET
-						     : read_transport(skb, next, offset, end, ip.hop_limit, inbound, p);
-		if (!load(skb, offset, header, sizeof(header)) || (end && offset + sizeof(header) > end))
+						     : read_transport(f, next, offset, end, ip.hop_limit, inbound, p);
+		if (!load(f, offset, header, sizeof(header)) || (end && offset + sizeof(header) > end))
 			return REASON_PACKET;
 		if (next == IPV6_FRAGMENT) {
 			__u16 fragment = (__u16)(header[2] << 8 | header[3]);
@@ -409,17 +421,22 @@ SLUICE_INLINE int read_plain_tcp(struct __sk_buff *skb, const __u32 start, struc
 	return 1;
 }
 
-/* Reads a packet whose ethertype is known. Returns why it must not pass, or REASON_NONE. */
+SLUICE_INLINE int read_network(const struct frame *f, __be16 ethertype, struct packet *p, int inbound)
+{
+	__builtin_memset(p, 0, sizeof(*p));
+	if (ethertype == bpf_htons(ETH_P_IP))
+		return read_v4(f, inbound, p);
+	if (ethertype == bpf_htons(ETH_P_IPV6))
+		return read_v6(f, inbound, p);
+	return REASON_FRAME;
+}
+
+/* Reads a packet. Returns why it must not pass, or REASON_NONE. */
 __noinline int read_packet(struct __sk_buff *skb, struct packet *p, int inbound)
 {
-	if (!p)
-		return REASON_PACKET;
-	__builtin_memset(p, 0, sizeof(*p));
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return read_v4(skb, inbound, p);
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return read_v6(skb, inbound, p);
-	return REASON_FRAME;
+	struct frame f = {skb, skb->len, skb->gso_size, 0};
+
+	return p ? read_network(&f, (__be16)skb->protocol, p, inbound) : REASON_PACKET;
 }
 
 SLUICE_INLINE void exchange_key_fill(struct exchange_key *key, __u64 cookie, const struct packet *p)

@@ -215,7 +215,7 @@ struct state {
 	__u32 features;         /* bits of user/kernel/probe.h: what this kernel can do */
 	__u32 checks_names;     /* 1: a policy has asked for hostCheck: kernel; answers of servers are looked at */
 	__u32 watches_host;     /* 1: a governed process was seen in the host's namespace; guard_inbound is attached */
-	__u32 pad;
+	__u32 notes_owners;     /* 1: backstop: xdp; guard fills `owners` */
 	char config[SLUICE_ORIGIN_TEXT];     /* the policy folder */
 	char last_error[SLUICE_ERROR_TEXT];  /* empty: the last configuration was applied */
 };
@@ -255,6 +255,24 @@ struct netns_value {
 struct device_value {
 	__u64 netns;     /* cookie of the namespace at the other end: key of `netns` */
 	char name[16];   /* of the host's end */
+	__u32 in_driver; /* 1: veth_xdp judges there, which leaves veth what has a VLAN tag */
+	__u32 pad;
+};
+
+/* Key of LRU hash `owners` (backstop: xdp only): a flow that guard has seen. */
+struct owner_key {
+	__u64 netns;
+	__u8 peer[16];
+	__u8 own[16];
+	__u16 peer_port; /* host order */
+	__u16 own_port;  /* host order */
+	__u32 protocol;  /* ICMPv6 as ICMP */
+};
+
+struct owner_value {
+	__u64 cgroup; /* key of `cgroups`; 0: none governs it */
+	__u32 mark;   /* enum sluice_mark of its socket; 0: none */
+	__u32 workload; /* of an UPSTREAM mark */
 };
 
 /* Hash `sources` → u64 CLOCK_BOOTTIME ns when it was learned: the addresses that may stand as source behind a device. */
@@ -441,7 +459,9 @@ _Static_assert(sizeof(struct state) == 720, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");
 _Static_assert(sizeof(struct workload_value) == 320, "abi");
 _Static_assert(sizeof(struct netns_value) == 88, "abi");
-_Static_assert(sizeof(struct device_value) == 24, "abi");
+_Static_assert(sizeof(struct device_value) == 32, "abi");
+_Static_assert(sizeof(struct owner_key) == 48, "abi");
+_Static_assert(sizeof(struct owner_value) == 16, "abi");
 _Static_assert(sizeof(struct source_key) == 24, "abi");
 _Static_assert(sizeof(struct exchange_key) == 32, "abi");
 _Static_assert(sizeof(struct exchange_value) == 16, "abi");

@@ -28,6 +28,7 @@
 #define SLUICE_HELLO_PARTS 12         /* segments of one ClientHello: 16 KB of 1,400 bytes each */
 #define SLUICE_MAX_UNREADABLE 4096
 #define SLUICE_MAX_FRAGMENTS 16384
+#define SLUICE_MAX_OWNERS 65536       /* flows on links that a driver judges (backstop: xdp) */
 #define SLUICE_FRAGMENT_NS (30ULL * 1000000000ULL)     /* RFC 791: how long a datagram is put together */
 #define SLUICE_EXCHANGE_NS (86400ULL * 1000000000ULL)  /* an inbound TCP connection may be silent this long */
 

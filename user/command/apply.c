@@ -130,18 +130,25 @@ static void log_warnings(const struct config *config)
 
 /* ---- compiling ---- */
 
-/* No name would be checked where guard cannot run: nothing may pass for want of it. */
+/* No name would be checked where guard cannot run, or where a link's driver has the last word: nothing may pass for want of it. */
 static void refuse_unguarded(struct daemon *daemon, struct config *config)
 {
-	for (size_t i = 0; i < config->egress_policy_count && !kernel_has(daemon->kernel, FEATURE_GUARD); i++) {
+	const bool has_guard = kernel_has(daemon->kernel, FEATURE_GUARD), in_driver = kernel_judges_in_driver(daemon->kernel);
+
+	for (size_t i = 0; i < config->egress_policy_count && (!has_guard || in_driver); i++) {
 		const struct egress_policy *policy = config->egress_policies[i];
 		char object[SLUICE_ORIGIN_TEXT];
 
 		snprintf(object, sizeof(object), "EgressPolicy/%s", policy->object.name);
-		if (policy->has_host_check && policy->host_check == HOST_CHECK_KERNEL)
+		if (!policy->has_host_check || policy->host_check != HOST_CHECK_KERNEL)
+			continue;
+		if (!has_guard)
 			config_problem(config, SEVERITY_ERROR, &policy->object.at, object, "spec.hostCheck",
 				       "\"kernel\" needs %s, which this kernel lacks: use \"proxy\"",
 				       kernel_features[FEATURE_GUARD].what);
+		else
+			config_problem(config, SEVERITY_ERROR, &policy->object.at, object, "spec.hostCheck",
+				       "\"kernel\" needs tc on pods' links, and this sluice runs with --backstop xdp: use \"proxy\"");
 	}
 }
 

@@ -41,6 +41,7 @@ static const char usage[] =
 	"  --root-namespace NS   where node-wide policies live (" DEFAULT_ROOT_NAMESPACE ")\n"
 	"  --redirector-port N   port of the redirector in each governed network namespace (15001)\n"
 	"  --admin ADDR:PORT     serve /metrics, /healthz and /readyz there (off)\n"
+	"  --backstop tc|xdp     what judges the frames of pods' links (tc); the README says what xdp costs\n"
 	"  --without FEATURE     do as on a kernel that lacks it; repeatable (`sluice status` names the features)\n"
 	"  --log-level LEVEL     error, warning, info or debug (info)\n"
 	"  --log-json            one JSON object per line\n";
@@ -81,7 +82,7 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 		{"config", required_argument, NULL, 'c'},    {"govern", required_argument, NULL, 'g'},
 		{"pin", required_argument, NULL, 'p'},	     {"root-namespace", required_argument, NULL, 'r'},
 		{"redirector-port", required_argument, NULL, 'P'}, {"admin", required_argument, NULL, 'a'},
-		{"without", required_argument, NULL, 'w'},
+		{"without", required_argument, NULL, 'w'},   {"backstop", required_argument, NULL, 'b'},
 		{"log-level", required_argument, NULL, 'l'}, {"log-json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},	     {0},
 	};
@@ -116,6 +117,13 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 		case 'w':
 			if (add_without(out, optarg))
 				return 3;
+			break;
+		case 'b':
+			out->backstop_xdp = !strcmp(optarg, "xdp");
+			if (!out->backstop_xdp && strcmp(optarg, "tc")) {
+				fprintf(stderr, "sluice: --backstop \"%s\": must be tc or xdp\n", optarg);
+				return 3;
+			}
 			break;
 		case 'l':
 			out->log_level = optarg;
@@ -366,7 +374,8 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	const struct run_options *options = daemon->options;
 	uint64_t host_netns = 0;
 	struct kernel_options kernel = {.pin = options->pin, .cgroup = cgroup_mount, .config = options->config,
-					.redirector_port = options->redirector_port, .without = options->without};
+					.redirector_port = options->redirector_port, .without = options->without,
+					.backstop_xdp = options->backstop_xdp};
 	struct names_options names = {.changed = on_name, .socket = on_name_socket, .context = daemon};
 	struct workloads_options workloads = {cgroup_mount, options->governed, options->governed_count,
 					      options->redirector_port, 0};

@@ -37,6 +37,7 @@ struct run_options {
 	bool log_json;
 	uint16_t redirector_port;
 	uint32_t without; /* bits of features of the kernel */
+	bool backstop_xdp;
 	const char **governed;
 	size_t governed_count, governed_capacity;
 };

@@ -159,13 +159,15 @@ static void add_device(void *context, const void *key, const void *value)
 	if (device->netns != rows->cookie)
 		return;
 	memcpy(&index, key, sizeof(index));
-	attached = kernel_device_attached(rows->pin, index) == KERNEL_DEVICE_PROGRAMS;
+	attached = pins_state(rows->pins)->features & 1U << FEATURE_VETH &&
+		   kernel_device_attached(rows->pin, index, pins_state(rows->pins));
 	if (!attached && pins_state(rows->pins)->features & 1U << FEATURE_VETH)
 		snprintf(rows->broken, sizeof(rows->broken), "%s", device->name);
 	row = json_object_new_object();
 	json_object_object_add(row, "name", json_object_new_string(device->name));
 	json_object_object_add(row, "index", json_object_new_int64(index));
 	json_object_object_add(row, "attached", json_object_new_boolean(attached));
+	json_object_object_add(row, "in_driver", json_object_new_boolean(device->in_driver));
 	json_object_array_add(rows->devices, row);
 }
 
@@ -310,6 +312,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 	json_object_object_add(out, "redirector", process(now->redirector_pid));
 	json_object_object_add(out, "redirector_port", json_object_new_int64(now->redirector_port));
 	json_object_object_add(out, "hooks", hook_list);
+	json_object_object_add(out, "backstop", json_object_new_string(now->notes_owners ? "xdp" : "tc"));
 	json_object_object_add(out, "kernel_features", features(now->features, FEATURE_COUNT));
 	json_object_object_add(out, "governed_cgroups", json_object_new_int(governed));
 	json_object_object_add(out, "workloads", json_object_new_int(workloads));
@@ -404,6 +407,8 @@ static void print_text(struct json_object *all, bool enforcing)
 	print_process("redirector ", get(all, "redirector"));
 	printf("governed    %s cgroups, %s known workloads\n", text_of(all, "governed_cgroups"), text_of(all, "workloads"));
 	print_features(get(all, "kernel_features"));
+	if (!strcmp(text_of(all, "backstop"), "xdp"))
+		printf("backstop    xdp: the drivers of pods' links judge frames\n");
 	puts("hooks");
 	print_hooks(get(all, "hooks"));
 	list = get(all, "netns");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The programs on the host's end of pods' links: tcx where the kernel has it, else a clsact filter. */
+/* The programs on the host's end of pods' links: tcx where the kernel has it, else a clsact filter; native XDP if asked for. */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -16,18 +16,26 @@
 #define TCX_EGRESS 47
 #define FIRST (1U << 3) /* BPF_F_BEFORE, nobody in particular: a program before ours could pass a packet by it */
 #define MAX_TCX 64      /* BPF_MPROG_MAX */
+#define XDP 37          /* BPF_XDP */
+#define NATIVE (1U << 2) /* XDP_FLAGS_DRV_MODE: generic XDP comes after what it should be before */
 
 #define FILTER_HANDLE 0x51c1
 #define FILTER_PRIORITY 1
 
 static const struct side {
 	const char *program;
-	unsigned int tcx;
-	enum bpf_tc_attach_point clsact;
+	unsigned int type; /* enum bpf_attach_type */
+	enum bpf_tc_attach_point clsact; /* where there is no tcx; of XDP: none */
 } sides[KERNEL_DEVICE_PROGRAMS] = {
 	{"veth_inbound", TCX_EGRESS, BPF_TC_EGRESS}, /* who spoke first is learned before anything is dropped */
 	{"veth", TCX_INGRESS, BPF_TC_INGRESS},
+	{"veth_xdp", XDP, 0},
 };
+
+static bool runs(const struct state *state, const struct side *side)
+{
+	return state->features & 1U << FEATURE_VETH && (side->type != XDP || state->notes_owners);
+}
 
 int kernel_device_pin_path(char out[PATH_MAX], const char *pin, const char *program, uint32_t device)
 {
@@ -67,6 +75,8 @@ static bool is_first(int fd, uint32_t device, unsigned int type, const char *pro
 	LIBBPF_OPTS(bpf_prog_query_opts, query, .prog_ids = ids, .prog_cnt = MAX_TCX);
 	char name[BPF_OBJ_NAME_LEN];
 
+	if (type == XDP) /* a device has one */
+		return true;
 	if (bpf_obj_get_info_by_fd(fd, &info, &size) ||
 	    bpf_prog_query_opts((int)device, (enum bpf_attach_type)type, &query) || !query.prog_cnt)
 		return true; /* the device went meanwhile */
@@ -78,7 +88,7 @@ static bool is_first(int fd, uint32_t device, unsigned int type, const char *pro
 
 static bool is_in_place(int fd, uint32_t device, const struct side *side)
 {
-	return is_attached(fd, device) && is_first(fd, device, side->tcx, side->program);
+	return is_attached(fd, device) && is_first(fd, device, side->type, side->program);
 }
 
 static struct device_link *held(const struct kernel *kernel, uint32_t device, const char *program)
@@ -119,7 +129,7 @@ static int adopt_link(const char *path, uint32_t device, const struct side *side
 /* Where it cannot be pinned, kernel_keep_pins() says so and tries again. */
 static int attach_link(const char *path, uint32_t device, unsigned int type, int program_fd)
 {
-	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = FIRST);
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = type == XDP ? NATIVE : FIRST);
 	int fd = bpf_link_create(program_fd, (int)device, (enum bpf_attach_type)type, &options);
 
 	if (fd < 0)
@@ -156,6 +166,11 @@ bool kernel_has_filter(uint32_t device, int point)
 	return !bpf_tc_query(&hook, &options);
 }
 
+static bool has_filter(uint32_t device, const struct side *side)
+{
+	return side->type != XDP && kernel_has_filter(device, side->clsact);
+}
+
 static int attach_side(struct kernel *kernel, uint32_t device, const char *name, const struct side *side)
 {
 	const struct bpf_program *program = bpf_object__find_program_by_name(kernel->bpf->obj, side->program);
@@ -165,7 +180,7 @@ static int attach_side(struct kernel *kernel, uint32_t device, const char *name,
 
 	if (kernel_device_pin_path(path, kernel->pin, side->program, device))
 		return -ENAMETOOLONG;
-	if (!kernel_has(kernel, FEATURE_TCX)) {
+	if (!kernel_has(kernel, FEATURE_TCX) && side->type != XDP) {
 		unlink(path); /* of a daemon that had it */
 		return kernel_attach_filter(device, side->clsact, program_fd);
 	}
@@ -181,24 +196,23 @@ static int attach_side(struct kernel *kernel, uint32_t device, const char *name,
 	}
 	fd = adopt_link(path, device, side, program_fd);
 	if (fd == -ENOENT)
-		fd = attach_link(path, device, side->tcx, program_fd);
+		fd = attach_link(path, device, side->type, program_fd);
 	if (fd < 0)
 		return fd;
 	hold(kernel, device, side->program, fd);
 	/* Of a daemon that had no tcx: with tables that nobody looks after it would go on dropping. */
-	if (kernel_has_filter(device, side->clsact))
+	if (has_filter(device, side))
 		kernel_detach_filter(device, side->clsact);
 	return 0;
 }
 
 bool kernel_holds_device(const struct kernel *kernel, uint32_t device)
 {
-	if (!kernel_has(kernel, FEATURE_VETH))
-		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
 		const struct device_link *link = held(kernel, device, sides[i].program);
 
-		if (link ? !is_in_place(link->fd, device, &sides[i]) : !kernel_has_filter(device, sides[i].clsact))
+		if (runs(&kernel->state, &sides[i]) &&
+		    (link ? !is_in_place(link->fd, device, &sides[i]) : !has_filter(device, &sides[i])))
 			return false;
 	}
 	return true;
@@ -209,41 +223,53 @@ static int put(const struct bpf_map *map, const void *key, const void *value)
 	return bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) ? -errno : 0;
 }
 
-static void remove_device(const char *pin, uint32_t device)
+static void remove_side(const char *pin, uint32_t device, const struct side *side)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
-		char path[PATH_MAX];
+	char path[PATH_MAX];
 
-		if (!kernel_device_pin_path(path, pin, sides[i].program, device) && unlink(path) < 0)
-			kernel_detach_filter(device, sides[i].clsact);
-	}
+	if (!kernel_device_pin_path(path, pin, side->program, device) && unlink(path) < 0 && side->type != XDP)
+		kernel_detach_filter(device, side->clsact);
 }
 
+static void remove_device(const char *pin, uint32_t device)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sides); i++)
+		remove_side(pin, device, &sides[i]);
+}
+
+/* While `in_driver` is not set, veth judges everything: until XDP does, and again when it is gone. */
 int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct device_value *value)
 {
-	int error = put(kernel->bpf->maps.devices, &device, value);
+	struct device_value known = *value;
+	int error = put(kernel->bpf->maps.devices, &device, &known);
 
-	if (!kernel_has(kernel, FEATURE_VETH))
-		remove_device(kernel->pin, device); /* what a daemon that had it left */
-	for (size_t i = 0; i < ARRAY_SIZE(sides) && !error && kernel_has(kernel, FEATURE_VETH); i++)
-		error = attach_side(kernel, device, value->name, &sides[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(sides) && !error; i++) {
+		if (runs(&kernel->state, &sides[i]))
+			error = attach_side(kernel, device, value->name, &sides[i]);
+		else
+			remove_side(kernel->pin, device, &sides[i]); /* what a daemon that had it left */
+		if (error && sides[i].type == XDP)
+			return log_errno(error, "device %s: cannot attach native XDP: %s; tc judges what comes from there",
+					 value->name, strerror(-error));
+	}
 	if (error)
 		return log_errno(error, "device %s: cannot attach the backstop: %s; what meets no socket hook can leave there",
 				 value->name, strerror(-error));
-	return kernel_bump_epoch(kernel);
+	known.in_driver = kernel->state.notes_owners;
+	error = put(kernel->bpf->maps.devices, &device, &known);
+	return error ? error : kernel_bump_epoch(kernel);
 }
 
-unsigned int kernel_device_attached(const char *pin, uint32_t device)
+bool kernel_device_attached(const char *pin, uint32_t device, const struct state *state)
 {
-	unsigned int attached = 0;
-
 	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
 		char path[PATH_MAX];
 		_cleanup_close_ int fd = kernel_device_pin_path(path, pin, sides[i].program, device) ? -1 : bpf_obj_get(path);
 
-		attached += fd >= 0 ? is_attached(fd, device) : kernel_has_filter(device, sides[i].clsact);
+		if (runs(state, &sides[i]) && !(fd >= 0 ? is_attached(fd, device) : has_filter(device, &sides[i])))
+			return false;
 	}
-	return attached;
+	return true;
 }
 
 void kernel_detach_device(struct kernel *kernel, uint32_t device)

@@ -32,6 +32,7 @@ struct kernel_options {
 	uint16_t redirector_port;
 	uint64_t host_netns;    /* cookie */
 	uint32_t without;       /* bits of features to do without, as on a kernel that lacks them */
+	bool backstop_xdp;      /* frames of pods' links are judged in the driver */
 };
 
 /*
@@ -43,6 +44,7 @@ const char *kernel_pin(const struct kernel *kernel); /* the pin directory */
 void kernel_close(struct kernel *kernel); /* leaves pins and enforcement in place; accepts NULL */
 
 bool kernel_has(const struct kernel *kernel, enum feature feature);
+bool kernel_judges_in_driver(const struct kernel *kernel); /* --backstop xdp */
 /* For what can only be tried with the maps at hand. A missing one is logged. */
 void kernel_set_feature(struct kernel *kernel, enum feature feature, bool found);
 /* Whether `program`, one of kernel_programs, is to be attached: the kernel can run it, and there is something to do for it. */
@@ -102,12 +104,12 @@ void kernel_each_netns(struct kernel *kernel, void (*visit)(void *context, uint6
 
 /* ---- the host's end of pods' links (devices.c); all in the loader's own network namespace ---- */
 
-#define KERNEL_DEVICE_PROGRAMS 2
-/* Attaches veth and veth_inbound there, or replaces them. Its sources come first. 0 or -errno, logged. */
+#define KERNEL_DEVICE_PROGRAMS 3
+/* Attaches veth_inbound, veth and, with `backstop_xdp`, veth_xdp there, or replaces them. Its sources come first. 0 or -errno, logged. */
 int kernel_attach_device(struct kernel *kernel, uint32_t device, const struct device_value *value);
 void kernel_detach_device(struct kernel *kernel, uint32_t device); /* also of a device that is gone */
 bool kernel_holds_device(const struct kernel *kernel, uint32_t device); /* its programs are attached right now */
-unsigned int kernel_device_attached(const char *pin, uint32_t device); /* of KERNEL_DEVICE_PROGRAMS */
+bool kernel_device_attached(const char *pin, uint32_t device, const struct state *state); /* the same, from the pins */
 int kernel_set_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16]);
 void kernel_delete_source(struct kernel *kernel, uint32_t device, const uint8_t addr[16]);
 /* Entries may be deleted inside the callback. */

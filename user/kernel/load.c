@@ -138,6 +138,7 @@ static int load_programs(struct kernel *kernel, uint32_t features)
 	for (group = groups; group < groups + ARRAY_SIZE(groups); group++)
 		for (size_t i = 0; i < ARRAY_SIZE(group->programs); i++)
 			bpf_program__set_autoload(group->programs[i], features & 1U << group->feature);
+	bpf_program__set_autoload(kernel->bpf->progs.veth_xdp, kernel->state.notes_owners && features & 1U << FEATURE_VETH);
 	return sluice_bpf__load(kernel->bpf);
 }
 
@@ -211,6 +212,8 @@ static int find_features(struct kernel *kernel, uint32_t without)
 	}
 	if (!error)
 		error = load_what_loads(kernel);
+	if (!error && kernel->state.notes_owners && !(kernel_has(kernel, FEATURE_GUARD) && kernel_has(kernel, FEATURE_VETH)))
+		error = log_errno(-EOPNOTSUPP, "--backstop xdp: needs guard, which knows whose flows a driver sees, and veth; not started");
 	for (enum feature feature = FEATURE_BIND; feature < FEATURE_DESTROY && !error; feature++)
 		if (!kernel_has(kernel, feature))
 			kernel_log_missing(feature);
@@ -220,6 +223,11 @@ static int find_features(struct kernel *kernel, uint32_t without)
 bool kernel_has(const struct kernel *kernel, enum feature feature)
 {
 	return kernel->features & 1U << feature;
+}
+
+bool kernel_judges_in_driver(const struct kernel *kernel)
+{
+	return kernel->state.notes_owners;
 }
 
 void kernel_set_feature(struct kernel *kernel, enum feature feature, bool found)
@@ -282,6 +290,7 @@ static int read_state(struct kernel *kernel, const struct kernel_options *option
 	kernel->state.redirector_port = options->redirector_port;
 	kernel->state.host_netns = options->host_netns;
 	kernel->state.features = kernel->features;
+	kernel->state.notes_owners = options->backstop_xdp;
 	snprintf(kernel->state.config, sizeof(kernel->state.config), "%s", options->config);
 	return kernel_bump_epoch(kernel);
 }
@@ -295,6 +304,7 @@ int kernel_open(struct kernel **out, const struct kernel_options *options)
 	libbpf_set_print(print_libbpf);
 	kernel->pin = xstrdup(options->pin);
 	kernel->cgroup = xstrdup(options->cgroup);
+	kernel->state.notes_owners = options->backstop_xdp;
 	kernel->flow_head = MAP_FAILED;
 	kernel->flows = MAP_FAILED;
 	for (size_t i = 0; i < KERNEL_PROGRAM_COUNT; i++)

@@ -12,7 +12,7 @@
 
 const char *const kernel_fixed_maps[] = {
 	"state",  "cgroups",  "workloads", "netns",    "marks",     "redirected", "accepted",
-	"devices", "sources", "exchanges", "draining", "hellos", "hello_scratch", "unreadable", "fragments", "verdict_cache", "judgements", "strangers",
+	"devices", "sources", "exchanges", "draining", "hellos", "hello_scratch", "unreadable", "fragments", "owners", "verdict_cache", "judgements", "strangers",
 	"handover", "udp_peers", "counters", "flows", "flow_head", "requests",
 };
 const size_t kernel_fixed_map_count = ARRAY_SIZE(kernel_fixed_maps);
