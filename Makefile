@@ -137,7 +137,7 @@ demo: deps ## install, build, show the scenarios of the documentation in a lab (
 
 bench: deps ## install, build, compare with no policy, haproxy and iptables (as root)
 	@$(MAKE) --no-print-directory $(BUILD)/sluice $(TEST_TOOLS)
-	@tests/bench/run
+	@tests/bench/run; status=$$?; tests/bench/backstop && exit $$status
 
 escape: deps ## install, build, try every way out of a pod, print the matrix and write build/escape.md (as root)
 	@$(MAKE) --no-print-directory $(BUILD)/sluice $(BUILD)/tests/escape/escape

@@ -66,7 +66,8 @@ SLUICE_INLINE int cache_get(const volatile struct cached_verdict *slot, __u64 ep
 	__u32 sequence = slot->sequence;
 	int outcome = (int)slot->outcome;
 
-	if ((sequence & 1) || slot->epoch != epoch || !words_equal((const void *)&slot->subject, s, 8) ||
+	/* The canary asks the tables. */
+	if ((sequence & 1) || slot->epoch != epoch || slot->workload == WORKLOAD_CANARY || !words_equal((const void *)&slot->subject, s, 8) ||
 	    !words_equal((const void *)&slot->flow, &p->flow, 5) ||
 	    (s->device && !words_equal((const void *)slot->source, p->own, 4)))
 		return CACHED_NOTHING;
@@ -258,9 +259,10 @@ SLUICE_INLINE int passes(const struct judgement *j)
 	return j->decision.verdict <= VERDICT_PASSTHROUGH;
 }
 
-SLUICE_INLINE int is_draining(const struct exchange_key *key, __u64 now)
+SLUICE_INLINE int is_draining(const struct exchange_key *key)
 {
 	const struct state *current = state_now();
+	__u64 now = bpf_ktime_get_boot_ns();
 	const __u64 *until;
 
 	if (!current || current->draining_until < now)
@@ -269,16 +271,17 @@ SLUICE_INLINE int is_draining(const struct exchange_key *key, __u64 now)
 	return until && *until > now;
 }
 
-/* Of an exchange that began inbound; `*is_open`: of one that we began. */
-SLUICE_INLINE int is_answer(const struct exchange_key *key, const struct packet *p, __u64 now, int *is_open)
+enum begun { BEGUN_UNKNOWN, BEGUN_INBOUND, BEGUN_OUTBOUND };
+
+/* Who began the exchange that a packet is of. */
+SLUICE_INLINE int who_began(const struct exchange_key *key, const struct packet *p)
 {
 	const struct exchange_value *known = bpf_map_lookup_elem(&exchanges, key);
 	__u64 life = p->protocol == SLUICE_TCP ? SLUICE_EXCHANGE_NS : SLUICE_UDP_PEER_NS;
 
-	if (!known || now - known->seen > life)
-		return 0;
-	*is_open = !known->inbound;
-	return known->inbound != 0;
+	if (!known || bpf_ktime_get_boot_ns() - known->seen > life)
+		return BEGUN_UNKNOWN;
+	return known->inbound ? BEGUN_INBOUND : BEGUN_OUTBOUND;
 }
 
 enum former { FORMER_NOT = 0, FORMER_PASSES = 1, FORMER_NAME = 2 /* if the server has taken its name */ };
@@ -312,17 +315,17 @@ SLUICE_INLINE int is_past_hello(__u64 cookie, const struct packet *p)
 /* Another right than the verdict's. Returns the reason, or REASON_NONE. */
 static __noinline __u8 other_right(const struct subject *s, const struct packet *p, __u32 workload)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
 	struct exchange_key key;
 	struct judgement upstream;
-	int is_open = p->protocol == SLUICE_TCP;
+	int begun;
 
 	exchange_key_fill(&key, s->netns, p);
 	if (p->opens) /* something new is nobody's answer */
 		return REASON_NONE;
-	if (is_answer(&key, p, now, &is_open))
+	begun = who_began(&key, p);
+	if (begun == BEGUN_INBOUND)
 		return REASON_INBOUND_ANSWER;
-	if (is_open) {
+	if (begun == BEGUN_OUTBOUND || p->protocol == SLUICE_TCP) {
 		int former = was_admitted(&p->flow, workload, s->mark == MARK_UPSTREAM || p->empty);
 
 		if (former == FORMER_PASSES ||
@@ -330,7 +333,7 @@ static __noinline __u8 other_right(const struct subject *s, const struct packet 
 			return REASON_FORMER_ADDRESS;
 	}
 	/* What was still to show its name when its policy went has no right to go on. */
-	if (is_draining(&key, now) && (p->protocol != SLUICE_TCP || is_past_hello(s->netns, p)))
+	if (is_draining(&key) && (p->protocol != SLUICE_TCP || is_past_hello(s->netns, p)))
 		return REASON_DRAINING;
 	if ((p->empty || p->kind == PACKET_ERROR) && judge_workload(&p->flow, workload, 1, &upstream) != VERDICT_DENY)
 		return REASON_UPSTREAM;
@@ -381,14 +384,12 @@ static __noinline int follows_fragment(const struct subject *s, const struct pac
 /* A flow that the peer began, or that drains since the time when no name was asked for. */
 __noinline int needs_no_name(__u64 cookie, const struct packet *p)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
 	struct exchange_key key;
-	int is_open;
 
 	if (!p)
 		return 0;
 	exchange_key_fill(&key, cookie, p);
-	return is_answer(&key, p, now, &is_open) || is_draining(&key, now);
+	return who_began(&key, p) == BEGUN_INBOUND || is_draining(&key);
 }
 
 /* NAME_PASSES, NAME_WAITS or the reason to refuse a packet whose verdict is ALLOW if it names a service. */
@@ -465,13 +466,16 @@ static __noinline int has_confirmed_name(__u64 cookie, const struct packet *p)
 	return hello_state(cookie, p) == HELLO_CONFIRMED;
 }
 
-/* The common case of admit(): a segment of a connection that the tables have let pass before, whose name is confirmed. */
-SLUICE_INLINE int is_known_to_pass(struct __sk_buff *skb, const struct subject *s, struct packet *p, __u64 epoch, const __u32 start)
+/*
+ * The common case of admit(), of what read_plain_tcp() has read: a segment of a connection that the tables have let pass
+ * before, whose name is confirmed.
+ */
+SLUICE_INLINE int is_known_to_pass(const struct subject *s, const struct packet *p, __u64 epoch)
 {
 	const struct cached_verdict *slot;
 	int known;
 
-	if (!read_plain_tcp(skb, start, p, 0) || addr_is_loopback(p->flow.addr))
+	if (addr_is_loopback(p->flow.addr))
 		return 0;
 	slot = cache_slot(s, p);
 	known = slot ? cache_get(slot, epoch, s, p) : CACHED_NOTHING;

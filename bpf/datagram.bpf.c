@@ -46,7 +46,7 @@ SLUICE_INLINE void open_flow(struct bpf_sock_addr *ctx, const struct flow *flow,
 	key.peer_port = flow->port;
 	key.own_port = (__u16)sk->src_port;
 	key.protocol = SLUICE_UDP;
-	if (is_draining(&key, now)) {
+	if (is_draining(&key)) {
 		j->decision = decide(VERDICT_ALLOW, REASON_DRAINING, 0);
 		return;
 	}

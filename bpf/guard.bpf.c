@@ -10,16 +10,24 @@
 
 #define LOOPBACK_IFINDEX 1 /* in every network namespace */
 
-/* Of a SYN to the redirector. */
+/* Of a SYN, if it is to the redirector. */
 static __noinline void hand_over(struct __sk_buff *skb, const struct subject *s, const struct packet *p)
 {
 	struct handover_key key = {.netns = s->netns, .port = p->own_port};
+	const struct state *now = state_now();
 	struct bpf_sock *sk = skb->sk;
 
+	if (!now || p->flow.port != now->redirector_port)
+		return;
 	sk = sk ? bpf_sk_fullsock(sk) : 0;
 	__builtin_memcpy(key.addr, p->own, 16);
 	if (sk)
 		leave_record(sk, &key);
+}
+
+SLUICE_INLINE int stays_here(const struct __sk_buff *skb, const struct packet *p)
+{
+	return skb->ifindex == LOOPBACK_IFINDEX && addr_is_loopback(p->flow.addr);
 }
 
 SEC("cgroup_skb/egress")
@@ -31,26 +39,29 @@ int guard(struct __sk_buff *skb)
 	struct packet p;
 	__u64 epoch;
 	__u8 reason;
+	int plain;
 
 	if (!now || !stranger)
 		return 0;
 	epoch = epoch_now(now);
 	if (is_stranger(stranger, epoch, &s))
 		return 1;
+	plain = read_plain_tcp(skb, 0, &p, 0);
+	if (plain && stays_here(skb, &p) && !(p.tcp_flags & TCP_SYN))
+		return 1;
 	mark_of(skb, &s);
 	if (now->notes_owners && !read_packet(skb, &p, 0) && p.kind == PACKET_FLOW)
 		note_owner(skb, &s, &p);
-	if (s.mark == MARK_OWN || is_known_to_pass(skb, &s, &p, epoch, 0))
+	if (s.mark == MARK_OWN || (plain && is_known_to_pass(&s, &p, epoch)))
 		return 1;
 	reason = (__u8)read_packet(skb, &p, 0);
-	if (!reason && addr_is_loopback(p.flow.addr)) {
-		if (skb->ifindex == LOOPBACK_IFINDEX) {
-			if (p.opens && p.flow.port == now->redirector_port)
-				hand_over(skb, &s, &p);
-			return 1;
-		}
-		reason = REASON_PACKET;
+	if (!reason && stays_here(skb, &p)) {
+		if (p.opens)
+			hand_over(skb, &s, &p);
+		return 1;
 	}
+	if (!reason && addr_is_loopback(p.flow.addr))
+		reason = REASON_PACKET;
 	return admit(skb, &s, &p, reason, epoch, 0);
 }
 

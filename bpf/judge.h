@@ -236,7 +236,8 @@ SLUICE_INLINE int judgement_get(const volatile struct cached_judgement *slot, __
 {
 	__u32 sequence = slot->sequence;
 
-	if (!sequence || (sequence & 1) || slot->epoch != epoch || slot->workload != workload ||
+	/* The canary asks the tables. */
+	if (!sequence || (sequence & 1) || slot->epoch != epoch || slot->workload != workload || workload == WORKLOAD_CANARY ||
 	    slot->upstream != (__u32)upstream || !words_equal((const void *)&slot->flow, flow, sizeof(*flow) / 4))
 		return 0;
 	*out = *(const struct judgement *)&slot->judgement;

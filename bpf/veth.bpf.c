@@ -55,7 +55,7 @@ int veth(struct __sk_buff *skb)
 	s.device = device;
 	s.cgroup = bpf_skb_cgroup_id(skb);
 	mark_of(skb, &s);
-	if (!skb->vlan_present && is_known_to_pass(skb, &s, &p, epoch, ETH_HEADER))
+	if (!skb->vlan_present && read_plain_tcp(skb, ETH_HEADER, &p, 0) && is_known_to_pass(&s, &p, epoch))
 		return PASS;
 	if (is_needed_arp_packet(skb, device))
 		return PASS;

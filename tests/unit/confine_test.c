@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
 #include <sanitizer/lsan_interface.h>
 #endif
 
@@ -296,6 +297,7 @@ Test(confine, sanitizers_can_report)
 	int status;
 
 	if (child == 0) {
+		__sanitizer_set_report_fd((void *)STDERR_FILENO); /* a file could not be opened any more */
 		confine();
 		_exit(__lsan_do_recoverable_leak_check() ? 1 : SURVIVED);
 	}
@@ -305,6 +307,7 @@ Test(confine, sanitizers_can_report)
 	if (child == 0) {
 		volatile char *small = malloc(room);
 
+		__sanitizer_set_report_fd((void *)STDERR_FILENO);
 		confine();
 		small[room] = 1;
 		_exit(SURVIVED);

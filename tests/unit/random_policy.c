@@ -137,6 +137,7 @@ static void add_virtual_service(struct config *config, unsigned int i)
 
 	*arena_append(arena, config->virtual_services, config->virtual_service_count, config->virtual_service_capacity) = service;
 	service->object = object("VirtualService", "v", i, "default", 10 + i);
+	service->is_mesh = draw(4);
 	add_host(&service->hosts, &service->host_count, &service->host_capacity, PICK(hosts));
 	*route = (struct http_route){.destination = {.host = PICK(exact_hosts), .at = nowhere}, .at = nowhere};
 	if (!draw(3))
@@ -297,6 +298,8 @@ static void print_virtual_service(FILE *out, const struct virtual_service *servi
 
 	head(out, "networking.istio.io/v1", &service->object);
 	print_hosts(out, service->hosts, service->host_count);
+	if (!service->is_mesh)
+		fprintf(out, "  gateways: [edge]\n");
 	fprintf(out, "  http:\n  - route: [{destination: {host: %s", route->destination.host);
 	if (route->destination.port)
 		fprintf(out, ", port: {number: %u}", route->destination.port);

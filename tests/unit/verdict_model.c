@@ -90,7 +90,7 @@ static bool is_routed(const struct model *model, const struct pair *pair)
 	for (size_t i = 0; i < model->config->virtual_service_count; i++) {
 		const struct virtual_service *one = model->config->virtual_services[i];
 
-		for (size_t k = 0; k < one->host_count; k++) {
+		for (size_t k = 0; one->is_mesh && k < one->host_count; k++) {
 			if (fits(one->hosts[k].name, pair->host) > most) {
 				most = fits(one->hosts[k].name, pair->host);
 				best = one;
@@ -180,7 +180,8 @@ static void make_model(struct model *model, const struct config *config)
 	for (size_t i = 0; i < registered; i++)
 		model->pairs[i].routed = is_routed(model, &model->pairs[i]);
 	for (size_t i = 0; i < config->virtual_service_count; i++)
-		add_virtual_host(model, config->virtual_services[i]->hosts[0].name, registered);
+		if (config->virtual_services[i]->is_mesh)
+			add_virtual_host(model, config->virtual_services[i]->hosts[0].name, registered);
 	for (int pass = 0; pass < 4; pass++) {
 		for (size_t i = 0; i < config->egress_policy_count; i++) {
 			const struct egress_policy *one = config->egress_policies[i];
