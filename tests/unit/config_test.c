@@ -196,8 +196,8 @@ Test(config, virtual_service_with_the_old_percent_is_read)
 	cr_expect(route->abort.present);
 	cr_expect_eq(route->abort.http_status, 418);
 	cr_expect_float_eq(route->abort.percent, 0.5, 1e-9);
-	cr_expect_str_eq(route->destination.host, "www.aliyun.com");
-	cr_expect_eq(route->destination.port, 80);
+	cr_expect_str_eq(route->destinations[0].host, "www.aliyun.com");
+	cr_expect_eq(route->destinations[0].port, 80);
 	config_free(config);
 }
 
@@ -420,8 +420,7 @@ Test(config, unsupported_istio_fields_say_so)
 {
 	static const char *const of_entry[] = {"workloadSelector: {}", "subjectAltNames: []"};
 	static const char *const of_route[] = {
-		"match: []", "retries: {}", "rewrite: {}", "mirror: {}", "mirrors: []", "corsPolicy: {}",
-		"mirrorPercentage: {}",
+		"retries: {}", "mirror: {}", "mirrors: []", "corsPolicy: {}", "mirrorPercentage: {}", "delegate: {}",
 	};
 	char text[1024], line[256];
 
@@ -575,7 +574,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		{"  hosts: [a.com]\n  http:\n  - route: [{weight: 1}]\n", "p.yaml:7:13: VirtualService/a: spec.http[0].route[0].destination: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {}}]\n", "p.yaml:7:27: VirtualService/a: spec.http[0].route[0].destination.host: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}}, {destination: {host: a.com}}]\n",
-		 "p.yaml:7:12: VirtualService/a: spec.http[0].route: has 2 destinations; more than one is not implemented yet"},
+		 "p.yaml:7:12: VirtualService/a: spec.http[0].route: has 2 destinations, and the sum of their weights is 0"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com, subset: v1}}]\n",
 		 "p.yaml:7:41: VirtualService/a: spec.http[0].route[0].destination.subset: is an Istio field that is not implemented yet"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}, weight: -1}]\n",

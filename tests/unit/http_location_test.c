@@ -8,7 +8,7 @@ static const char *locate(const struct http_redirect *redirect, const char *auth
 {
 	static char out[256];
 	struct http_head head = {.authority = {authority, strlen(authority)}, .path = {path, strlen(path)}};
-	size_t n = http_location(out, sizeof(out) - 1, redirect, &head, port);
+	size_t n = http_location(out, sizeof(out) - 1, redirect, &head, port, 1);
 
 	out[n] = 0;
 	return out;

@@ -232,7 +232,7 @@ Test(policy, a_route_to_itself_without_fault_is_no_route)
 {
 	compile(ENTRY("a") "{hosts: [a.com], " HTTP80 "}\n" ROUTES("r") "{hosts: [a.com], " TO("a.com"));
 	cr_expect(!(must_have("a.com", 80)->flags & SERVICE_ROUTED));
-	cr_expect_eq(must_have("a.com", 80)->destination, 1);
+	cr_expect_eq(must_have("a.com", 80)->routes[0].targets[0].service, 1);
 }
 
 Test(policy, an_unregistered_virtual_service_host_is_routed_on_port_80)
@@ -243,7 +243,7 @@ Test(policy, an_unregistered_virtual_service_host_is_routed_on_port_80)
 		ROUTES("r") "{hosts: [new.com], " TO("a.com") ROUTES("younger") "{hosts: [new.com], " TO("new.com"));
 	service = must_have("new.com", 80);
 	cr_expect_eq(service->flags, SERVICE_HTTP | SERVICE_ROUTED);
-	cr_expect_eq(service->destination, must_have("a.com", 80)->id);
+	cr_expect_eq(service->routes[0].targets[0].service, must_have("a.com", 80)->id);
 	cr_expect_null(service->entry);
 	cr_expect_eq(find("new.com", 80, true), service);
 	expect_route("new.com", 80, "r");
@@ -261,7 +261,7 @@ Test(policy, unregistered_hosts_do_not_register_each_other)
 	compile(ROUTES("wide") "{hosts: ['*.a.com'], " TO("x.a.com") ROUTES("exact") "{hosts: [x.a.com], " TO("x.a.com"));
 	expect_route("x.a.com", 80, "exact");
 	expect_route("*.a.com", 80, "wide");
-	cr_expect_eq(must_have("x.a.com", 80)->destination, 0, "a host that no entry registers is no destination");
+	cr_expect_eq(must_have("x.a.com", 80)->routes[0].targets[0].service, 0, "a host that no entry registers is no destination");
 	cr_expect_str_eq(find("y.a.com", 80, true)->host, "*.a.com");
 }
 
@@ -270,7 +270,7 @@ Test(policy, a_host_below_a_registered_wildcard_can_be_routed_alone)
 	compile(ENTRY("a") "{hosts: ['*.a.com'], " HTTP80 "}\n" ROUTES("r") "{hosts: [x.a.com], " SLOW_TO("x.a.com"));
 	expect_route("*.a.com", 80, NULL);
 	expect_route("x.a.com", 80, "r");
-	cr_expect_eq(must_have("x.a.com", 80)->destination, must_have("*.a.com", 80)->id);
+	cr_expect_eq(must_have("x.a.com", 80)->routes[0].targets[0].service, must_have("*.a.com", 80)->id);
 }
 
 Test(policy, a_destinations_port_is_the_given_one_else_its_only_one_else_the_dialled)
@@ -280,10 +280,10 @@ Test(policy, a_destinations_port_is_the_given_one_else_its_only_one_else_the_dia
 		ENTRY("from") "{hosts: [f1.com, f2.com, f3.com, f4.com], " HTTP80 "}\n"
 		ROUTES("r1") "{hosts: [f1.com], " TO("one.com") ROUTES("r2") "{hosts: [f2.com], " TO("two.com")
 		ROUTES("r3") "{hosts: [f3.com], " TO("two.com, port: {number: 8080}") ROUTES("r4") "{hosts: [f4.com], " TO("two.com, port: {number: 9}"));
-	cr_expect_eq(must_have("f1.com", 80)->destination, must_have("one.com", 8080)->id);
-	cr_expect_eq(must_have("f2.com", 80)->destination, must_have("two.com", 80)->id);
-	cr_expect_eq(must_have("f3.com", 80)->destination, must_have("two.com", 8080)->id);
-	cr_expect_eq(must_have("f4.com", 80)->destination, 0);
+	cr_expect_eq(must_have("f1.com", 80)->routes[0].targets[0].service, must_have("one.com", 8080)->id);
+	cr_expect_eq(must_have("f2.com", 80)->routes[0].targets[0].service, must_have("two.com", 80)->id);
+	cr_expect_eq(must_have("f3.com", 80)->routes[0].targets[0].service, must_have("two.com", 8080)->id);
+	cr_expect_eq(must_have("f4.com", 80)->routes[0].targets[0].service, 0);
 }
 
 /* ---- finding ---- */
@@ -678,7 +678,7 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 	image = policy_image_build(policy, same_for_all, NULL, address);
 	start = milliseconds() - start;
 	cr_expect_eq(image->catalog_count, services);
-	cr_expect(!routes || policy_service(policy, services)->route);
+	cr_expect(!routes || policy_service(policy, services)->routes);
 	image_free(image);
 	free(text);
 	return start;

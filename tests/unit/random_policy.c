@@ -134,14 +134,17 @@ static void add_virtual_service(struct config *config, unsigned int i)
 {
 	struct virtual_service *service = arena_alloc(arena, 1, sizeof(*service));
 	struct http_route *route = arena_append(arena, service->http, service->http_count, service->http_capacity);
+	struct route_destination *to;
 
 	*arena_append(arena, config->virtual_services, config->virtual_service_count, config->virtual_service_capacity) = service;
 	service->object = object("VirtualService", "v", i, "default", 10 + i);
 	service->is_mesh = draw(4);
 	add_host(&service->hosts, &service->host_count, &service->host_capacity, PICK(hosts));
-	*route = (struct http_route){.destination = {.host = PICK(exact_hosts), .at = nowhere}, .at = nowhere};
+	*route = (struct http_route){.at = nowhere};
+	to = arena_append(arena, route->destinations, route->destination_count, route->destination_capacity);
+	*to = (struct route_destination){.host = PICK(exact_hosts), .weight = 1, .at = nowhere};
 	if (!draw(3))
-		route->destination.port = (uint16_t)PICK(ports);
+		to->port = (uint16_t)PICK(ports);
 	if (!draw(3))
 		route->delay = (struct fault_delay){true, 1000, draw(2) * 50, nowhere};
 }
@@ -300,9 +303,9 @@ static void print_virtual_service(FILE *out, const struct virtual_service *servi
 	print_hosts(out, service->hosts, service->host_count);
 	if (!service->is_mesh)
 		fprintf(out, "  gateways: [edge]\n");
-	fprintf(out, "  http:\n  - route: [{destination: {host: %s", route->destination.host);
-	if (route->destination.port)
-		fprintf(out, ", port: {number: %u}", route->destination.port);
+	fprintf(out, "  http:\n  - route: [{destination: {host: %s", route->destinations[0].host);
+	if (route->destinations[0].port)
+		fprintf(out, ", port: {number: %u}", route->destinations[0].port);
 	fprintf(out, "}}]\n");
 	if (route->delay.present)
 		fprintf(out, "    fault: {delay: {fixedDelay: 1s, percent: %.0f}}\n", route->delay.percent);

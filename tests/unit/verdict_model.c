@@ -69,17 +69,17 @@ static const struct pair *named(const struct model *model, const char *host, uns
 
 static bool leads_elsewhere(const struct model *model, const struct pair *pair, const struct http_route *route)
 {
-	unsigned int number = route->destination.port, only = 0, n = 0;
+	unsigned int number = route->destinations[0].port, only = 0, n = 0;
 
 	for (size_t i = 0; i < model->count; i++) {
-		if (model->pairs[i].entry && !strcmp(model->pairs[i].host, route->destination.host)) {
+		if (model->pairs[i].entry && !strcmp(model->pairs[i].host, route->destinations[0].host)) {
 			only = model->pairs[i].number;
 			n++;
 		}
 	}
 	if (!number)
 		number = n == 1 ? only : pair->number;
-	return named(model, route->destination.host, number) != pair;
+	return named(model, route->destinations[0].host, number) != pair;
 }
 
 static bool is_routed(const struct model *model, const struct pair *pair)

@@ -14,14 +14,17 @@
 #include "command/explain.h"
 #include "command/flow_print.h"
 #include "command/run.h"
+#include "redirect/http_route.h"
 
 static const char usage[] =
-	"Usage: sluice explain [--config DIR] [--root-namespace NS] [--namespace NS] [--label K=V]... [-o json] HOST[:PORT] | URL\n"
+	"Usage: sluice explain [--config DIR] [--root-namespace NS] [--namespace NS] [--label K=V]... [-X METHOD] [-H HEADER]... [-o json]\n"
+	"                      HOST[:PORT] | URL\n"
 	"       sluice explain [--pin DIR] [-o json] PID|CGROUP HOST[:PORT] | URL\n"
 	"\n"
 	"Says what happens to a connection and which line decides: offline by the files of --config, else by the\n"
 	"live tables, for the workload with these labels, of that process or cgroup, or for the node's default.\n"
 	"HOST may be an address. The port is 80, for https:// 443. udp://HOST:PORT asks about a datagram.\n"
+	"With --config the http rule is named that takes such a request: its method (GET), its path (/), its headers.\n"
 	"Exit status: 0 let through, 1 denied, 2 usage.\n";
 
 struct answer {
@@ -35,6 +38,10 @@ struct answer {
 	char bypass[SLUICE_ORIGIN_TEXT + 64]; /* what the policy says, if it is that */
 	char workload[SLUICE_NAME_TEXT];
 	bool offline;
+	struct workload_identity who;   /* offline */
+	const struct http_head *request; /* offline: what is asked for, to find the rule that takes it */
+	enum route_result routed;
+	const struct service_route *route;
 };
 
 /* ---- judging ---- */
@@ -81,6 +88,7 @@ static void judge_redirected(struct source *source, const struct question *quest
 {
 	bool http = speaks_http(source, question, out);
 	enum shown_name shown = http ? SHOWN_HOST : question->is_address ? SHOWN_NOTHING : SHOWN_SNI;
+	size_t matched;
 
 	out->redirected = true;
 	if ((out->kernel.service_flags & (SERVICE_TCP | SERVICE_HTTP | SERVICE_TLS)) == SERVICE_TCP) {
@@ -92,6 +100,8 @@ static void judge_redirected(struct source *source, const struct question *quest
 		source->find(source, out->rules->registry, question, http, &out->by_name);
 	out->shown = shown == SHOWN_HOST ? "an HTTP Host" : shown == SHOWN_SNI ? "a TLS server name" : "TLS without a server name";
 	out->redirector = verdict_named(out->rules, shown, out->by_name.id, out->kernel.service_flags);
+	if (http && out->request && out->by_name.service)
+		out->routed = http_route_find(out->by_name.service, out->request, &out->who, question->port, &out->route, &matched);
 }
 
 static void judge(struct source *source, const struct question *question, struct answer *out)
@@ -131,19 +141,45 @@ static const char *decider(const struct answer *answer, const struct decision *d
 	return decision->service && answer->by_address.id == decision->service ? answer->by_address.origin : answer->rules->origin;
 }
 
-static void route_text(char *out, size_t room, const struct service *service)
+static size_t add_targets(char *out, size_t room, const struct service_route *route)
 {
-	const struct http_route *route = service ? service->route : NULL;
 	size_t n = 0;
 
+	for (size_t i = 0; i < route->target_count && n < room; i++) {
+		const struct route_target *target = &route->targets[i];
+
+		n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "to ", target->destination->host);
+		if (route->target_count > 1 && n < room)
+			n += (size_t)snprintf(out + n, room - n, " (%u of %llu)", target->weight, (unsigned long long)route->weights);
+		if (!target->service && n < room)
+			n += (size_t)snprintf(out + n, room - n, ", which is not registered: 503");
+	}
+	return n;
+}
+
+static void route_text(char *out, size_t room, const struct answer *answer)
+{
+	const struct service *service = answer->by_name.service;
+	const struct service_route *found = answer->route;
+	const struct http_route *route = found ? found->rule : NULL;
+	size_t n;
+
 	out[0] = 0;
-	if (!route)
+	if (answer->routed == ROUTE_NONE)
+		snprintf(out, room, "no rule of VirtualService/%s takes it: 404 (%s:%u)", service->virtual_service->object.name,
+			 service->virtual_service->object.at.file, service->virtual_service->object.at.line);
+	if (answer->routed != ROUTE_FOUND)
 		return;
 	if (route->redirect.present)
-		n += (size_t)snprintf(out + n, room - n, "redirect %u", route->redirect.code);
+		n = (size_t)snprintf(out, room, "redirect %u", route->redirect.code);
+	else if (route->direct.present)
+		n = (size_t)snprintf(out, room, "answer %u", route->direct.status);
 	else
-		n += (size_t)snprintf(out + n, room - n, "to %s%s", route->destination.host,
-				      service->destination ? "" : ", which is not registered: 503");
+		n = add_targets(out, room, found);
+	if (route->rewrite.present && route->rewrite.uri && n < room)
+		n += (size_t)snprintf(out + n, room - n, ", path rewritten to %s", route->rewrite.uri);
+	if (route->rewrite.present && route->rewrite.authority && n < room)
+		n += (size_t)snprintf(out + n, room - n, ", Host rewritten to %s", route->rewrite.authority);
 	if (route->timeout_ms && n < room)
 		n += (size_t)snprintf(out + n, room - n, ", timeout %llu ms", (unsigned long long)route->timeout_ms);
 	if (route->delay.present && n < room)
@@ -185,7 +221,7 @@ static void print_redirected(const struct answer *answer)
 	if (answer->redirector.verdict != VERDICT_ALLOW)
 		return;
 	printf("service     %s: %s\n", service->host, service->origin);
-	route_text(route, sizeof(route), answer->by_name.service);
+	route_text(route, sizeof(route), answer);
 	if (route[0])
 		printf("route       %s\n", route);
 	else if (answer->by_name.flags & SERVICE_ROUTED)
@@ -246,7 +282,7 @@ static struct json_object *answer_json(const struct question *question, const st
 		json_object_object_add(out, reader(answer), decision_json(answer, &answer->redirector));
 	if (service->id)
 		add_text(out, "service", service->host);
-	route_text(text, sizeof(text), answer->by_name.service);
+	route_text(text, sizeof(text), answer);
 	if (text[0])
 		add_text(out, "route", text);
 	add_text(out, "mode", mode_name(answer->rules));
@@ -290,8 +326,26 @@ static int print_answer(struct source *source, const struct question *question, 
 
 /* ---- the command ---- */
 
+/* The request that is asked about, as it would be sent. */
+static bool make_request(struct http_head *out, struct arena *arena, const struct question *question, const char *method,
+			 const struct string_list *headers)
+{
+	char *text = arena_printf(arena, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, question->path, question->authority);
+	const char *why = "";
+
+	for (size_t i = 0; i < headers->count; i++)
+		text = arena_printf(arena, "%s%s\r\n", text, headers->items[i]);
+	text = arena_printf(arena, "%s\r\n", text);
+	if (http_parse_request(out, text, strlen(text), &why) != HTTP_OK) {
+		fprintf(stderr, "sluice: not a request that could be sent: %s\n", why);
+		return false;
+	}
+	out->path.n = http_normalize_path((char *)out->path.p, out->path.n);
+	return true;
+}
+
 static int explain_offline(const char *folder, const char *root_namespace, const struct who *who,
-			   const struct question *question, bool json)
+			   const struct question *question, const struct http_head *request, bool json)
 {
 	struct config *config = config_new();
 	struct config_source files = {0};
@@ -299,7 +353,7 @@ static int explain_offline(const char *folder, const char *root_namespace, const
 	struct policy_options options = {.root_namespace = root_namespace, .resolvers = (const uint8_t (*)[16])resolvers};
 	struct workload_identity identity = {who->namespace_, "", who->labels.items, who->labels.count};
 	struct policy *policy = NULL;
-	struct answer answer = {.offline = true};
+	struct answer answer = {.offline = true, .who = identity, .request = request};
 	int status = 2;
 
 	names_resolvers(RESOLV_CONF, resolvers, MAX_RESOLVERS, &options.resolver_count); /* `run` admits those of this host */
@@ -373,10 +427,13 @@ int command_explain(int argc, char **argv)
 	struct arena *arena = arena_new();
 	struct who who = {.namespace_ = ""};
 	struct question question;
+	struct string_list headers = {0};
+	const char *method = "GET";
+	struct http_head request;
 	bool json = false;
 	int option, status = 2;
 
-	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:X:H:h", options, NULL)) != -1) {
 		struct label label;
 
 		if (option == 'c')
@@ -389,6 +446,10 @@ int command_explain(int argc, char **argv)
 			root_namespace = optarg;
 		else if (option == 'p')
 			pin = optarg;
+		else if (option == 'X')
+			method = optarg;
+		else if (option == 'H')
+			*arena_append(arena, headers.items, headers.count, headers.capacity) = optarg;
 		else if (option != 'o' || parse_output(&json, optarg)) {
 			fputs(usage, option == 'h' ? stdout : stderr);
 			arena_free(arena);
@@ -399,8 +460,10 @@ int command_explain(int argc, char **argv)
 		who.process = argv[optind++];
 	if (argc - optind != 1 || question_parse(&question, argv[optind]))
 		fputs(usage, stderr);
+	else if (config && make_request(&request, arena, &question, method, &headers))
+		status = explain_offline(config, root_namespace, &who, &question, &request, json);
 	else if (config)
-		status = explain_offline(config, root_namespace, &who, &question, json);
+		status = 2;
 	else
 		status = explain_live(pin, &who, &question, json);
 	arena_free(arena);

@@ -63,6 +63,16 @@ static int take_port(struct question *question)
 	return parse_address(question->addr, host);
 }
 
+static int take_path(struct question *question, const char *text)
+{
+	size_t n = strcspn(text, "#");
+
+	if (n + 2 > sizeof(question->path))
+		return -EINVAL;
+	snprintf(question->path, sizeof(question->path), "%s%.*s", *text == '/' ? "" : "/", (int)n, text);
+	return 0;
+}
+
 int question_parse(struct question *out, const char *text)
 {
 	struct question question = {0};
@@ -72,6 +82,9 @@ int question_parse(struct question *out, const char *text)
 	if (!n || n >= sizeof(question.host))
 		return -EINVAL;
 	memcpy(question.host, authority, n);
+	memcpy(question.authority, authority, n);
+	if (take_path(&question, authority + n))
+		return -EINVAL;
 	if (take_port(&question) || !question.port)
 		return -EINVAL;
 	n = strlen(question.host);

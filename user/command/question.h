@@ -8,6 +8,8 @@
 
 #include "abi.h"
 
+#define QUESTION_PATH 2048
+
 enum speaks { SPEAKS_ANYTHING, SPEAKS_HTTP, SPEAKS_TLS };
 
 struct question {
@@ -17,6 +19,8 @@ struct question {
 	bool is_address;            /* `host` is the literal of `addr` */
 	uint8_t addr[16];
 	enum speaks speaks;         /* as the scheme says */
+	char authority[SLUICE_HOST_MAX + 8]; /* host and port as written */
+	char path[QUESTION_PATH];   /* of a URL, with its query; "/" if there is none */
 };
 
 /* HOST, HOST:PORT, [V6]:PORT, or a URL of http, https, tcp, udp. 0 or -EINVAL. */

@@ -14,6 +14,7 @@
 
 #include "abi.h"
 #include "base/memory.h"
+#include "base/pattern.h"
 
 struct position {
 	const char *file; /* as it is shown to the operator */
@@ -127,9 +128,49 @@ struct fault_abort {
 	struct position at;
 };
 
+struct header_ops {
+	struct string_list drop; /* names, in any case: what the message loses */
+	const char *lines;       /* "Name: value\r\n" and so on: what it gets */
+};
+
+struct header_changes {
+	bool present;
+	struct header_ops request, response;
+};
+
+enum text_rule { TEXT_ANY /* not asked for */, TEXT_PRESENT, TEXT_EXACT, TEXT_PREFIX, TEXT_REGEX };
+
+struct text_match {
+	const char *name; /* of a header (any case) or of a parameter; else NULL */
+	enum text_rule rule;
+	const char *text;
+	size_t length;
+	const struct pattern *pattern; /* TEXT_REGEX */
+};
+
+struct text_matches {
+	struct text_match *items;
+	size_t count, capacity;
+};
+
+/* All of it must hold. */
+struct http_match {
+	const char *name; /* NULL: absent */
+	struct text_match uri, scheme, method, authority;
+	struct text_matches headers, without, params;
+	bool ignore_case;             /* of uri.exact and uri.prefix */
+	bool never;                   /* gateways: without "mesh" */
+	uint16_t port;                /* that the client dialled; 0: any */
+	struct label_list source_labels;
+	const char *source_namespace; /* NULL: any */
+	struct position at;
+};
+
 struct route_destination {
 	const char *host; /* lower case */
 	uint16_t port;    /* 0: absent */
+	uint32_t weight;
+	struct header_changes headers;
 	struct position at;
 };
 
@@ -144,16 +185,6 @@ struct http_retries {
 	struct position at;
 };
 
-struct header_ops {
-	struct string_list drop; /* names, in any case: what the message loses */
-	const char *lines;       /* "Name: value\r\n" and so on: what it gets */
-};
-
-struct header_changes {
-	bool present;
-	struct header_ops request, response;
-};
-
 struct http_redirect {
 	bool present;
 	const char *uri, *prefix_rewrite, *authority, *scheme; /* NULL: absent */
@@ -163,15 +194,33 @@ struct http_redirect {
 	struct position at;
 };
 
+struct http_direct_response {
+	bool present;
+	uint16_t status;
+	const char *body; /* "" if absent */
+	struct position at;
+};
+
+struct http_rewrite {
+	bool present;
+	const char *uri, *authority; /* NULL: absent */
+	struct position at;
+};
+
 struct http_route {
 	const char *name; /* NULL: absent */
+	struct http_match *matches; /* one of them must hold; none: it takes every request */
+	size_t match_count, match_capacity;
+	struct http_direct_response direct;
+	struct http_rewrite rewrite;
 	struct http_redirect redirect;
 	struct header_changes headers;
 	uint64_t timeout_ms; /* 0: absent */
 	struct http_retries retries;
 	struct fault_delay delay;
 	struct fault_abort abort;
-	struct route_destination destination;
+	struct route_destination *destinations; /* one of them is drawn for each request, by weight */
+	size_t destination_count, destination_capacity;
 	struct position at;
 };
 

@@ -219,9 +219,9 @@ static bool has_number(const struct service_entry *entry, uint16_t number)
 }
 
 static void check_destination(struct config *config, const struct registry *registry, const struct object *object,
-			      const struct route_destination *destination, size_t index)
+			      const struct route_destination *destination, size_t rule, size_t index)
 {
-	const char *field = arena_printf(config->arena, "spec.http[%zu].route[0].destination", index);
+	const char *field = arena_printf(config->arena, "spec.http[%zu].route[%zu].destination", rule, index);
 	const struct registered *found;
 	size_t count;
 
@@ -251,7 +251,8 @@ static void check_virtual_services(struct config *config, const struct registry 
 		for (size_t h = 0; h < service->host_count; h++)
 			check_routed_host(config, registry, &service->object, &service->hosts[h], h);
 		for (size_t r = 0; r < service->http_count; r++)
-			check_destination(config, registry, &service->object, &service->http[r].destination, r);
+			for (size_t d = 0; d < service->http[r].destination_count; d++)
+				check_destination(config, registry, &service->object, &service->http[r].destinations[d], r, d);
 	}
 }
 

@@ -8,6 +8,7 @@
 
 #define MAX_HOSTS 256
 #define MAX_ROUTES 4096
+#define MAX_DIRECT_BODY 32768
 
 /* Hosts of one VirtualService must not overlap (Istio). */
 static void read_routed_host(struct walk *walk, const struct node *node, void *out)
@@ -44,25 +45,35 @@ static const char *gateway_fault(const char *text)
 	return domain_fault(slash ? slash + 1 : text);
 }
 
-static void read_gateway(struct walk *walk, const struct node *node, void *out)
+static void read_gateway(struct walk *walk, const struct node *node, void *names_mesh)
 {
 	const char *text, *fault;
 
-	(void)out;
-	if (!walk_text(walk, node, &text) || !strcmp(text, "mesh"))
+	if (!walk_text(walk, node, &text))
 		return;
+	if (!strcmp(text, "mesh")) {
+		*(bool *)names_mesh = true;
+		return;
+	}
 	fault = gateway_fault(text);
 	if (fault)
 		walk_error(walk, node, "%s %s; a gateway is \"mesh\" or NAMESPACE/NAME", node_shown(walk, node), fault);
 }
 
+bool read_gateway_list(struct walk *walk, const struct node *node)
+{
+	bool is_mesh = node->type != NODE_SEQUENCE || !node->count;
+
+	walk_list(walk, node, MAX_HOSTS, read_gateway, &is_mesh);
+	if (!is_mesh)
+		walk_warning(walk, node, "has no effect here: it is for gateways only; \"mesh\" is not among them");
+	return is_mesh;
+}
+
 static void read_gateways(struct walk *walk, const struct node *node, void *out)
 {
-	const struct virtual_service *service = out;
-
-	walk_list(walk, node, MAX_HOSTS, read_gateway, out);
-	if (!service->is_mesh)
-		walk_warning(walk, node, "has no effect here: it is for gateways only; \"mesh\" is not among them");
+	(void)out; /* known before the hosts are read */
+	read_gateway_list(walk, node);
 }
 
 /* Without gateways it is for the mesh. */
@@ -198,30 +209,42 @@ static void read_destination(struct walk *walk, const struct node *node, void *o
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
-static void check_weight(struct walk *walk, const struct node *node, void *out)
+static void read_weight(struct walk *walk, const struct node *node, void *out)
 {
 	int64_t value;
 
-	(void)out; /* of a single destination: any weight is all of it */
-	walk_integer(walk, node, 0, INT32_MAX, &value);
+	if (walk_integer(walk, node, 0, INT32_MAX, &value))
+		*(uint32_t *)out = (uint32_t)value;
 }
 
 static void read_weighted_destination(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"destination", read_destination, 0, FIELD_REQUIRED},
-		{"weight", check_weight, 0, FIELD_OPTIONAL},
-		UNSUPPORTED("headers"),
+		{"weight", read_weight, offsetof(struct route_destination, weight), FIELD_OPTIONAL},
+		{"headers", read_headers, offsetof(struct route_destination, headers), FIELD_OPTIONAL},
 	};
+	struct http_route *route = out;
+	struct route_destination destination = {0};
 
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &destination))
+		*arena_append(walk->config->arena, route->destinations, route->destination_count, route->destination_capacity) =
+			destination;
 }
 
+/* Weights are relative; that of a single destination does not matter. */
 static void read_route(struct walk *walk, const struct node *node, void *out)
 {
-	if (node->type == NODE_SEQUENCE && node->count > 1)
-		walk_error(walk, node, "has %zu destinations; more than one " NOT_IMPLEMENTED, node->count);
+	struct http_route *route = out;
+	uint64_t sum = 0;
+
 	walk_list(walk, node, MAX_HOSTS, read_weighted_destination, out);
+	for (size_t i = 0; i < route->destination_count; i++)
+		sum += route->destinations[i].weight;
+	if (route->destination_count > 1 && !sum)
+		walk_error(walk, node, "has %zu destinations, and the sum of their weights is 0", route->destination_count);
+	if (route->destination_count == 1)
+		route->destinations[0].weight = 1;
 }
 
 static bool is_empty(const struct node *list)
@@ -308,7 +331,7 @@ static void read_attempts(struct walk *walk, const struct node *node, void *out)
 		*(uint32_t *)out = (uint32_t)value;
 }
 
-static void read_flag(struct walk *walk, const struct node *node, void *out)
+void read_flag(struct walk *walk, const struct node *node, void *out)
 {
 	bool is_true = node->type == NODE_SCALAR && node->plain && !strcmp(node->text, "true");
 
@@ -428,7 +451,17 @@ static void read_redirect(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "must have uri, prefixRewrite, authority, scheme or port");
 }
 
-/* A redirect answers at once: there is nothing to rewrite or to fail. */
+/* An answer at once: there is nothing to rewrite or to fail. */
+static void check_direct_response(struct walk *walk, const struct node *route)
+{
+	static const char *const others[] = {"fault", "rewrite"};
+
+	for (size_t i = 0; node_field(route, "directResponse") && i < ARRAY_SIZE(others); i++)
+		if (node_field(route, others[i]))
+			walk_error(walk, route, "has both directResponse and %s", others[i]);
+}
+
+/* The same of a redirect. */
 static void check_redirect(struct walk *walk, const struct node *route)
 {
 	static const char *const others[] = {"directResponse", "fault", "rewrite"};
@@ -445,6 +478,67 @@ static void check_redirect(struct walk *walk, const struct node *route)
 		if (uri && !node_field(uri, "prefix"))
 			walk_error(walk, uri, "must be a prefix: redirect.prefixRewrite replaces one");
 	}
+}
+
+static void read_body_text(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	if (strlen(text) > MAX_DIRECT_BODY)
+		walk_error(walk, node, "has %zu bytes; more than %d " NOT_IMPLEMENTED " (Istio: 1 MB)", strlen(text), MAX_DIRECT_BODY);
+	else
+		*(const char **)out = arena_strdup(walk->config->arena, text);
+}
+
+static void read_body(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"string", read_body_text, 0, FIELD_OPTIONAL}, UNSUPPORTED("bytes")};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_direct_response(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"status", read_status, offsetof(struct http_direct_response, status), FIELD_REQUIRED},
+		{"body", read_body, offsetof(struct http_direct_response, body), FIELD_OPTIONAL},
+	};
+	struct http_direct_response *direct = out;
+
+	direct->present = true;
+	direct->body = "";
+	direct->at = walk_position(walk, node);
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), direct);
+}
+
+static void read_rewrite(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"uri", read_header_text, offsetof(struct http_rewrite, uri), FIELD_OPTIONAL},
+		{"authority", read_header_text, offsetof(struct http_rewrite, authority), FIELD_OPTIONAL},
+		UNSUPPORTED("uriRegexRewrite"),
+	};
+	struct http_rewrite *rewrite = out;
+
+	rewrite->present = true;
+	rewrite->at = walk_position(walk, node);
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rewrite))
+		return;
+	if (node_field(node, "uri") && node_field(node, "uriRegexRewrite"))
+		walk_error(walk, node, "has both uri and uriRegexRewrite");
+	else if (!is_given(rewrite->uri) && !is_given(rewrite->authority) && !node_field(node, "uriRegexRewrite"))
+		walk_error(walk, node, "must have uri, uriRegexRewrite or authority");
+}
+
+/* Istio makes a regular expression's rewrite of this; sluice has none yet. */
+static void check_rewrite(struct walk *walk, const struct http_route *route)
+{
+	for (size_t i = 0; is_given(route->rewrite.uri) && i < route->match_count; i++)
+		if (route->matches[i].uri.rule == TEXT_REGEX)
+			walk_problem(walk, SEVERITY_ERROR, route->matches[i].at.line, route->matches[i].at.column,
+				     "uri.regex together with rewrite.uri " NOT_IMPLEMENTED);
 }
 
 /* Read and checked, but nothing acts on them yet: an operator must not believe that something does. */
@@ -470,13 +564,15 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	static const struct field fields[] = {
 		{"name", read_string, offsetof(struct http_route, name), FIELD_OPTIONAL},
 		{"fault", read_fault, 0, FIELD_OPTIONAL},
-		{"route", read_route, offsetof(struct http_route, destination), FIELD_OPTIONAL},
+		{"match", read_http_matches, 0, FIELD_OPTIONAL},
+		{"route", read_route, 0, FIELD_OPTIONAL},
+		{"directResponse", read_direct_response, offsetof(struct http_route, direct), FIELD_OPTIONAL},
+		{"rewrite", read_rewrite, offsetof(struct http_route, rewrite), FIELD_OPTIONAL},
 		{"redirect", read_redirect, offsetof(struct http_route, redirect), FIELD_OPTIONAL},
 		{"headers", read_headers, offsetof(struct http_route, headers), FIELD_OPTIONAL},
 		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
 		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
-		UNSUPPORTED("match"), UNSUPPORTED("directResponse"), UNSUPPORTED("delegate"),
-		UNSUPPORTED("rewrite"), UNSUPPORTED("mirror"),
+		UNSUPPORTED("delegate"), UNSUPPORTED("mirror"),
 		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
 		UNSUPPORTED("corsPolicy"),
 	};
@@ -487,9 +583,15 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		return;
 	check_action(walk, node);
 	check_redirect(walk, node);
+	check_direct_response(walk, node);
+	check_rewrite(walk, &route);
 	refuse_unacted(walk, node);
-	if (service->http_count)
-		walk_warning(walk, node, "is never reached: http[0] has no match and takes every request");
+	for (size_t i = 0; i < service->http_count; i++) {
+		if (service->http[i].match_count)
+			continue;
+		walk_warning(walk, node, "is never reached: http[%zu] has no match and takes every request", i);
+		break;
+	}
 	*arena_append(walk->config->arena, service->http, service->http_count, service->http_capacity) = route;
 }
 

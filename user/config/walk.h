@@ -95,6 +95,9 @@ const char *domain_fault(const char *text); /* why it is no domain name, or NULL
 bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" and "*.a.x"; equal names too */
 
 void read_headers(struct walk *walk, const struct node *node, void *changes); /* struct header_changes */
+void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
+void read_flag(struct walk *walk, const struct node *node, void *flag); /* bool */
+bool read_gateway_list(struct walk *walk, const struct node *node); /* whether "mesh" is among them, or there are none */
 
 /* One per kind. `spec` is not null. */
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object);

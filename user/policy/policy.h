@@ -17,6 +17,22 @@ struct upstream_target {
 	uint32_t weight;
 };
 
+/* Where a route leads, drawn by weight. */
+struct route_target {
+	uint32_t service; /* id; 0: not registered (503) */
+	uint32_t weight;
+	const struct route_destination *destination;
+	struct header_changes headers; /* the destination's, then the rule's */
+};
+
+/* An http rule as it is for one service. */
+struct service_route {
+	const struct http_route *rule;
+	const struct route_target *targets; /* none of a rule that answers by itself */
+	size_t target_count;
+	uint64_t weights; /* their sum */
+};
+
 /* One (host, port) of a ServiceEntry, or a VirtualService host on port 80 that no entry registers. */
 struct service {
 	uint32_t id;       /* from 1: key of the catalog; index + 1 in policy->services */
@@ -31,9 +47,9 @@ struct service {
 	size_t target_count;
 	const struct cidr *addresses;          /* where clients dial it besides its resolved addresses */
 	size_t address_count;
-	const struct http_route *route;        /* from a VirtualService, or NULL: straight to the service itself */
-	const struct virtual_service *virtual_service;
-	uint32_t destination;                  /* service id that `route` leads to; 0: not registered (503) */
+	const struct service_route *routes;    /* of a VirtualService, in their order; none: straight to the service itself */
+	size_t route_count;
+	const struct virtual_service *virtual_service; /* that has them, or NULL */
 	const char *origin;                    /* "file:line ServiceEntry/name" */
 	const struct service_entry *entry;     /* NULL: a VirtualService host that nobody registers */
 	bool one_address;                      /* DNS_ROUND_ROBIN: only the first answer counts */

@@ -2,6 +2,7 @@
 /* ServiceEntries and VirtualServices become services: one for each host and port. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "policy/internal.h"
 
@@ -196,12 +197,21 @@ static void drop_younger_twins(struct policy *policy, struct config *config)
 
 /* ---- routes ---- */
 
+/* The rules of a VirtualService for services of one port: the same for all of these below one of its hosts. */
+struct port_routes {
+	struct port_routes *next;
+	uint16_t port;
+	struct service_route *items;
+	size_t count;
+};
+
 /* A host of a VirtualService. Sorted by name, each once: of equal ones the oldest VirtualService's. */
 struct routed_host {
 	const char *name;
 	const struct virtual_service *owner;
 	size_t age; /* 0: the oldest */
 	bool is_registered;
+	struct port_routes *by_port;
 };
 
 /* How many ports a registered host has. Sorted by name, each once. */
@@ -288,13 +298,13 @@ static struct routed_host *find_routed_wildcard(const struct routes *routes, con
 }
 
 /* The most specific VirtualService host that covers `host`: its own name, else the longest wildcard. */
-static const struct virtual_service *route_for(const struct routes *routes, const char *host)
+static struct routed_host *route_for(const struct routes *routes, const char *host)
 {
-	const struct routed_host *found = find_routed(routes, host);
+	struct routed_host *found = find_routed(routes, host);
 
 	for (const char *dot = strchr(host, '.'); !found && dot; dot = strchr(dot + 1, '.'))
 		found = find_routed_wildcard(routes, dot);
-	return found ? found->owner : NULL;
+	return found;
 }
 
 /* A VirtualService host is registered by a service of its own name or, if it is a wildcard, by any below it. */
@@ -352,10 +362,99 @@ static uint32_t destination_of(const struct policy *policy, const struct routes 
 	return found ? found->id : 0;
 }
 
-static void attach_route(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
+static bool drops(const struct header_ops *ops, const char *line)
 {
-	const struct virtual_service *virtual_service = route_for(routes, service->host);
-	const struct http_route *route;
+	size_t n = strcspn(line, ":");
+
+	for (size_t i = 0; i < ops->drop.count; i++)
+		if (strlen(ops->drop.items[i]) == n && !strncasecmp(ops->drop.items[i], line, n))
+			return true;
+	return false;
+}
+
+/* What `first` does, and then `then` (Envoy: a destination's changes come before its rule's). */
+static struct header_ops both(struct arena *arena, const struct header_ops *first, const struct header_ops *then)
+{
+	struct header_ops out = {.lines = ""};
+	const char *line = first->lines, *end;
+
+	for (size_t i = 0; i < first->drop.count; i++)
+		*arena_append(arena, out.drop.items, out.drop.count, out.drop.capacity) = first->drop.items[i];
+	for (size_t i = 0; i < then->drop.count; i++)
+		*arena_append(arena, out.drop.items, out.drop.count, out.drop.capacity) = then->drop.items[i];
+	for (; *line; line = end) {
+		end = strstr(line, "\r\n") + 2;
+		if (!drops(then, line))
+			out.lines = arena_printf(arena, "%s%.*s", out.lines, (int)(end - line), line);
+	}
+	out.lines = arena_printf(arena, "%s%s", out.lines, then->lines);
+	return out;
+}
+
+static struct header_changes merge(struct arena *arena, const struct header_changes *first, const struct header_changes *then)
+{
+	if (!first->present || !then->present)
+		return first->present ? *first : *then;
+	return (struct header_changes){true, both(arena, &first->request, &then->request), both(arena, &first->response, &then->response)};
+}
+
+static struct service_route make_route(const struct policy *policy, const struct routes *routes, uint16_t port,
+				       const struct http_route *rule)
+{
+	struct service_route route = {.rule = rule};
+	struct route_target *targets;
+
+	if (!rule->destination_count)
+		return route;
+	targets = arena_alloc(policy->arena, rule->destination_count, sizeof(*targets));
+	for (size_t i = 0; i < rule->destination_count; i++) {
+		const struct route_destination *to = &rule->destinations[i];
+
+		if (!to->weight)
+			continue;
+		targets[route.target_count++] = (struct route_target){
+			destination_of(policy, routes, to, port), to->weight, to, merge(policy->arena, &to->headers, &rule->headers)};
+		route.weights += to->weight;
+	}
+	route.targets = targets;
+	return route;
+}
+
+static const struct port_routes *routes_of(struct policy *policy, const struct routes *routes, struct routed_host *host, uint16_t port)
+{
+	const struct virtual_service *owner = host->owner;
+	struct port_routes *own = host->by_port;
+
+	while (own && own->port != port)
+		own = own->next;
+	if (own)
+		return own;
+	own = arena_alloc(policy->arena, 1, sizeof(*own));
+	*own = (struct port_routes){host->by_port, port, arena_alloc(policy->arena, owner->http_count, sizeof(*own->items)), 0};
+	host->by_port = own;
+	while (own->count < owner->http_count) {
+		own->items[own->count] = make_route(policy, routes, port, &owner->http[own->count]);
+		if (!owner->http[own->count++].match_count)
+			break; /* it takes the rest */
+	}
+	return own;
+}
+
+/* Whether a request takes the same way as without the rule. */
+static bool changes_nothing(const struct service *service, const struct service_route *route)
+{
+	const struct http_route *rule = route->rule;
+
+	return !rule->match_count && route->target_count == 1 && route->targets[0].service == service->id &&
+	       !route->targets[0].destination->headers.present && !(rule->delay.present && rule->delay.percent > 0) &&
+	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->headers.present && !rule->rewrite.present;
+}
+
+static void attach_routes(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
+{
+	struct routed_host *host = route_for(routes, service->host);
+	const struct virtual_service *virtual_service = host ? host->owner : NULL;
+	const struct port_routes *own;
 
 	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
 		return;
@@ -368,12 +467,11 @@ static void attach_route(struct policy *policy, struct config *config, const str
 	}
 	if (!policy_is_http(service->protocol))
 		return; /* no effect there, as in Istio; `check` warns */
-	route = &virtual_service->http[0];
+	own = routes_of(policy, routes, host, service->port);
 	service->virtual_service = virtual_service;
-	service->destination = route->redirect.present ? 0 : destination_of(policy, routes, &route->destination, service->port);
-	service->route = route;
-	if ((route->delay.present && route->delay.percent > 0) || (route->abort.present && route->abort.percent > 0) || route->timeout_ms || route->headers.present ||
-	    service->destination != service->id)
+	service->routes = own->items;
+	service->route_count = own->count;
+	if (own->count > 1 || !changes_nothing(service, &own->items[0]))
 		service->flags |= SERVICE_ROUTED;
 }
 
@@ -399,6 +497,6 @@ void policy_add_services(struct policy *policy, struct config *config)
 	add_unregistered_hosts(policy, &routes);
 	/* Destinations are found among what ServiceEntries register, so the index of those serves here. */
 	for (size_t i = 0; i < policy->service_count; i++)
-		attach_route(policy, config, &routes, &policy->services[i]);
+		attach_routes(policy, config, &routes, &policy->services[i]);
 	policy_index(policy);
 }

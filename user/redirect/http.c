@@ -3,10 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/memory.h"
 #include "config/config.h"
 #include "redirect/http_internal.h"
+#include "redirect/http_route.h"
 
 static const char *workload_name(const struct conn *conn)
 {
@@ -25,8 +27,16 @@ static void count_answer(struct redirector_statistics *statistics, uint16_t stat
 	tally(&statistics->responses_local_504, status == 504);
 }
 
-/* `location`: of a redirect, or empty. */
-static void answer(struct conn *conn, uint16_t status, struct slice location, const char *body)
+static bool sets(const struct header_ops *changes, const char *name)
+{
+	for (size_t i = 0; changes && i < changes->drop.count; i++)
+		if (!strcasecmp(changes->drop.items[i], name))
+			return true;
+	return false;
+}
+
+/* `location`: of a redirect, or empty. `changes`: a rule's, or NULL. */
+static void answer(struct conn *conn, uint16_t status, struct slice location, const char *body, const struct header_ops *changes)
 {
 	struct worker *worker = conn->worker;
 	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
@@ -44,12 +54,13 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, co
 	if (!conn->request_body.done)
 		conn->keep_client = false;
 	buffer_put(worker, &conn->to_client);
-	conn->to_client = buffer_get(worker, location.n > SMALL_BUFFER / 2);
+	conn->to_client = buffer_get(worker, location.n + strlen(body) + strlen(changes ? changes->lines : "") > SMALL_BUFFER / 2);
 	conn->to_client->end = (uint32_t)snprintf(
 		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s\r\n%s", status, http_status_phrase(status),
-		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "", has_text ? "content-type: text/plain\r\n" : "", worker_date(worker),
-		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n",
+		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s\r\n%s", status, http_status_phrase(status),
+		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "",
+		has_text && !sets(changes, "content-type") ? "content-type: text/plain\r\n" : "", worker_date(worker),
+		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", changes ? changes->lines : "",
 		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
@@ -68,7 +79,7 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(body, sizeof(body), format, args);
 	va_end(args);
-	answer(conn, status, (struct slice){"", 0}, body);
+	answer(conn, status, (struct slice){"", 0}, body, NULL);
 }
 
 /*
@@ -156,8 +167,8 @@ static void follow_route(struct conn *conn)
 		return;
 	}
 	http_start_timeout(conn);
-	if (route) {
-		to = policy_service(conn->table->policy, conn->service->destination);
+	if (conn->target) {
+		to = policy_service(conn->table->policy, conn->target->service);
 		if (!to) {
 			http_answer(conn, 503, "%s", "");
 			return;
@@ -195,24 +206,95 @@ static void end_delay(struct conn *conn)
 	follow_route(conn);
 }
 
-/* The head as it is forwarded; the scratch head is gone after this request's first step. */
-static bool build_request(struct conn *conn, struct http_head *head)
+/* The rule for this request and where it leads. False: it was answered. */
+static bool choose_route(struct conn *conn, struct http_head *head, size_t *matched)
+{
+	const struct workload_identity *who = &roster_find(conn->worker->view, conn->record.workload)->who;
+	const struct service_route *found;
+	uint64_t at;
+
+	conn->route = NULL;
+	conn->target = NULL;
+	*matched = 1;
+	if (!conn->service || !conn->service->route_count)
+		return true;
+	head->path.n = http_normalize_path((char *)head->path.p, head->path.n); /* our buffer; what is constant is normal */
+	switch (http_route_find(conn->service, head, who, conn->record.port, &found, matched)) {
+	case ROUTE_OWN:
+		return true;
+	case ROUTE_NONE:
+		http_answer(conn, 404, "%s", "");
+		return false;
+	default:
+		conn->route = found->rule;
+	}
+	if (!found->target_count)
+		return true;
+	at = found->target_count > 1 ? worker_random(conn->worker) % found->weights : 0;
+	conn->target = found->targets;
+	for (; at >= conn->target->weight; conn->target++)
+		at -= conn->target->weight;
+	return true;
+}
+
+static const struct header_changes *changes_of(const struct conn *conn)
+{
+	const struct header_changes *changes = conn->target ? &conn->target->headers : conn->route ? &conn->route->headers : NULL;
+
+	return changes && changes->present ? changes : NULL;
+}
+
+/*
+ * The new path, then the lines of what is added to the request, in `room`; the old path is told in x-envoy-original-path.
+ * A prefix that is replaced by "/" takes the slash behind it along (Istio). NULL: it does not fit.
+ */
+static const char *rewrite_path(const struct http_rewrite *rewrite, struct http_head *head, size_t matched, const char *fields,
+				char *room, size_t size)
+{
+	static const char *const old_name[] = {"x-envoy-original-path"};
+	struct slice old = head->path;
+	int n;
+
+	if (!rewrite->uri || !rewrite->uri[0] || old.n < matched || old.p[0] != '/')
+		return fields;
+	if (!strcmp(rewrite->uri, "/") && old.p[matched - 1] != '/' && matched < old.n && old.p[matched] == '/')
+		matched++;
+	n = snprintf(room, size, "%s%.*s", rewrite->uri, (int)(old.n - matched), old.p + matched);
+	if (n < 0 || (size_t)n >= size)
+		return NULL;
+	head->path = (struct slice){room, (size_t)n};
+	http_drop_fields(head, old_name, 1);
+	room += n + 1;
+	size -= (size_t)n + 1;
+	n = snprintf(room, size, "%s: %.*s\r\n%s", old_name[0], (int)old.n, old.p, fields);
+	return n < 0 || (size_t)n >= size ? NULL : room;
+}
+
+static bool write_request(struct conn *conn, struct http_head *head, size_t matched, struct buffer *scratch)
 {
 	struct worker *worker = conn->worker;
-	const struct header_ops *changes = conn->route && conn->route->headers.present ? &conn->route->headers.request : NULL;
+	const struct header_changes *changes = changes_of(conn);
+	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
 	char fields[HTTP_PROXY_FIELDS] = "";
+	const char *extra = fields;
 
 	conn->counts_attempts = !conn->is_passthrough;
 	if (changes)
-		http_drop_fields(head, changes->drop.items, changes->drop.count);
+		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
 	if (conn->counts_attempts)
 		http_proxy_fields(fields, head, conn->route ? conn->route->timeout_ms : 0, worker_random(worker), worker_random(worker));
-	for (int large = head->bytes > SMALL_BUFFER / 2; large < 2; large++) {
+	if (rewrite) {
+		extra = rewrite_path(rewrite, head, matched, fields, scratch->bytes, scratch->size);
+		if (rewrite->authority && rewrite->authority[0])
+			head->authority = (struct slice){rewrite->authority, strlen(rewrite->authority)};
+	}
+	for (int large = head->bytes > SMALL_BUFFER / 2; extra && large < 2; large++) {
 		size_t n;
 
 		buffer_put(worker, &conn->to_upstream);
 		conn->to_upstream = buffer_get(worker, large);
-		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true, changes ? changes->lines : "", fields);
+		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true,
+				       changes ? changes->request.lines : "", extra);
 		if (n) {
 			conn->to_upstream->end = (uint32_t)n;
 			return true;
@@ -221,23 +303,43 @@ static bool build_request(struct conn *conn, struct http_head *head)
 	return false;
 }
 
-static void redirect(struct conn *conn, const struct http_head *head)
+/* The head as it is forwarded; the scratch head is gone after this request's first step. */
+static bool build_request(struct conn *conn, struct http_head *head, size_t matched)
 {
+	struct buffer *scratch = conn->route && conn->route->rewrite.present ? buffer_get(conn->worker, true) : NULL;
+	bool fits = write_request(conn, head, matched, scratch);
+
+	if (scratch)
+		buffer_put(conn->worker, &scratch);
+	return fits;
+}
+
+static void redirect(struct conn *conn, const struct http_head *head, size_t matched)
+{
+	const struct header_changes *changes = changes_of(conn);
 	struct buffer *location = buffer_get(conn->worker, true);
 	/* What is left of the answer's own buffer is for the rest of it. */
-	size_t n = http_location(location->bytes, location->size - SMALL_BUFFER, &conn->route->redirect, head, conn->record.port);
+	size_t n = http_location(location->bytes, location->size / 2, &conn->route->redirect, head, conn->record.port, matched);
 
 	if (n)
-		answer(conn, conn->route->redirect.code, (struct slice){location->bytes, n}, "");
+		answer(conn, conn->route->redirect.code, (struct slice){location->bytes, n}, "", changes ? &changes->response : NULL);
 	else
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 	buffer_put(conn->worker, &location);
+}
+
+static void answer_directly(struct conn *conn)
+{
+	const struct header_changes *changes = changes_of(conn);
+
+	answer(conn, conn->route->direct.status, (struct slice){"", 0}, conn->route->direct.body, changes ? &changes->response : NULL);
 }
 
 static void judge_request(struct conn *conn, struct http_head *head)
 {
 	const struct service *service;
 	struct decision decision;
+	size_t matched;
 
 	if (!conn_decide(conn)) {
 		http_answer(conn, 503, "sluice: no configuration\n");
@@ -256,12 +358,17 @@ static void judge_request(struct conn *conn, struct http_head *head)
 	}
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = conn->is_passthrough ? NULL : service;
-	conn->route = conn->service ? conn->service->route : NULL;
+	if (!choose_route(conn, head, &matched))
+		return;
 	if (conn->route && conn->route->redirect.present) {
-		redirect(conn, head);
+		redirect(conn, head, matched);
 		return;
 	}
-	if (!build_request(conn, head)) {
+	if (conn->route && conn->route->direct.present) {
+		answer_directly(conn);
+		return;
+	}
+	if (!build_request(conn, head, matched)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;
 	}
@@ -286,9 +393,12 @@ bool http_judge_again(struct conn *conn)
 	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = decision.verdict == VERDICT_ALLOW ? service : NULL;
-	conn->route = conn->service ? conn->service->route : NULL;
+	conn->route = NULL;
+	conn->target = NULL;
 	if (decision.verdict == VERDICT_DENY)
 		refuse_blocked(conn, decision, conn->rules);
+	else if (conn->service && conn->service->route_count) /* what its rules ask of a request is not here any more */
+		http_answer(conn, 503, "sluice: the policy has changed meanwhile; send it again\n");
 	else
 		follow_route(conn);
 	return true;

@@ -197,7 +197,8 @@ static bool build_response(struct conn *conn, const struct http_head *head, bool
 
 static bool final_response(struct conn *conn, struct http_head *head)
 {
-	const struct header_ops *changes = conn->route && conn->route->headers.present ? &conn->route->headers.response : NULL;
+	const struct header_changes *headers = conn->target ? &conn->target->headers : NULL;
+	const struct header_ops *changes = headers && headers->present ? &headers->response : NULL;
 	char extra[64] = "";
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 

@@ -12,8 +12,9 @@ bool http_worth_parsing(const struct conn *conn, const struct buffer *buffer);
 
 /*
  * Where a request, dialled on `port`, is redirected to, as Istio and Envoy compose it (applyRedirect, newUri). Returns the
- * length; 0: it does not fit `room`.
+ * length; 0: it does not fit `room`. `matched`: how much of its path the rule has asked for.
  */
-size_t http_location(char *out, size_t room, const struct http_redirect *redirect, const struct http_head *head, uint16_t port);
+size_t http_location(char *out, size_t room, const struct http_redirect *redirect, const struct http_head *head, uint16_t port,
+		     size_t matched);
 
 #endif

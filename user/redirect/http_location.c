@@ -47,8 +47,8 @@ static void put_authority(struct text *out, struct slice authority, const char *
 	put(out, authority.p, has_port && (port || (is_80 && strcmp(scheme, "http"))) ? host : authority.n);
 }
 
-/* `uri` stands for the path; the query stays unless it brings its own. prefixRewrite stands for the prefix "/". */
-static void put_path(struct text *out, const struct http_redirect *redirect, struct slice path)
+/* `uri` stands for the path; the query stays unless it brings its own. prefixRewrite stands for the `matched` bytes. */
+static void put_path(struct text *out, const struct http_redirect *redirect, struct slice path, size_t matched)
 {
 	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
 
@@ -56,15 +56,16 @@ static void put_path(struct text *out, const struct http_redirect *redirect, str
 		put_string(out, redirect->uri);
 		if (query && !strchr(redirect->uri, '?'))
 			put(out, query, (size_t)(path.p + path.n - query));
-	} else if (is_given(redirect->prefix_rewrite) && path.n && path.p[0] == '/') {
+	} else if (is_given(redirect->prefix_rewrite) && path.n >= matched && path.p[0] == '/') {
 		put_string(out, redirect->prefix_rewrite);
-		put(out, path.p + 1, path.n - 1);
+		put(out, path.p + matched, path.n - matched);
 	} else {
 		put(out, path.p, path.n);
 	}
 }
 
-size_t http_location(char *out, size_t room, const struct http_redirect *redirect, const struct http_head *head, uint16_t port)
+size_t http_location(char *out, size_t room, const struct http_redirect *redirect, const struct http_head *head, uint16_t port,
+		     size_t matched)
 {
 	const char *scheme = is_given(redirect->scheme) ? redirect->scheme : "http";
 	uint16_t named = port_of(redirect, scheme, port);
@@ -81,6 +82,6 @@ size_t http_location(char *out, size_t room, const struct http_redirect *redirec
 		snprintf(number, sizeof(number), ":%u", named);
 		put_string(&text, number);
 	}
-	put_path(&text, redirect, head->path);
+	put_path(&text, redirect, head->path, matched);
 	return text.n < room ? text.n : 0;
 }

@@ -52,6 +52,7 @@ struct table {
 struct roster_entry {
 	uint32_t workload;
 	char name[SLUICE_NAME_TEXT];      /* "namespace/name" */
+	struct workload_identity who;     /* in view->arena */
 	const struct rule_set *now;       /* by view->table */
 	const struct rule_set *previous;  /* by view->previous, NULL without one */
 };
@@ -76,6 +77,7 @@ struct view {
 	struct table *previous; /* NULL: none */
 	struct roster_entry *roster; /* sorted by workload; the first is 0, the node's default */
 	size_t roster_count;
+	struct arena *arena;
 	struct listener **listeners;
 	size_t listener_count;
 };
@@ -209,6 +211,7 @@ struct conn {
 	bool counts_attempts;           /* to_upstream ends with x-envoy-attempt-count */
 	bool is_delayed;
 	const struct http_route *route; /* of `table`, or NULL */
+	const struct route_target *target; /* of `route`: where it leads; NULL: to the service itself */
 	uint64_t sent_us;               /* when the request's head had gone out */
 
 	/* the relay */

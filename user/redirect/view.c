@@ -316,13 +316,25 @@ static int by_workload(const void *a, const void *b)
 	return (x->workload > y->workload) - (x->workload < y->workload);
 }
 
+static struct workload_identity copy_identity(struct arena *arena, const struct workload_identity *of)
+{
+	struct workload_identity copy = {arena_strdup(arena, of->namespace_), arena_strdup(arena, of->name), NULL, of->label_count};
+	struct label *labels = arena_alloc(arena, of->label_count + 1, sizeof(*labels));
+
+	for (size_t i = 0; i < of->label_count; i++)
+		labels[i] = (struct label){arena_strdup(arena, of->labels[i].key), arena_strdup(arena, of->labels[i].value)};
+	copy.labels = labels;
+	return copy;
+}
+
 static void fill_roster(struct view *view)
 {
 	static const struct workload_identity node_default = {.namespace_ = "", .name = ""};
 	struct known_workload *known, *next;
 
 	view->roster = xcalloc(HASH_COUNT(known_workloads) + 1, sizeof(*view->roster));
-	view->roster[0] = (struct roster_entry){.now = rules_for(view->table, &node_default),
+	view->arena = arena_new();
+	view->roster[0] = (struct roster_entry){.who = node_default, .now = rules_for(view->table, &node_default),
 						.previous = rules_for(view->previous, &node_default)};
 	view->roster_count = 1;
 	HASH_ITER(hh, known_workloads, known, next) {
@@ -330,6 +342,7 @@ static void fill_roster(struct view *view)
 
 		entry->workload = known->id;
 		snprintf(entry->name, sizeof(entry->name), "%s/%s", known->identity.namespace_, known->identity.name);
+		entry->who = copy_identity(view->arena, &known->identity);
 		entry->now = rules_for(view->table, &known->identity);
 		entry->previous = rules_for(view->previous, &known->identity);
 	}
@@ -417,6 +430,7 @@ static void view_destroy(void *object)
 
 	table_release(view->table);
 	table_release(view->previous);
+	arena_free(view->arena);
 	free(view->roster);
 	free(view->listeners);
 	free(view);

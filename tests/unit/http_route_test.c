@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "redirect/http_route.h"
+
+/* Which rule of `rules` (YAML of spec.http) takes a request of default/web to port 80: its index, -1 none, -2 the service. */
+static int rule_for(const char *rules, const char *request)
+{
+	static const struct label label = {"app", "web"};
+	const struct workload_identity who = {"default", "web", &label, 1};
+	const struct policy_options options = {.root_namespace = "istio-system"};
+	struct config *config = config_new();
+	const struct service_route *route;
+	const struct service *service;
+	enum route_result result;
+	struct policy *policy;
+	struct http_head head;
+	char text[4096], bytes[4096];
+	const char *why;
+	size_t matched;
+	int index;
+
+	snprintf(text, sizeof(text),
+		 "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n"
+		 "spec: {hosts: [a.com], ports: [{number: 80, name: h, protocol: HTTP}], resolution: DNS}\n---\n"
+		 "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a.com], http: %s}\n",
+		 rules);
+	config_parse(config, &(struct config_file){"a.yaml", text, strlen(text)});
+	for (size_t i = 0; config->error_count && i < config->problem_count; i++)
+		config_problem_print(stderr, &config->problems[i]);
+	cr_assert_eq(config->error_count, 0, "%s", text);
+	policy = policy_compile(config, &options);
+	service = policy_find(policy, 1, "a.com", 5, 80, true);
+	snprintf(bytes, sizeof(bytes), "%s\r\nHost: a.com\r\n\r\n", request);
+	cr_assert_eq(http_parse_request(&head, bytes, strlen(bytes), &why), HTTP_OK, "%s", request);
+	result = http_route_find(service, &head, &who, 80, &route, &matched);
+	index = result == ROUTE_FOUND ? (int)(route - service->routes) : result == ROUTE_NONE ? -1 : -2;
+	policy_free(policy);
+	config_free(config);
+	return index;
+}
+
+#define ANSWER ", directResponse: {status: 200}}"
+#define EXPECT_RULE(index_, rules_, request_) cr_expect_eq(rule_for(rules_, request_), index_, "%s: %s", rules_, request_)
+
+Test(http_route, fields_of_a_match_are_and_matches_are_or)
+{
+	static const char rules[] = "[{match: [{uri: {exact: /a}, method: {exact: GET}}, {uri: {prefix: /b}}]" ANSWER ", {match: [{uri: {prefix: ''}}]" ANSWER "]";
+
+	EXPECT_RULE(0, rules, "GET /a HTTP/1.1");
+	EXPECT_RULE(1, rules, "PUT /a HTTP/1.1");
+	EXPECT_RULE(0, rules, "PUT /bc HTTP/1.1");
+	EXPECT_RULE(0, rules, "GET /a?b HTTP/1.1");
+	EXPECT_RULE(1, rules, "GET /ab HTTP/1.1");
+}
+
+Test(http_route, what_is_for_nobody_here_leaves_the_service_as_it_is)
+{
+	EXPECT_RULE(-2, "[{match: [{port: 81}, {sourceNamespace: x}, {sourceLabels: {app: back}}, {gateways: [g]}]" ANSWER "]", "GET / HTTP/1.1");
+	EXPECT_RULE(-1, "[{match: [{port: 81}, {uri: {exact: /x}}]" ANSWER "]", "GET / HTTP/1.1");
+	EXPECT_RULE(0, "[{match: [{port: 80, sourceNamespace: default, sourceLabels: {app: web}, gateways: [g, mesh]}]" ANSWER "]", "GET / HTTP/1.1");
+	EXPECT_RULE(-1, "[{match: [{sourceLabels: {app: web}, uri: {exact: /x}}]" ANSWER "]", "GET / HTTP/1.1");
+}
+
+Test(http_route, pseudo_headers_and_lists)
+{
+	EXPECT_RULE(0, "[{match: [{headers: {':authority': {exact: a.com}, ':method': {exact: GET}, ':path': {exact: '/?q'}, ':scheme': {exact: http}}}]" ANSWER "]", "GET /?q HTTP/1.1");
+	EXPECT_RULE(0, "[{match: [{headers: {a: {exact: 'x,y,z'}}}]" ANSWER "]", "GET / HTTP/1.1\r\nA: x\r\nb: 1\r\na: y\r\na: z");
+	EXPECT_RULE(0, "[{match: [{withoutHeaders: {a: {regex: '.+'}}}]" ANSWER "]", "GET / HTTP/1.1");
+	EXPECT_RULE(-1, "[{match: [{withoutHeaders: {a: {regex: '.*'}}}]" ANSWER "]", "GET / HTTP/1.1");
+}
+
+Test(http_route, a_header_that_is_too_long_to_join_matches_nothing)
+{
+	char request[3800] = "GET / HTTP/1.1";
+	size_t n = strlen(request);
+
+	for (int i = 0; i < 3; i++)
+		n += (size_t)snprintf(request + n, sizeof(request) - n, "\r\na: %0*d", 1000, 1);
+	EXPECT_RULE(0, "[{match: [{headers: {a: {}}}]" ANSWER "]", request);
+}
+
+static void expect_path(const char *path, const char *wanted)
+{
+	char bytes[256];
+	size_t n = (size_t)snprintf(bytes, sizeof(bytes), "%s", path);
+
+	n = http_normalize_path(bytes, n);
+	cr_expect(n == strlen(wanted) && !memcmp(bytes, wanted, n), "%s: %.*s, not %s", path, (int)n, bytes, wanted);
+}
+
+Test(http_route, paths_are_normalized)
+{
+	expect_path("/", "/");
+	expect_path("/a/b", "/a/b");
+	expect_path("/a/../b", "/b");
+	expect_path("/a/..", "/");
+	expect_path("/a/b/..", "/a/");
+	expect_path("/a/.", "/a/");
+	expect_path("/.", "/");
+	expect_path("/..", "/");
+	expect_path("/../../a", "/a");
+	expect_path("/a/./b/../c?x=/../y", "/a/c?x=/../y");
+	expect_path("/a\\b\\..\\c", "/a/c");
+	expect_path("/%2e%2E/a/%2e/b", "/a/b");
+	expect_path("/.%2e/a", "/a");
+	expect_path("/...", "/...");
+	expect_path("/.a/..b", "/.a/..b");
+	expect_path("//a//../b", "//a/b");
+	expect_path("/%2e%2", "/%2e%2");
+	expect_path("*", "*");
+	expect_path("", "");
+	expect_path("/a/..?", "/?");
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which rule of a VirtualService takes a request (ISTIO.md §1.5). Pure. */
+#ifndef SLUICE_HTTP_ROUTE_H
+#define SLUICE_HTTP_ROUTE_H
+
+#include "policy/policy.h"
+#include "redirect/http1.h"
+
+enum route_result {
+	ROUTE_OWN,   /* no rule is for this workload and port: the service's own way */
+	ROUTE_FOUND,
+	ROUTE_NONE,  /* none takes this request: 404 */
+};
+
+/* The first rule that takes a request that `who` sent to `port`. `head->path` is normalized. */
+enum route_result http_route_find(const struct service *service, const struct http_head *head,
+				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
+				  size_t *matched);
+
+/*
+ * Takes "." and ".." out of a path in place, and backslashes for slashes, as Envoy does before it looks for a route, so
+ * that no rule is passed by ("%2e" is a dot). Returns the new length; the query behind it moves along.
+ */
+size_t http_normalize_path(char *path, size_t n);
+
+#endif
