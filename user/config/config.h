@@ -174,12 +174,28 @@ struct route_destination {
 	struct position at;
 };
 
+/* Of retryOn. The others that Istio knows cannot come true with HTTP/1. */
+enum retry_condition {
+	RETRY_CONNECT = 1,      /* connect-failure */
+	RETRY_RESET = 2,        /* reset: no answer, whatever the reason */
+	RETRY_UNSENT = 4,       /* reset-before-request */
+	RETRY_5XX = 8,
+	RETRY_GATEWAY = 16,     /* gateway-error: 502, 503, 504, or no answer */
+	RETRY_409 = 32,         /* retriable-4xx */
+	RETRY_RATE_LIMITED = 64, /* envoy-ratelimited */
+	RETRY_STATUS = 128,     /* one of `statuses` */
+};
+
+#define RETRY_STATUSES 600
+
 struct http_retries {
 	bool present;
 	uint32_t attempts;        /* beyond the first try; 0: none */
 	uint64_t per_try_ms;      /* 0: absent */
 	uint64_t backoff_ms;      /* 0: absent */
-	struct string_list on;    /* conditions and statuses, as written; none: Istio's default */
+	bool has_on;
+	uint32_t on;              /* enum retry_condition; Istio's default if retryOn is absent */
+	uint8_t statuses[RETRY_STATUSES / 8]; /* a bit for each that is tried again */
 	bool has_remote, remote;  /* retryRemoteLocalities */
 	bool has_ignore, ignore_previous;
 	struct position at;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* VirtualService: fields and rules of ISTIO.md §1.5, §3.2, §3.4. */
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config/reader.h"
@@ -287,36 +288,47 @@ static bool is_known_status(const char *text)
 	return false;
 }
 
-static bool is_retry_condition(const char *text)
+static bool add_retry_condition(struct http_retries *retries, const char *text)
 {
-	static const char *const conditions[] = {
-		"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx",
-		"refused-stream", "retriable-status-codes", "retriable-headers", "envoy-ratelimited",
-		"http3-post-connect-failure", "cancelled", "deadline-exceeded", "internal", "resource-exhausted",
-		"unavailable",
+	static const struct {
+		const char *name;
+		uint32_t condition;
+	} conditions[] = {
+		{"5xx", RETRY_5XX}, {"gateway-error", RETRY_GATEWAY}, {"reset", RETRY_RESET}, {"reset-before-request", RETRY_UNSENT},
+		{"connect-failure", RETRY_CONNECT}, {"retriable-4xx", RETRY_409}, {"envoy-ratelimited", RETRY_RATE_LIMITED},
+		{"refused-stream", 0}, {"retriable-status-codes", 0}, {"retriable-headers", 0}, {"http3-post-connect-failure", 0},
+		{"cancelled", 0}, {"deadline-exceeded", 0}, {"internal", 0}, {"resource-exhausted", 0}, {"unavailable", 0},
 	};
+	unsigned int status;
 
-	for (size_t i = 0; i < ARRAY_SIZE(conditions); i++)
-		if (!strcmp(text, conditions[i]))
-			return true;
-	return is_known_status(text);
+	for (size_t i = 0; i < ARRAY_SIZE(conditions); i++) {
+		if (strcmp(text, conditions[i].name))
+			continue;
+		retries->on |= conditions[i].condition;
+		return true;
+	}
+	if (!is_known_status(text))
+		return false;
+	status = (unsigned int)strtoul(text, NULL, 10);
+	retries->on |= RETRY_STATUS;
+	retries->statuses[status / 8] |= (uint8_t)(1U << status % 8);
+	return true;
 }
 
 static void read_retry_on(struct walk *walk, const struct node *node, void *out)
 {
-	struct arena *arena = walk->config->arena;
-	struct string_list *on = out;
+	struct http_retries *retries = out;
 	const char *text;
 
 	if (!walk_text(walk, node, &text) || !*text)
 		return;
+	retries->has_on = true;
 	for (;;) {
 		size_t length = strcspn(text, ",");
-		const char *item = arena_strndup(arena, text, length);
+		const char *item = arena_strndup(walk->config->arena, text, length);
 
-		if (!is_retry_condition(item))
+		if (!add_retry_condition(retries, item))
 			walk_error(walk, node, "\"%.64s\" is neither a retry condition nor an HTTP status", item);
-		*arena_append(arena, on->items, on->count, on->capacity) = item;
 		if (!text[length])
 			return;
 		text += length + 1;
@@ -347,7 +359,7 @@ static void read_retries(struct walk *walk, const struct node *node, void *out)
 		{"attempts", read_attempts, offsetof(struct http_retries, attempts), FIELD_OPTIONAL},
 		{"perTryTimeout", walk_duration, offsetof(struct http_retries, per_try_ms), FIELD_OPTIONAL},
 		{"backoff", walk_duration, offsetof(struct http_retries, backoff_ms), FIELD_OPTIONAL},
-		{"retryOn", read_retry_on, offsetof(struct http_retries, on), FIELD_OPTIONAL},
+		{"retryOn", read_retry_on, 0, FIELD_OPTIONAL},
 		{"retryRemoteLocalities", read_flag, offsetof(struct http_retries, remote), FIELD_OPTIONAL},
 		{"retryIgnorePreviousHosts", read_flag, offsetof(struct http_retries, ignore_previous), FIELD_OPTIONAL},
 	};
@@ -359,6 +371,8 @@ static void read_retries(struct walk *walk, const struct node *node, void *out)
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), retries))
 		return;
 	retries->present = true;
+	if (!retries->has_on)
+		retries->on = RETRY_CONNECT;
 	retries->has_remote = node_field(node, "retryRemoteLocalities") != NULL;
 	retries->has_ignore = node_field(node, "retryIgnorePreviousHosts") != NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(needing) && !retries->attempts && walk->config->error_count == errors; i++)
@@ -541,24 +555,6 @@ static void check_rewrite(struct walk *walk, const struct http_route *route)
 				     "uri.regex together with rewrite.uri " NOT_IMPLEMENTED);
 }
 
-/* Read and checked, but nothing acts on them yet: an operator must not believe that something does. */
-static void refuse_unacted(struct walk *walk, const struct node *route)
-{
-	static const char *const names[] = {"retries"};
-
-	for (size_t i = 0; i < route->count; i += 2) {
-		for (size_t j = 0; j < ARRAY_SIZE(names); j++) {
-			size_t state;
-
-			if (strcmp(route->items[i]->text, names[j]) || node_is_null(route->items[i + 1]))
-				continue;
-			state = walk_enter(walk, names[j]);
-			walk_error(walk, route->items[i], "is an Istio field that " NOT_IMPLEMENTED);
-			walk_leave(walk, state);
-		}
-	}
-}
-
 static void read_http_route(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
@@ -585,7 +581,6 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	check_redirect(walk, node);
 	check_direct_response(walk, node);
 	check_rewrite(walk, &route);
-	refuse_unacted(walk, node);
 	for (size_t i = 0; i < service->http_count; i++) {
 		if (service->http[i].match_count)
 			continue;

@@ -447,7 +447,8 @@ static bool changes_nothing(const struct service *service, const struct service_
 
 	return !rule->match_count && route->target_count == 1 && route->targets[0].service == service->id &&
 	       !route->targets[0].destination->headers.present && !(rule->delay.present && rule->delay.percent > 0) &&
-	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->headers.present && !rule->rewrite.present;
+	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->retries.present &&
+	       !rule->headers.present && !rule->rewrite.present;
 }
 
 static void attach_routes(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)

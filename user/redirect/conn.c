@@ -370,6 +370,11 @@ void conn_timeout(struct conn *conn)
 		conn_run(conn);
 		return;
 	}
+	if (conn->try_deadline_ms && conn->worker->now_ms >= conn->try_deadline_ms) {
+		http_try_timeout(conn);
+		conn_run(conn);
+		return;
+	}
 	switch (conn->state) {
 	case CONN_SNIFF:
 		if (conn->is_tls)
@@ -384,6 +389,7 @@ void conn_timeout(struct conn *conn)
 		break;
 	case CONN_NAME:
 	case CONN_SOCKET:
+	case CONN_BACKOFF:
 	case CONN_CONNECT:
 		upstream_timeout(conn);
 		break;
@@ -462,6 +468,7 @@ static bool is_under_way(const struct conn *conn)
 	case CONN_DELAYED:
 	case CONN_NAME:
 	case CONN_SOCKET:
+	case CONN_BACKOFF:
 	case CONN_CONNECT:
 	case CONN_RELAY:
 		return true;

@@ -64,7 +64,7 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, co
 		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
-	conn->route_deadline_ms = 0;
+	conn->route_deadline_ms = conn->try_deadline_ms = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = conn->response_body.done = true;
 	conn->request_ready = conn->response_ready = 0;
 	conn->state = CONN_EXCHANGE;
@@ -146,6 +146,59 @@ void http_start_timeout(struct conn *conn)
 {
 	if (conn->route && conn->route->timeout_ms && !conn->route_deadline_ms && conn->request_body.done && !conn->is_local)
 		conn->route_deadline_ms = conn->worker->now_ms + conn->route->timeout_ms;
+	if (conn->state == CONN_EXCHANGE && conn->request_body.done && !conn->try_deadline_ms)
+		http_start_try(conn);
+}
+
+/* ---- tries ---- */
+
+#define BACKOFF_MS 25 /* Envoy's */
+
+/* ISTIO.md §0, fact 9: a registered service has these, what only passes through has none. */
+static const struct http_retries *retries_of(const struct conn *conn)
+{
+	static const struct http_retries istio = {.attempts = 2, .on = RETRY_CONNECT}, none = {.attempts = 0};
+
+	if (conn->is_passthrough)
+		return &none;
+	return conn->route && conn->route->retries.present ? &conn->route->retries : &istio;
+}
+
+/* Runs once the whole request is here, as the route's timeout. */
+void http_start_try(struct conn *conn)
+{
+	uint64_t per_try_ms = retries_of(conn)->per_try_ms;
+
+	if (per_try_ms && conn->request_body.done && !conn->is_local && !conn->response_head_done)
+		conn->try_deadline_ms = conn->worker->now_ms + per_try_ms;
+}
+
+void http_try_timeout(struct conn *conn)
+{
+	upstream_forget_waiting(conn);
+	upstream_drop(conn);
+	if (!http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
+		http_answer(conn, 504, "upstream request timeout");
+}
+
+bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
+{
+	const struct http_retries *retries = retries_of(conn);
+	uint64_t base = retries->backoff_ms ? retries->backoff_ms : BACKOFF_MS, most = base;
+
+	conn->try_deadline_ms = 0;
+	if (!(retries->on & happened) || conn->tries > retries->attempts || conn->body_sent || !conn->to_upstream)
+		return false;
+	/* A random part of base × (2^n - 1), at most ten times the base (Envoy). */
+	for (unsigned int i = 1; i < conn->tries && most < base * 10; i++)
+		most = most * 2 + base;
+	if (most > base * 10)
+		most = base * 10;
+	conn->to_upstream->start = 0;
+	conn->request_done = conn->reused = false;
+	conn->incomplete = 0;
+	upstream_again(conn, wait ? 1 + worker_random(conn->worker) % most : 0);
+	return true;
 }
 
 void http_route_timeout(struct conn *conn)
@@ -177,6 +230,9 @@ static void follow_route(struct conn *conn)
 	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to) {
 		conn->service = to;
 		conn->reused = true;
+		conn->tries = 1;
+		conn->unconnected = 0;
+		http_start_try(conn);
 		http_connected(conn);
 		return;
 	}
@@ -270,6 +326,14 @@ static const char *rewrite_path(const struct http_rewrite *rewrite, struct http_
 	return n < 0 || (size_t)n >= size ? NULL : room;
 }
 
+/* What the server is told of how long it is waited for; 0: for ever. */
+static uint64_t expected_ms(const struct conn *conn)
+{
+	uint64_t whole = conn->route ? conn->route->timeout_ms : 0, one = retries_of(conn)->per_try_ms;
+
+	return one && (!whole || one < whole) ? one : whole;
+}
+
 static bool write_request(struct conn *conn, struct http_head *head, size_t matched, struct buffer *scratch)
 {
 	struct worker *worker = conn->worker;
@@ -282,7 +346,7 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	if (changes)
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
 	if (conn->counts_attempts)
-		http_proxy_fields(fields, head, conn->route ? conn->route->timeout_ms : 0, worker_random(worker), worker_random(worker));
+		http_proxy_fields(fields, head, expected_ms(conn), worker_random(worker), worker_random(worker));
 	if (rewrite) {
 		extra = rewrite_path(rewrite, head, matched, fields, scratch->bytes, scratch->size);
 		if (rewrite->authority && rewrite->authority[0])
@@ -295,7 +359,7 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 		conn->to_upstream = buffer_get(worker, large);
 		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true,
 				       changes ? changes->request.lines : "", extra);
-		if (n) {
+		if (n && n + HTTP_ATTEMPT_ROOM <= conn->to_upstream->size) {
 			conn->to_upstream->end = (uint32_t)n;
 			return true;
 		}
@@ -445,7 +509,8 @@ static void reset_exchange(struct conn *conn)
 	conn->request_ready = conn->response_ready = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = false;
 	conn->is_local = conn->dechunk = conn->upgraded = false;
-	conn->drain_until_ms = conn->route_deadline_ms = 0;
+	conn->drain_until_ms = conn->route_deadline_ms = conn->try_deadline_ms = 0;
+	conn->body_sent = false;
 	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
 	conn->state = CONN_REQUEST;

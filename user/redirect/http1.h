@@ -149,8 +149,12 @@ size_t http_write_response(char *out, size_t room, const struct http_head *head,
 void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t timeout_ms, uint64_t random_high,
 		       uint64_t random_low);
 
-/* Another attempt with the same head, of which `end` is the end: it has those fields. `attempt` is below 10. */
-void http_set_attempt(char *end, unsigned int attempt);
+/*
+ * Another attempt with the same head of `n` bytes, which has those fields: returns its length now. There is room for
+ * HTTP_ATTEMPT_ROOM bytes behind it.
+ */
+#define HTTP_ATTEMPT_ROOM 16
+size_t http_set_attempt(char *head, size_t n, unsigned int attempt);
 
 /* The fields of these names, in any case, are not forwarded. */
 void http_drop_fields(struct http_head *head, const char *const *names, size_t count);

@@ -205,9 +205,12 @@ void http_drop_fields(struct http_head *head, const char *const *names, size_t c
 	}
 }
 
-void http_set_attempt(char *end, unsigned int attempt)
+size_t http_set_attempt(char *head, size_t n, unsigned int attempt)
 {
-	end[-(int)sizeof("1\r\n\r\n") + 1] = (char)('0' + attempt);
+	n -= strlen("\r\n\r\n");
+	while (head[n - 1] >= '0' && head[n - 1] <= '9')
+		n--;
+	return n + (size_t)snprintf(head + n, HTTP_ATTEMPT_ROOM, "%u\r\n\r\n", attempt);
 }
 
 const char *http_status_phrase(uint16_t status)

@@ -96,8 +96,11 @@ static enum moved push_request(struct conn *conn)
 		if (moves == MOVES_PER_TURN)
 			return give_way(conn);
 		if (buffer_length(conn->to_upstream) || conn->request_ready) {
+			const uint32_t ready = conn->request_ready;
+
 			flow = send_parts(&conn->upstream, conn->to_upstream, conn->from_client, &conn->request_ready,
 					  &worker->statistics.bytes_to_upstream);
+			conn->body_sent |= conn->request_ready != ready;
 			if (flow == MOVE_BROKEN) {
 				/* It may have answered before it closed: that answer counts, this connection does not. */
 				conn->request_done = true;
@@ -155,7 +158,8 @@ static enum moved upstream_ended(struct conn *conn)
 		conn_reset(conn);
 		return MOVE_BROKEN;
 	}
-	if (retry_fresh(conn))
+	if (retry_fresh(conn) ||
+	    http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
 		return MOVE_BROKEN;
 	upstream_drop(conn);
 	http_answer_upstream(conn, 503, "connection termination", NULL);
@@ -164,6 +168,8 @@ static enum moved upstream_ended(struct conn *conn)
 
 static void answer_protocol_error(struct conn *conn)
 {
+	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
+		return;
 	upstream_drop(conn);
 	http_answer_upstream(conn, 502, "protocol error", NULL);
 }
@@ -217,6 +223,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	if (!build_response(conn, head, conn->keep_client, changes ? changes->lines : "", extra))
 		return false;
 	conn->response_head_done = true;
+	conn->try_deadline_ms = 0;
 	buffer_put(conn->worker, &conn->to_upstream);
 	return true;
 }
@@ -229,6 +236,27 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 	conn->upgraded = true;
 	conn->response_body = (struct http_body){.done = true};
 	return true;
+}
+
+/* Whether the rule wants another try instead of this answer, and there is one. */
+static bool try_instead(struct conn *conn, const struct http_head *head)
+{
+	const struct http_route *route = conn->route;
+	uint32_t happened = 0;
+
+	if (!route || !route->retries.present)
+		return false;
+	if (head->status >= 500)
+		happened |= RETRY_5XX;
+	if (head->status >= 502 && head->status <= 504)
+		happened |= RETRY_GATEWAY;
+	if (head->status == 409)
+		happened |= RETRY_409;
+	if (http_field(head, "x-envoy-ratelimited"))
+		happened |= RETRY_RATE_LIMITED;
+	if (head->status < RETRY_STATUSES && route->retries.statuses[head->status / 8] & 1U << head->status % 8)
+		happened |= RETRY_STATUS;
+	return http_try_again(conn, happened, true);
 }
 
 static enum moved read_response_head(struct conn *conn)
@@ -257,6 +285,8 @@ static enum moved read_response_head(struct conn *conn)
 		answer_protocol_error(conn);
 		return MOVE_BROKEN;
 	}
+	if (head->status >= 200 && try_instead(conn, head))
+		return MOVE_BROKEN;
 	if (head->status == 101)
 		good = switch_protocols(conn, head);
 	else if (head->status >= 200)
@@ -395,5 +425,5 @@ void http_connected(struct conn *conn)
 	conn->sent_us = conn->worker->now_us;
 	conn->keep_upstream = false;
 	if (conn->counts_attempts && !conn->reused && conn->to_upstream)
-		http_set_attempt(conn->to_upstream->bytes + conn->to_upstream->end, conn->tries);
+		conn->to_upstream->end = (uint32_t)http_set_attempt(conn->to_upstream->bytes, conn->to_upstream->end, conn->tries);
 }

@@ -143,6 +143,7 @@ enum conn_state {
 	CONN_DELAYED,  /* an injected delay holds the request */
 	CONN_NAME,     /* waits for the first answer about a name */
 	CONN_SOCKET,   /* waits for an upstream socket */
+	CONN_BACKOFF,  /* waits before another try */
 	CONN_CONNECT,  /* the upstream connection is being made */
 	CONN_EXCHANGE, /* request and response are under way */
 	CONN_RELAY,    /* bytes both ways */
@@ -180,6 +181,7 @@ struct conn {
 	size_t timer_slot;              /* in the heap, from 1; 0: not in it */
 	uint64_t timer_ms;              /* the heap's key: at most the deadline */
 	uint64_t route_deadline_ms;     /* when the route's timeout is over; 0: none runs. No deadline is later */
+	uint64_t try_deadline_ms;       /* the same of the try that is under way */
 	uint64_t drain_until_ms;        /* the newest table forbids what is under way: how long it may go on; 0: it does not */
 
 	struct buffer *from_client;     /* received, not yet forwarded */
@@ -191,7 +193,8 @@ struct conn {
 	const struct service *service;  /* of `table`; NULL: the original destination */
 	uint8_t addr[16];
 	uint16_t port;
-	unsigned int tries;
+	unsigned int tries;             /* that were begun for this request or relay */
+	unsigned int unconnected;       /* tries that found nobody */
 	uint64_t draw;                  /* settles the order of the addresses for all tries */
 	bool reused;                    /* the request went out on a connection that had served before */
 	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
@@ -208,6 +211,7 @@ struct conn {
 	bool head_pending;              /* part of a request head was read: the clock runs */
 	uint32_t incomplete;            /* bytes that were parsed and found to be no whole head */
 	bool request_done, response_head_done, response_done;
+	bool body_sent;                 /* some of the request's body is gone: it cannot be sent again */
 	bool counts_attempts;           /* to_upstream ends with x-envoy-attempt-count */
 	bool is_delayed;
 	const struct http_route *route; /* of `table`, or NULL */
@@ -323,6 +327,7 @@ void upstream_begin(struct conn *conn, const struct service *service);
 enum step upstream_step(struct conn *conn);
 void upstream_timeout(struct conn *conn);
 void upstream_drop(struct conn *conn);
+void upstream_again(struct conn *conn, uint64_t wait_ms); /* another try for the same service, on a fresh connection */
 void upstream_forget_waiting(struct conn *conn);
 void upstream_supplied(struct worker *worker);
 void upstream_supply_lost(struct worker *worker);
@@ -335,6 +340,13 @@ void http_connected(struct conn *conn);
 void http_timeout(struct conn *conn);
 void http_start_timeout(struct conn *conn); /* once the whole request is here */
 void http_route_timeout(struct conn *conn);
+void http_start_try(struct conn *conn);   /* a connection is dialled or taken for it */
+void http_try_timeout(struct conn *conn);
+/*
+ * After `happened` (enum retry_condition): another try, if the rule wants one and the request can be sent again; after a
+ * while if `wait`. False: none.
+ */
+bool http_try_again(struct conn *conn, uint32_t happened, bool wait);
 bool http_judge_again(struct conn *conn); /* false: there is no newer generation */
 void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules); /* `rules` forbid the request */
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));

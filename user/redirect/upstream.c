@@ -375,7 +375,7 @@ void upstream_drop(struct conn *conn)
 void upstream_begin(struct conn *conn, const struct service *service)
 {
 	conn->service = service;
-	conn->tries = 0;
+	conn->tries = conn->unconnected = 0;
 	conn->draw = worker_random(conn->worker);
 	conn->connect_ms = conn->worker->now_ms;
 	memcpy(conn->addr, conn->record.addr, 16);
@@ -408,24 +408,50 @@ static int dial(struct conn *conn, int fd, bool v4_only)
 	return 0;
 }
 
-static bool may_try_again(const struct conn *conn, size_t candidates)
+void upstream_again(struct conn *conn, uint64_t wait_ms)
 {
-	return conn->tries < MAX_TRIES && conn->tries < candidates;
+	upstream_drop(conn);
+	conn->connect_ms = conn->worker->now_ms + wait_ms;
+	conn->state = wait_ms ? CONN_BACKOFF : CONN_SOCKET;
+	worker_timer(conn, conn->connect_ms + (wait_ms ? 0 : ASK_AGAIN_MS));
+}
+
+/* Another candidate is tried at once, one that has failed only after a while. */
+static bool try_another(struct conn *conn, size_t candidates)
+{
+	if (conn->purpose == FOR_HTTP)
+		return http_try_again(conn, RETRY_CONNECT | RETRY_RESET | RETRY_UNSENT | RETRY_5XX | RETRY_GATEWAY,
+				      conn->unconnected >= candidates);
+	if (conn->tries >= MAX_TRIES || conn->tries >= candidates)
+		return false;
+	conn->state = CONN_SOCKET;
+	return true;
 }
 
 static void try_failed(struct conn *conn, int error, size_t candidates)
 {
+	conn->unconnected++;
 	upstream_drop(conn);
-	if (may_try_again(conn, candidates)) {
-		conn->state = CONN_SOCKET;
-		return;
-	}
 	if (error == ECONNREFUSED && conn->purpose == FOR_HTTP && http_judge_again(conn))
+		return;
+	if (try_another(conn, candidates))
 		return;
 	if (error == ETIMEDOUT)
 		fail(conn, "connection timeout", NULL);
 	else
 		fail(conn, "remote connection failure", strerror(error));
+}
+
+/* Each try another one: those of the client's family in turn, the others when nobody is found at these. */
+static size_t candidate_at(const struct conn *conn, const struct candidate *candidates, size_t count)
+{
+	size_t own = 0;
+
+	while (own < count && addr_is_v4(candidates[own].addr) == addr_is_v4(conn->record.addr))
+		own++;
+	if (own && own < count && conn->unconnected >= own)
+		return own + (conn->unconnected - own) % (count - own);
+	return conn->tries % (own ? own : count);
 }
 
 /* Takes a socket and dials the next candidate. */
@@ -435,7 +461,7 @@ static enum step begin_try(struct conn *conn)
 	struct worker *worker = conn->worker;
 	struct candidate candidates[MAX_CANDIDATES];
 	struct pool *pool = pool_of(worker, conn->place, conn->record.workload);
-	size_t count = candidates_of(conn, candidates);
+	size_t count = candidates_of(conn, candidates), at;
 	int fd, error, on = 1;
 
 	if (!count) {
@@ -450,9 +476,12 @@ static enum step begin_try(struct conn *conn)
 		worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
 		return STEP_BLOCKED;
 	}
-	memcpy(conn->addr, candidates[conn->tries % count].addr, 16);
-	conn->port = candidates[conn->tries % count].port;
+	at = candidate_at(conn, candidates, count);
+	memcpy(conn->addr, candidates[at].addr, 16);
+	conn->port = candidates[at].port;
 	conn->tries++;
+	if (conn->purpose == FOR_HTTP)
+		http_start_try(conn);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	conn->upstream.fd = fd;
 	conn->upstream.registered = worker->round;
@@ -509,6 +538,9 @@ void upstream_timeout(struct conn *conn)
 	switch (conn->state) {
 	case CONN_NAME:
 		fail_without_address(conn);
+		break;
+	case CONN_BACKOFF:
+		upstream_again(conn, 0);
 		break;
 	case CONN_SOCKET:
 		if (conn->worker->now_ms < conn->connect_ms + CONNECT_TIMEOUT_MS) {

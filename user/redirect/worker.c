@@ -168,6 +168,8 @@ void worker_timer(struct conn *conn, uint64_t deadline_ms)
 
 	if (deadline_ms && conn->route_deadline_ms && conn->route_deadline_ms < deadline_ms)
 		deadline_ms = conn->route_deadline_ms;
+	if (deadline_ms && conn->try_deadline_ms && conn->try_deadline_ms < deadline_ms)
+		deadline_ms = conn->try_deadline_ms;
 	conn->deadline_ms = deadline_ms;
 	if (!deadline_ms) {
 		if (conn->state == CONN_CLOSED)
