@@ -85,7 +85,7 @@ test_a_detached_program_comes_back()
 	local link
 
 	registered_only
-	link=$(find "$LAB_PIN" -name 'link_veth_xdp_*')
+	link=$LAB_PIN/link_veth_xdp_$(lab_in node ip -o link show pod-web | cut -d: -f1)
 	bpftool link detach pinned "$link" || fail "bpftool detaches it"
 	lab_sluice status >"$scratch/status" && fail "status fails at once: $(cat "$scratch/status")"
 	lab_wait 8 enforces || fail "within 8 s it is attached again"
