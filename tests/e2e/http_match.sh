@@ -204,6 +204,35 @@ test_a_path_is_rewritten()
 	expect '^GET /head HTTP/1.1'
 }
 
+test_another_origin()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}, {regex: 'https://.*'}], allowMethods: [POST, GET], \
+allowHeaders: [x-a], exposeHeaders: [x-b], maxAge: 300s, allowCredentials: true}, route: [{destination: {host: httpbin.example.com}}]}")"
+	get 13 -i -X OPTIONS -H 'Origin: http://foo.example' -H 'Access-Control-Request-Method: POST' http://httpbin.example.com/head
+	expect '^HTTP/1.1 200'
+	expect '^server: sluice'
+	expect '^access-control-allow-origin: http://foo.example'
+	expect '^access-control-allow-methods: POST,GET'
+	expect '^access-control-allow-headers: x-a'
+	expect '^access-control-max-age: 300'
+	expect '^access-control-allow-credentials: true'
+	refuse 'OPTIONS /head'
+	get 13 -i -H 'Origin: https://bar.example' http://httpbin.example.com/head
+	expect '^GET /head'
+	expect '^access-control-allow-origin: https://bar.example'
+	expect '^access-control-expose-headers: x-b'
+	get 13 -i -H 'Origin: http://bar.example' http://httpbin.example.com/head
+	expect '^GET /head'
+	refuse '^access-control'
+	get 13 -i -X OPTIONS -H 'Origin: http://bar.example' -H 'Access-Control-Request-Method: POST' http://httpbin.example.com/head
+	expect '^OPTIONS /head'
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}], unmatchedPreflights: IGNORE}, \
+fault: {abort: {httpStatus: 418, percentage: {value: 0}}}, route: [{destination: {host: httpbin.example.com}}]}")"
+	get 13 -i -X OPTIONS -H 'Origin: http://bar.example' -H 'Access-Control-Request-Method: POST' http://httpbin.example.com/head
+	expect '^HTTP/1.1 200'
+	refuse '^access-control|^OPTIONS'
+}
+
 test_a_redirect_of_a_prefix()
 {
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /old}}], redirect: {prefixRewrite: /new}}' '{directResponse: {status: 200}}')"

@@ -420,7 +420,7 @@ Test(config, unsupported_istio_fields_say_so)
 {
 	static const char *const of_entry[] = {"workloadSelector: {}", "subjectAltNames: []"};
 	static const char *const of_route[] = {
-		"mirror: {}", "mirrors: []", "corsPolicy: {}", "mirrorPercentage: {}", "delegate: {}",
+		"mirror: {}", "mirrors: []", "mirrorPercentage: {}", "delegate: {}",
 	};
 	char text[1024], line[256];
 

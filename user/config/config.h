@@ -223,12 +223,20 @@ struct http_rewrite {
 	struct position at;
 };
 
+struct http_cors {
+	bool present;
+	struct text_matches origins;
+	bool ignores_unmatched;            /* a preflight of another origin is answered, without a word of it */
+	const char *preflight, *response;  /* lines for an origin that is allowed */
+};
+
 struct http_route {
 	const char *name; /* NULL: absent */
 	struct http_match *matches; /* one of them must hold; none: it takes every request */
 	size_t match_count, match_capacity;
 	struct http_direct_response direct;
 	struct http_rewrite rewrite;
+	struct http_cors cors;
 	struct http_redirect redirect;
 	struct header_changes headers;
 	uint64_t timeout_ms; /* 0: absent */

@@ -11,7 +11,7 @@
 #define MAX_VALUE 1024
 
 /* RFC 9110 §5.6.2 */
-static bool is_token(const char *text)
+bool is_header_name(const char *text)
 {
 	return *text && !text[strspn(text, "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")];
 }
@@ -32,7 +32,7 @@ static bool check_name(struct walk *walk, const struct node *node, const char *n
 {
 	if (!strcasecmp(name, "host") || name[0] == ':')
 		walk_error(walk, node, "%s: a route that changes it " NOT_IMPLEMENTED, node_shown(walk, node));
-	else if (!is_token(name))
+	else if (!is_header_name(name))
 		walk_error(walk, node, "%s is not a header's name (RFC 9110 §5.1)", node_shown(walk, node));
 	else if (is_framing(name))
 		walk_error(walk, node, "%s belongs to the connection: no route changes it", node_shown(walk, node));

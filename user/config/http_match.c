@@ -89,6 +89,17 @@ static void read_uri(struct walk *walk, const struct node *node, void *out)
 		refuse_empty(walk, node, match);
 }
 
+void read_text_item(struct walk *walk, const struct node *node, void *out)
+{
+	struct text_matches *matches = out;
+	struct text_match match = {.rule = TEXT_ANY};
+
+	read_whole(walk, node, &match);
+	if (match.rule == TEXT_REGEX && !match.pattern)
+		match.rule = TEXT_PRESENT; /* "*" */
+	*arena_append(walk->config->arena, matches->items, matches->count, matches->capacity) = match;
+}
+
 /* ---- headers and parameters, by name ---- */
 
 static void add_condition(struct walk *walk, const struct node *name, const struct node *value, struct text_matches *out)

@@ -566,11 +566,11 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"rewrite", read_rewrite, offsetof(struct http_route, rewrite), FIELD_OPTIONAL},
 		{"redirect", read_redirect, offsetof(struct http_route, redirect), FIELD_OPTIONAL},
 		{"headers", read_headers, offsetof(struct http_route, headers), FIELD_OPTIONAL},
+		{"corsPolicy", read_cors, offsetof(struct http_route, cors), FIELD_OPTIONAL},
 		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
 		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
 		UNSUPPORTED("delegate"), UNSUPPORTED("mirror"),
 		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
-		UNSUPPORTED("corsPolicy"),
 	};
 	struct virtual_service *service = out;
 	struct http_route route = {.at = walk_position(walk, node)};

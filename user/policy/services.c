@@ -447,7 +447,7 @@ static bool changes_nothing(const struct service *service, const struct service_
 
 	return !rule->match_count && route->target_count == 1 && route->targets[0].service == service->id &&
 	       !route->targets[0].destination->headers.present && !(rule->delay.present && rule->delay.percent > 0) &&
-	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->retries.present &&
+	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->retries.present && !rule->cors.present &&
 	       !rule->headers.present && !rule->rewrite.present;
 }
 

@@ -72,6 +72,7 @@ void conn_close(struct conn *conn)
 	buffer_put(worker, &conn->from_client);
 	buffer_put(worker, &conn->from_upstream);
 	buffer_put(worker, &conn->to_upstream);
+	buffer_put(worker, &conn->cors);
 	buffer_put(worker, &conn->to_client);
 	table_release(conn->table);
 	place_release(conn->place);

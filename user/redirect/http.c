@@ -57,10 +57,11 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, co
 	conn->to_client = buffer_get(worker, location.n + strlen(body) + strlen(changes ? changes->lines : "") > SMALL_BUFFER / 2);
 	conn->to_client->end = (uint32_t)snprintf(
 		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s\r\n%s", status, http_status_phrase(status),
+		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s%s\r\n%s", status, http_status_phrase(status),
 		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "",
 		has_text && !sets(changes, "content-type") ? "content-type: text/plain\r\n" : "", worker_date(worker),
 		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", changes ? changes->lines : "",
+		conn->cors && !conn->is_preflight ? conn->cors->bytes : "",
 		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
@@ -216,7 +217,14 @@ static void follow_route(struct conn *conn)
 
 	if (route && route->abort.present && draw(conn->worker, route->abort.percent)) {
 		tally(&conn->worker->statistics.aborts_total, 1);
+		buffer_put(conn->worker, &conn->cors); /* Istio's filter for origins comes after that for faults */
 		http_answer(conn, route->abort.http_status, "fault filter abort");
+		return;
+	}
+	if (conn->is_preflight) {
+		const struct header_ops lines = {.lines = conn->cors->bytes};
+
+		answer(conn, 200, (struct slice){"", 0}, "", &lines);
 		return;
 	}
 	http_start_timeout(conn);
@@ -291,6 +299,20 @@ static bool choose_route(struct conn *conn, struct http_head *head, size_t *matc
 	for (; at >= conn->target->weight; conn->target++)
 		at -= conn->target->weight;
 	return true;
+}
+
+/* After faults (Istio's order of filters), so only what is to be said then is settled here. */
+static void look_at_origin(struct conn *conn, const struct http_head *head)
+{
+	enum cors_result result;
+
+	if (!conn->route || !conn->route->cors.present)
+		return;
+	conn->cors = buffer_get(conn->worker, false);
+	result = http_cors(conn->cors->bytes, CORS_ROOM, &conn->route->cors, head);
+	conn->is_preflight = result == CORS_PREFLIGHT || result == CORS_IGNORED;
+	if (result == CORS_NONE)
+		buffer_put(conn->worker, &conn->cors);
 }
 
 static const struct header_changes *changes_of(const struct conn *conn)
@@ -432,6 +454,7 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		answer_directly(conn);
 		return;
 	}
+	look_at_origin(conn, head);
 	if (!build_request(conn, head, matched)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;
@@ -510,7 +533,8 @@ static void reset_exchange(struct conn *conn)
 	conn->request_done = conn->response_head_done = conn->response_done = false;
 	conn->is_local = conn->dechunk = conn->upgraded = false;
 	conn->drain_until_ms = conn->route_deadline_ms = conn->try_deadline_ms = 0;
-	conn->body_sent = false;
+	conn->body_sent = conn->is_preflight = false;
+	buffer_put(conn->worker, &conn->cors);
 	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
 	conn->state = CONN_REQUEST;

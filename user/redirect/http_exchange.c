@@ -201,11 +201,22 @@ static bool build_response(struct conn *conn, const struct http_head *head, bool
 	}
 }
 
+/* The server's own, where the rule says it too. */
+static void replace_cors(struct http_head *head, const char *lines)
+{
+	static const char *const names[] = {"access-control-allow-origin", "access-control-allow-credentials",
+					    "access-control-expose-headers"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strstr(lines, names[i]))
+			http_drop_fields(head, &names[i], 1);
+}
+
 static bool final_response(struct conn *conn, struct http_head *head)
 {
 	const struct header_changes *headers = conn->target ? &conn->target->headers : NULL;
 	const struct header_ops *changes = headers && headers->present ? &headers->response : NULL;
-	char extra[64] = "";
+	char line[64] = "", *extra = line;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
 	http_body_start(&conn->response_body, head);
@@ -216,10 +227,14 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	/* A response that overtakes its request is forwarded, but what is left of the request ends the connection. */
 	conn->keep_client = conn->keep_client && !by_close && !conn->dechunk && conn->request_done;
 	if (!conn->is_passthrough)
-		snprintf(extra, sizeof(extra), "x-envoy-upstream-service-time: %llu\r\n",
+		snprintf(line, sizeof(line), "x-envoy-upstream-service-time: %llu\r\n",
 			 (unsigned long long)(conn->request_done ? (conn->worker->now_us - conn->sent_us) / 1000 : 0));
 	if (changes)
 		http_drop_fields(head, changes->drop.items, changes->drop.count);
+	if (conn->cors) {
+		replace_cors(head, conn->cors->bytes);
+		extra = strcat(conn->cors->bytes, line);
+	}
 	if (!build_response(conn, head, conn->keep_client, changes ? changes->lines : "", extra))
 		return false;
 	conn->response_head_done = true;

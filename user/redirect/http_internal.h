@@ -6,6 +6,8 @@
 #include "config/config.h"
 #include "redirect/internal.h"
 
+#define CORS_ROOM (SMALL_BUFFER - 128) /* the rest is for another line */
+
 enum step http_exchange_step(struct conn *conn);
 void http_next_request(struct conn *conn);
 bool http_worth_parsing(const struct conn *conn, const struct buffer *buffer);

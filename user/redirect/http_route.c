@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "redirect/http_route.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -203,6 +204,37 @@ enum route_result http_route_find(const struct service *service, const struct ht
 		}
 	}
 	return otherwise;
+}
+
+/* ---- other origins ---- */
+
+static bool is_allowed(const struct http_cors *cors, struct slice origin)
+{
+	for (size_t i = 0; i < cors->origins.count; i++)
+		if (holds(&cors->origins.items[i], origin, false))
+			return true;
+	return false;
+}
+
+enum cors_result http_cors(char *out, size_t room, const struct http_cors *cors, const struct http_head *head)
+{
+	const struct http_field *origin = http_field(head, "origin");
+	const struct http_field *asked = head->method == HTTP_OPTIONS ? http_field(head, "access-control-request-method") : NULL;
+	bool is_preflight = asked && asked->value.n;
+	int n;
+
+	out[0] = 0;
+	if (!cors->present || !origin || !origin->value.n)
+		return CORS_NONE;
+	if (!is_allowed(cors, origin->value))
+		return is_preflight && cors->ignores_unmatched ? CORS_IGNORED : CORS_NONE;
+	n = snprintf(out, room, "access-control-allow-origin: %.*s\r\n%s", (int)origin->value.n, origin->value.p,
+		     is_preflight ? cors->preflight : cors->response);
+	if (n < 0 || (size_t)n >= room) { /* no origin is that long */
+		out[0] = 0;
+		return CORS_NONE;
+	}
+	return is_preflight ? CORS_PREFLIGHT : CORS_RESPONSE;
 }
 
 /* ---- paths ---- */

@@ -17,6 +17,16 @@ enum route_result http_route_find(const struct service *service, const struct ht
 				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
 				  size_t *matched);
 
+enum cors_result {
+	CORS_NONE,      /* not asked for, or another origin */
+	CORS_RESPONSE,  /* the answer is told that the origin may read it */
+	CORS_PREFLIGHT, /* the request is a question, and this is the answer */
+	CORS_IGNORED,   /* a question of another origin, which is not passed on */
+};
+
+/* What a request from another origin is told, in lines with CRLF; an empty string if nothing. */
+enum cors_result http_cors(char *out, size_t room, const struct http_cors *cors, const struct http_head *head);
+
 /*
  * Takes "." and ".." out of a path in place, and backslashes for slashes, as Envoy does before it looks for a route, so
  * that no rule is passed by ("%2e" is a dot). Returns the new length; the query behind it moves along.

@@ -215,6 +215,8 @@ struct conn {
 	bool counts_attempts;           /* to_upstream ends with x-envoy-attempt-count */
 	bool is_delayed;
 	const struct http_route *route; /* of `table`, or NULL */
+	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
+	bool is_preflight;              /* they are the answer */
 	const struct route_target *target; /* of `route`: where it leads; NULL: to the service itself */
 	uint64_t sent_us;               /* when the request's head had gone out */
 
