@@ -170,7 +170,23 @@ static void read_http_match(struct walk *walk, const struct node *node, void *ou
 		*arena_append(walk->config->arena, route->matches, route->match_count, route->match_capacity) = match;
 }
 
+/* Istio takes a null for one that asks for nothing. */
 void read_http_matches(struct walk *walk, const struct node *node, void *out)
 {
-	walk_list(walk, node, MAX_MATCHES, read_http_match, out);
+	struct http_route *route = out;
+
+	if (node->type != NODE_SEQUENCE || node->count > MAX_MATCHES) {
+		walk_error(walk, node, "must be a list of at most %d matches", MAX_MATCHES);
+		return;
+	}
+	for (size_t i = 0; i < node->count; i++) {
+		size_t state = walk_enter_item(walk, i);
+
+		if (node_is_null(node->items[i]))
+			*arena_append(walk->config->arena, route->matches, route->match_count, route->match_capacity) =
+				(struct http_match){.at = walk_position(walk, node->items[i])};
+		else
+			read_http_match(walk, node->items[i], out);
+		walk_leave(walk, state);
+	}
 }
