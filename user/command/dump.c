@@ -52,7 +52,7 @@ static void print_json(const struct table *table)
 
 static void print_text(const struct table *table)
 {
-	size_t widths[MAX_COLUMNS];
+	size_t widths[MAX_COLUMNS] = {0};
 
 	for (size_t k = 0; k < table->column_count; k++) {
 		widths[k] = strlen(table->columns[k]);

@@ -313,52 +313,6 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 	walk_leave(walk, state);
 }
 
-/* "." is the entry's own namespace, and so the same as its name. */
-static bool same_export(const struct service_entry *entry, const char *a, const char *b)
-{
-	a = strcmp(a, ".") ? a : entry->object.namespace_;
-	b = strcmp(b, ".") ? b : entry->object.namespace_;
-	return !strcmp(a, b);
-}
-
-static void check_export(struct walk *walk, const struct node *list, size_t index, const struct service_entry *entry)
-{
-	const struct node *node = list->items[index];
-	const char *text = NULL, *label = NULL;
-
-	if (!walk_text(walk, node, &text))
-		return;
-	for (size_t i = 0; i < index; i++) {
-		if (list->items[i]->type == NODE_SCALAR && same_export(entry, list->items[i]->text, text)) {
-			walk_error(walk, node, "%s is given twice", node_shown(walk, node));
-			return;
-		}
-	}
-	if ((!strcmp(text, "*") || !strcmp(text, "~")) && list->count > 1)
-		walk_error(walk, node, "%s stands alone: with it no other item has a meaning", node_shown(walk, node));
-	else if (strcmp(text, "*") && strcmp(text, "~") && strcmp(text, "."))
-		read_label_name(walk, node, &label);
-}
-
-/* Every workload sees every entry until visibility is there: so only what says just that is taken. */
-static void read_export_to(struct walk *walk, const struct node *node, void *out)
-{
-	size_t errors = walk->config->error_count;
-
-	if (node->type != NODE_SEQUENCE || node->count > MAX_ITEMS) {
-		walk_error(walk, node, "must be a list of at most %d namespaces", MAX_ITEMS);
-		return;
-	}
-	for (size_t i = 0; i < node->count; i++) {
-		size_t state = walk_enter_item(walk, i);
-
-		check_export(walk, node, i, out);
-		walk_leave(walk, state);
-	}
-	if (node->count && errors == walk->config->error_count && strcmp(node->items[0]->text, "*"))
-		walk_error(walk, node, "other than [\"*\"] " NOT_IMPLEMENTED);
-}
-
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
@@ -368,7 +322,7 @@ void read_service_entry(struct walk *walk, const struct node *spec, const struct
 		{"location", read_location, offsetof(struct service_entry, mesh_internal), FIELD_OPTIONAL},
 		{"resolution", read_resolution, offsetof(struct service_entry, resolution), FIELD_OPTIONAL},
 		{"endpoints", read_endpoints, 0, FIELD_OPTIONAL},
-		{"exportTo", read_export_to, 0, FIELD_OPTIONAL},
+		{"exportTo", read_export_to, offsetof(struct service_entry, object), FIELD_OPTIONAL},
 		UNSUPPORTED("workloadSelector"), UNSUPPORTED("subjectAltNames"),
 	};
 	struct config *config = walk->config;

@@ -595,13 +595,23 @@ static void read_http(struct walk *walk, const struct node *node, void *out)
 	walk_list(walk, node, MAX_ROUTES, read_http_route, out);
 }
 
+/* Unlike a ServiceEntry's it cannot be for nobody. */
+static void read_visible_to(struct walk *walk, const struct node *node, void *out)
+{
+	if (node->type == NODE_SEQUENCE && node->count == 1 && node->items[0]->type == NODE_SCALAR && !strcmp(node->items[0]->text, "~"))
+		walk_error(walk, node, "\"~\" is for ServiceEntries only: name namespaces, \".\" or \"*\"");
+	else
+		read_export_to(walk, node, out);
+}
+
 void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
 		{"hosts", read_hosts, 0, FIELD_OPTIONAL},
 		{"gateways", read_gateways, 0, FIELD_OPTIONAL},
 		{"http", read_http, 0, FIELD_OPTIONAL},
-		UNSUPPORTED("tls"), UNSUPPORTED("tcp"), UNSUPPORTED("exportTo"),
+		{"exportTo", read_visible_to, offsetof(struct virtual_service, object), FIELD_OPTIONAL},
+		UNSUPPORTED("tls"), UNSUPPORTED("tcp"),
 	};
 	struct config *config = walk->config;
 	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));

@@ -96,6 +96,7 @@ bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" 
 
 void read_headers(struct walk *walk, const struct node *node, void *changes); /* struct header_changes */
 void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
+void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
 void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */
 bool is_header_name(const char *text); /* RFC 9110 §5.6.2 */
