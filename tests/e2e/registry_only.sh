@@ -24,6 +24,26 @@ family_the_502_says_who_what_and_why()
 	expect 'test.yaml:[0-9]+'
 }
 
+sidecar()
+{
+	printf -- '---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: %s, namespace: default}\nspec: %s\n' "$@"
+}
+
+# Istio's zero value blocks. A Sidecar of the workload's namespace stands before the root namespace's policy.
+test_a_sidecar_says_the_mode()
+{
+	policy "$(mode ALLOW_ANY)" "$(sidecar shut '{outboundTrafficPolicy: {}}')"
+	get 10 -i http://www.aliyun.com/
+	expect '^HTTP/1.1 502'
+	expect 'test.yaml:[0-9]+ Sidecar/shut'
+	probe tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+	policy "$(mode ALLOW_ANY)" "$(sidecar shut '{outboundTrafficPolicy: {}}')" \
+		"$(sidecar front '{workloadSelector: {labels: {tier: front}}, outboundTrafficPolicy: {mode: ALLOW_ANY}}')"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+}
+
 test_http_1_0_gets_502_too()
 {
 	policy "$(mode REGISTRY_ONLY)"

@@ -384,7 +384,7 @@ Test(config, field_given_twice_is_read_and_checked_alike)
 Test(config, control_characters_are_not_printed)
 {
 	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
-		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, EgressPolicy, Workload)");
+		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, Sidecar, EgressPolicy, Workload)");
 }
 
 /* ---- what is refused: documents ---- */
@@ -394,10 +394,9 @@ Test(config, unknown_kinds_and_versions_are_refused)
 	static const char *const cases[][2] = {
 		{"a\n", "p.yaml:1:1: is \"a\"; an object with apiVersion and kind is wanted"},
 		{"kind: Workload\n", "p.yaml:1:1: apiVersion: is required"},
-		{"apiVersion: networking.istio.io/v1\nkind: Sidecar\n", "p.yaml:2:7: kind: Sidecar of networking.istio.io is not implemented yet"},
 		{"apiVersion: networking.istio.io/v1\nkind: DestinationRule\n", "p.yaml:2:7: kind: DestinationRule of networking.istio.io is not implemented yet"},
 		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n",
-		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
+		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, Sidecar, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
 		{"apiVersion: networking.istio.io/v2\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"networking.istio.io/v2\" has no ServiceEntry; use \"networking.istio.io/v1\""},
 		{"apiVersion: sluice.dev/v1beta1\nkind: Workload\n", "p.yaml:1:13: apiVersion: \"sluice.dev/v1beta1\" has no Workload; use \"sluice.dev/v1\""},
 	};
@@ -782,6 +781,51 @@ Test(config, timeout_and_retries_are_read_and_checked)
 	cr_expect_eq(route->retries.per_try_ms, 2000);
 	cr_expect_eq(route->retries.backoff_ms, 25);
 	cr_expect(route->retries.on & RETRY_STATUS && route->retries.statuses[503 / 8] == 1U << 503 % 8);
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+#define SIDECAR "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}\nspec:\n"
+
+Test(config, a_sidecar_is_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{SIDECAR "  workloadSelector: {labels: {a: b}}\n",
+		 "p.yaml:5:3: Sidecar/a: spec: must have egress, ingress, inboundConnectionPool or outboundTrafficPolicy"},
+		{SIDECAR "  egress: [{hosts: ['*/*']}, {hosts: ['*/*']}]\n",
+		 "p.yaml:5:12: Sidecar/a: spec.egress[0]: has no port: only the last listener can be for all the others"},
+		{SIDECAR "  egress: [{hosts: []}]\n", "p.yaml:5:20: Sidecar/a: spec.egress[0].hosts: must name what is imported, such as \"*/*\""},
+		{SIDECAR "  egress: [{hosts: [a.com]}]\n",
+		 "p.yaml:5:21: Sidecar/a: spec.egress[0].hosts[0]: \"a.com\" is not NAMESPACE/DNS, such as */*, ./api.example.com or prod/*.example.com"},
+		{SIDECAR "  egress: [{hosts: ['*/short']}]\n",
+		 "p.yaml:5:21: Sidecar/a: spec.egress[0].hosts[0]: \"*/short\" is a short name: give the whole one"},
+		{SIDECAR "  egress: [{hosts: ['a_b/*']}]\n",
+		 "p.yaml:5:21: Sidecar/a: spec.egress[0].hosts[0]: \"a_b/*\" has a namespace that is not one: a name, \"*\", \".\" or \"~\""},
+		{SIDECAR "  egress: [{hosts: ['./*']}]\n",
+		 "p.yaml:5:11: Sidecar/a: spec.egress: imports only some hosts, which is not implemented yet: only \"*/*\" is"},
+		{SIDECAR "  egress: [{port: {number: 80, protocol: HTTP}, hosts: ['*/*']}, {port: {number: 80, protocol: TCP}, hosts: ['*/*']}]\n",
+		 "p.yaml:5:66: Sidecar/a: spec.egress[1]: port 80 is that of item 0 too"},
+		{SIDECAR "  egress: [{port: {number: 0}, bind: 'unix:///x', captureMode: IPTABLES, hosts: ['*/*']}]\n",
+		 "p.yaml:5:12: Sidecar/a: spec.egress[0]: has captureMode IPTABLES, but a unix socket cannot be captured"},
+		{SIDECAR "  egress: [{port: {number: 80}, bind: nonsense, hosts: ['*/*']}]\n",
+		 "p.yaml:5:12: Sidecar/a: spec.egress[0]: bind \"nonsense\" is not an IP address"},
+		{SIDECAR "  outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n",
+		 "p.yaml:5:33: Sidecar/a: spec.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS is for the mesh, not for a Sidecar"},
+		{SIDECAR "  ingress: [{port: {number: 90}, defaultEndpoint: '1.1.1.1:90'}]\n",
+		 "p.yaml:5:51: Sidecar/a: spec.ingress[0].defaultEndpoint: \"1.1.1.1:90\" is not 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT, [::]:PORT or unix://PATH"},
+		{SIDECAR "  ingress: [{port: {number: 90}}]\n", "p.yaml:5:12: warning: Sidecar/a: spec.ingress: has no effect here: it is for inbound traffic"},
+		{SIDECAR "  egress: [{hosts: ['*/*']}]\n---\n" SIDECAR "  egress: [{hosts: ['*/*']}]\n",
+		 "p.yaml:7:1: warning: Sidecar/a: spec.workloadSelector: is for the same workloads as Sidecar/a at p.yaml:1 (namespace \"default\", "
+		 "no selector); the older one holds, the other has no effect"},
+	};
+	struct config *config = parse(SIDECAR "  workloadSelector: {labels: {app: web}}\n  egress: [{hosts: ['*/*']}]\n  outboundTrafficPolicy: {}\n");
+
+	cr_expect_eq(config->error_count, 0);
+	cr_assert_eq(config->sidecar_count, 1);
+	cr_expect(config->sidecars[0]->has_mode && config->sidecars[0]->mode == MODE_REGISTRY_ONLY, "Istio's zero value blocks");
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);

@@ -388,6 +388,32 @@ Test(policy, each_field_comes_from_the_most_specific_policy_that_sets_it)
 	cr_expect(rules.mode == MODE_REGISTRY_ONLY && rules.audit, "the key without the value selects nothing");
 }
 
+#define SIDECAR(name, namespace) "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: " name ", namespace: " namespace "}\nspec: "
+
+/* EgressPolicy for the workload, Sidecar for it, EgressPolicy for the namespace, Sidecar for it, root EgressPolicy, mesh (DESIGN §3). */
+Test(policy, a_sidecar_stands_between_the_egress_policies_of_its_scope_and_the_next)
+{
+	compile(SIDECAR("all", "istio-system") "{outboundTrafficPolicy: {}}\n");
+	cr_expect_eq(rules_of("", NULL, 0, NULL).mode, MODE_REGISTRY_ONLY, "the node's default too");
+	cr_expect_eq(rules_of("shop", NULL, 0, NULL).mode, MODE_REGISTRY_ONLY);
+	cr_expect(strstr(rules_of("shop", NULL, 0, NULL).origin, " Sidecar/all"));
+	finish();
+	compile(SIDECAR("all", "istio-system") "{outboundTrafficPolicy: {}}\n"
+		POLICY("root", "istio-system") "{outboundTrafficPolicy: {mode: ALLOW_ANY}}\n"
+		SIDECAR("shop", "shop") "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
+		SIDECAR("web", "shop") "{workloadSelector: {labels: {app: web}}, egress: [{hosts: ['*/*']}]}\n"
+		SIDECAR("cart", "cart") "{outboundTrafficPolicy: {}}\n"
+		POLICY("cart", "cart") "{outboundTrafficPolicy: {mode: ALLOW_ANY}}\n"
+		SIDECAR("cartweb", "cart") "{workloadSelector: {labels: {app: web}}, outboundTrafficPolicy: {}}\n"
+		POLICY("cartboth", "cart") "{workloadSelector: {labels: {app: web, tier: front}}, outboundTrafficPolicy: {mode: ALLOW_ANY}}\n");
+	cr_expect_eq(rules_of("other", NULL, 0, NULL).mode, MODE_ALLOW_ANY, "the root's policy over its Sidecar");
+	cr_expect_eq(rules_of("shop", NULL, 0, NULL).mode, MODE_REGISTRY_ONLY, "the namespace's Sidecar over the root's policy");
+	cr_expect_eq(rules_of("shop", labels, 1, NULL).mode, MODE_ALLOW_ANY, "a Sidecar without a mode takes nothing of another");
+	cr_expect_eq(rules_of("cart", NULL, 0, NULL).mode, MODE_ALLOW_ANY, "the namespace's policy over its Sidecar");
+	cr_expect_eq(rules_of("cart", labels, 1, NULL).mode, MODE_REGISTRY_ONLY, "the workload's Sidecar over the namespace's policy");
+	cr_expect_eq(rules_of("cart", labels, 2, NULL).mode, MODE_ALLOW_ANY, "the workload's policy over its Sidecar");
+}
+
 Test(policy, drain_comes_from_the_most_specific_policy_that_sets_it_to_none_as_well)
 {
 	compile(POLICY("app", "shop") "{workloadSelector: {labels: {app: web}}, drain: 0s}\n" POLICY("shop", "shop") "{drain: 5s}\n"

@@ -301,6 +301,17 @@ struct egress_policy {
 	uint64_t drain_ms; /* how long open flows live on that a newer generation forbids; 0: not at all */
 };
 
+/* ---- Sidecar (networking.istio.io) ---- */
+
+struct sidecar {
+	struct object object;
+	struct label_list selector; /* spec.workloadSelector.labels; none: the whole namespace */
+	bool has_mode;              /* outboundTrafficPolicy; else the mesh's */
+	enum sluice_mode mode;
+	struct position mode_at;
+	bool imports_some;          /* egress has other than all hosts of all namespaces */
+};
+
 /* ---- a whole configuration ---- */
 
 enum severity { SEVERITY_ERROR, SEVERITY_WARNING };
@@ -323,6 +334,8 @@ struct config {
 	size_t workload_count, workload_capacity;
 	struct egress_policy **egress_policies;
 	size_t egress_policy_count, egress_policy_capacity;
+	struct sidecar **sidecars;
+	size_t sidecar_count, sidecar_capacity;
 	size_t document_count; /* non-empty documents, of whatever kind */
 	struct problem *problems;
 	size_t problem_count, problem_capacity;

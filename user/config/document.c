@@ -19,7 +19,7 @@ static const struct kind {
 	{"VirtualService", ISTIO_GROUP, read_virtual_service},
 	{"EgressPolicy", SLUICE_GROUP, read_egress_policy},
 	{"Workload", SLUICE_GROUP, read_workload},
-	{"Sidecar", ISTIO_GROUP, NULL},
+	{"Sidecar", ISTIO_GROUP, read_sidecar},
 	{"DestinationRule", ISTIO_GROUP, NULL},
 	{"WorkloadEntry", ISTIO_GROUP, NULL},
 	{"WorkloadGroup", ISTIO_GROUP, NULL},
@@ -141,7 +141,7 @@ static const struct kind *find_kind(struct walk *walk, const struct node *root)
 	} else {
 		state = walk_enter(walk, "kind");
 		nearest = nearest_name(name, names, ARRAY_SIZE(names));
-		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, EgressPolicy, Workload)%s%s%s",
+		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, Sidecar, EgressPolicy, Workload)%s%s%s",
 			   name, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
 	}
 	walk_leave(walk, state);

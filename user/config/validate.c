@@ -77,40 +77,61 @@ static int compare_selectors(const struct label_list *a, const struct label_list
 	return (a->count > b->count) - (a->count < b->count);
 }
 
-static int compare_scopes(const struct egress_policy *a, const struct egress_policy *b)
-{
-	int order = strcmp(a->object.namespace_, b->object.namespace_);
+/* What speaks for workloads. */
+struct scoped {
+	const struct object *object;
+	const struct label_list *selector;
+};
 
-	return order ? order : compare_selectors(&a->selector, &b->selector);
+static int compare_scopes(const struct scoped *a, const struct scoped *b)
+{
+	int order = strcmp(a->object->namespace_, b->object->namespace_);
+
+	return order ? order : compare_selectors(a->selector, b->selector);
 }
 
 static int by_scope(const void *a, const void *b)
 {
-	const struct egress_policy *x = *(struct egress_policy *const *)a, *y = *(struct egress_policy *const *)b;
+	const struct scoped *x = a, *y = b;
 	int order = compare_scopes(x, y);
 
-	return order ? order : (x->object.order > y->object.order) - (x->object.order < y->object.order);
+	return order ? order : (x->object->order > y->object->order) - (x->object->order < y->object->order);
 }
 
-/* Which of two policies for the same workloads holds cannot be told: neither may (DESIGN §3). */
-static void check_scopes(struct config *config)
+/* Says of each two at one scope `what` comes of it. Sorts `items`. */
+static void check_scopes(struct config *config, struct scoped *items, size_t count, enum severity severity, const char *what)
 {
-	size_t n = config->egress_policy_count;
-	struct egress_policy **sorted = arena_alloc(config->arena, n + 1, sizeof(*sorted));
+	if (count)
+		qsort(items, count, sizeof(*items), by_scope);
+	for (size_t i = 1; i < count; i++) {
+		const struct object *first = items[i - 1].object, *second = items[i].object;
 
-	if (n)
-		memcpy(sorted, config->egress_policies, n * sizeof(*sorted));
-	qsort(sorted, n, sizeof(*sorted), by_scope);
-	for (size_t i = 1; i < n; i++) {
-		const struct object *first = &sorted[i - 1]->object, *second = &sorted[i]->object;
-
-		if (compare_scopes(sorted[i - 1], sorted[i]))
-			continue;
-		config_problem(config, SEVERITY_ERROR, &second->at, label_of(config, second), "spec.workloadSelector",
-			       "is for the same workloads as EgressPolicy/%s at %s:%u (namespace \"%s\", %s); merge the two",
-			       first->name ? first->name : "", first->at.file, first->at.line, first->namespace_,
-			       sorted[i]->selector.count ? "same selector" : "no selector");
+		if (!compare_scopes(&items[i - 1], &items[i]))
+			config_problem(config, severity, &second->at, label_of(config, second), "spec.workloadSelector",
+				       "is for the same workloads as %s/%s at %s:%u (namespace \"%s\", %s); %s", first->kind,
+				       first->name ? first->name : "", first->at.file, first->at.line, first->namespace_,
+				       items[i].selector->count ? "same selector" : "no selector", what);
 	}
+}
+
+/* Which of two EgressPolicies for the same workloads holds cannot be told: neither may (DESIGN §3). */
+static void check_policy_scopes(struct config *config)
+{
+	struct scoped *items = arena_alloc(config->arena, config->egress_policy_count + 1, sizeof(*items));
+
+	for (size_t i = 0; i < config->egress_policy_count; i++)
+		items[i] = (struct scoped){&config->egress_policies[i]->object, &config->egress_policies[i]->selector};
+	check_scopes(config, items, config->egress_policy_count, SEVERITY_ERROR, "merge the two");
+}
+
+/* Istio takes the oldest Sidecar. */
+static void check_sidecar_scopes(struct config *config)
+{
+	struct scoped *items = arena_alloc(config->arena, config->sidecar_count + 1, sizeof(*items));
+
+	for (size_t i = 0; i < config->sidecar_count; i++)
+		items[i] = (struct scoped){&config->sidecars[i]->object, &config->sidecars[i]->selector};
+	check_scopes(config, items, config->sidecar_count, SEVERITY_WARNING, "the older one holds, the other has no effect");
 }
 
 static int by_host(const void *a, const void *b)
@@ -343,7 +364,8 @@ void config_validate(struct config *config, const char *root_namespace)
 
 	build_registry(&registry, config);
 	check_duplicates(config);
-	check_scopes(config);
+	check_policy_scopes(config);
+	check_sidecar_scopes(config);
 	check_virtual_services(config, &registry);
 	check_resolvers(config, root);
 	check_routed_ports(config, &registry, root);

@@ -36,6 +36,7 @@ struct policy {
 	struct string_list names;
 	struct cidr_list own_resolvers;
 	const struct egress_policy **by_age; /* oldest first */
+	const struct sidecar **sidecars_by_age;
 	struct interception *interceptions;  /* id - 1 */
 	size_t interception_count, interception_capacity;
 	struct resolver_set *resolvers;      /* id - 1 */

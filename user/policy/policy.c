@@ -33,22 +33,33 @@ static void collect_names(struct policy *policy)
 	names->count = kept;
 }
 
-static int policies_by_age(const void *a, const void *b)
+static int compare_age(const struct object *x, const struct object *y)
 {
-	const struct object *x = &(*(const struct egress_policy *const *)a)->object;
-	const struct object *y = &(*(const struct egress_policy *const *)b)->object;
-
 	if (x->created != y->created)
 		return x->created < y->created ? -1 : 1;
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static void sort_egress_policies(struct policy *policy, const struct config *config)
+static int policies_by_age(const void *a, const void *b)
+{
+	return compare_age(&(*(const struct egress_policy *const *)a)->object, &(*(const struct egress_policy *const *)b)->object);
+}
+
+static int sidecars_by_age(const void *a, const void *b)
+{
+	return compare_age(&(*(const struct sidecar *const *)a)->object, &(*(const struct sidecar *const *)b)->object);
+}
+
+static void sort_by_age(struct policy *policy, const struct config *config)
 {
 	policy->by_age = arena_alloc(policy->arena, config->egress_policy_count + 1, sizeof(*policy->by_age));
 	for (size_t i = 0; i < config->egress_policy_count; i++)
 		policy->by_age[i] = config->egress_policies[i];
 	qsort(policy->by_age, config->egress_policy_count, sizeof(*policy->by_age), policies_by_age);
+	policy->sidecars_by_age = arena_alloc(policy->arena, config->sidecar_count + 1, sizeof(*policy->sidecars_by_age));
+	for (size_t i = 0; i < config->sidecar_count; i++)
+		policy->sidecars_by_age[i] = config->sidecars[i];
+	qsort(policy->sidecars_by_age, config->sidecar_count, sizeof(*policy->sidecars_by_age), sidecars_by_age);
 }
 
 static void copy_resolvers(struct policy *policy, const struct policy_options *options)
@@ -73,7 +84,7 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	policy->config = config;
 	policy->root_namespace = arena_strdup(arena, options->root_namespace);
 	copy_resolvers(policy, options);
-	sort_egress_policies(policy, config);
+	sort_by_age(policy, config);
 	policy_add_services(policy, config);
 	collect_names(policy);
 	if (config->error_count) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Rule sets: what the EgressPolicies say for one class of workloads. Equal ones are one. */
+/* Rule sets: what EgressPolicies and Sidecars say for one class of workloads. Equal ones are one. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +13,8 @@ struct effective {
 	bool audit;
 	struct interception interception;
 	struct resolver_set resolvers;
-	const struct egress_policy *mode_from;
+	const struct object *mode_from; /* NULL: nothing says one */
+	struct position mode_at;
 	uint64_t drain_ms;
 };
 
@@ -21,7 +22,8 @@ static void overlay(struct effective *out, const struct egress_policy *policy)
 {
 	if (policy->has_mode) {
 		out->mode = policy->mode;
-		out->mode_from = policy;
+		out->mode_from = &policy->object;
+		out->mode_at = policy->mode_at;
 	}
 	if (policy->has_include_cidrs) {
 		out->interception.include_all = policy->include_all;
@@ -53,28 +55,68 @@ static bool has_label(const struct workload_identity *who, const struct label *w
 	return false;
 }
 
-static bool selects(const struct egress_policy *policy, const struct workload_identity *who)
+static bool selects(const struct label_list *selector, const struct workload_identity *who)
 {
-	for (size_t i = 0; i < policy->selector.count; i++)
-		if (!has_label(who, &policy->selector.items[i]))
+	for (size_t i = 0; i < selector->count; i++)
+		if (!has_label(who, &selector->items[i]))
 			return false;
 	return true;
 }
 
-/* One scope, less specific first: fewer labels before more, younger before older, so that the last word is right. */
-static void overlay_scope(const struct policy *policy, struct effective *out, const struct workload_identity *who,
-			  const char *namespace_)
+/* The oldest of a namespace that selects a workload by labels, or that is for all of it. */
+static const struct sidecar *oldest_sidecar(const struct policy *policy, const struct workload_identity *who, const char *namespace_,
+					    bool by_labels)
 {
+	for (size_t i = 0; i < policy->config->sidecar_count; i++) {
+		const struct sidecar *one = policy->sidecars_by_age[i];
+
+		if (!strcmp(one->object.namespace_, namespace_) && (one->selector.count != 0) == by_labels && selects(&one->selector, who))
+			return one;
+	}
+	return NULL;
+}
+
+/* One Sidecar is for a workload, and nothing of another (ISTIO.md §1.2). */
+static const struct sidecar *sidecar_of(const struct policy *policy, const struct workload_identity *who)
+{
+	const struct sidecar *found = oldest_sidecar(policy, who, who->namespace_, true);
+
+	if (!found)
+		found = oldest_sidecar(policy, who, who->namespace_, false);
+	return found ? found : oldest_sidecar(policy, who, policy->root_namespace, false);
+}
+
+static void overlay_sidecar(struct effective *out, const struct sidecar *sidecar)
+{
+	if (!sidecar->has_mode)
+		return;
+	out->mode = sidecar->mode;
+	out->mode_from = &sidecar->object;
+	out->mode_at = sidecar->mode_at;
+}
+
+/*
+ * One scope, less specific first: fewer labels before more, younger before older, so that the last word is right. A
+ * Sidecar's comes before that of an EgressPolicy of its own scope (DESIGN §3).
+ */
+static void overlay_scope(const struct policy *policy, struct effective *out, const struct workload_identity *who,
+			  const char *namespace_, const struct sidecar *sidecar)
+{
+	bool is_here = sidecar && !strcmp(sidecar->object.namespace_, namespace_);
 	size_t most = 0;
 
 	for (size_t i = 0; i < policy->config->egress_policy_count; i++)
 		if (policy->by_age[i]->selector.count > most)
 			most = policy->by_age[i]->selector.count;
-	for (size_t labels = 0; labels <= most; labels++) {
+	if (is_here && !sidecar->selector.count)
+		overlay_sidecar(out, sidecar);
+	for (size_t labels = 0; labels <= most || labels <= 1; labels++) {
+		if (is_here && sidecar->selector.count && labels == 1)
+			overlay_sidecar(out, sidecar);
 		for (size_t i = policy->config->egress_policy_count; i-- > 0;) {
 			const struct egress_policy *one = policy->by_age[i];
 
-			if (one->selector.count == labels && !strcmp(one->object.namespace_, namespace_) && selects(one, who))
+			if (one->selector.count == labels && !strcmp(one->object.namespace_, namespace_) && selects(&one->selector, who))
 				overlay(out, one);
 		}
 	}
@@ -118,11 +160,11 @@ static uint32_t resolvers_id(struct policy *policy, const struct resolver_set *w
 	return (uint32_t)policy->resolver_count;
 }
 
-static void set_origin(struct rule_set *out, const struct egress_policy *from)
+static void set_origin(struct rule_set *out, const struct effective *from)
 {
-	if (from)
-		snprintf(out->origin, sizeof(out->origin), "%s:%u EgressPolicy/%s", from->mode_at.file, from->mode_at.line,
-			 from->object.name);
+	if (from->mode_from)
+		snprintf(out->origin, sizeof(out->origin), "%s:%u %s/%s", from->mode_at.file, from->mode_at.line, from->mode_from->kind,
+			 from->mode_from->name);
 	else
 		snprintf(out->origin, sizeof(out->origin), "default (ALLOW_ANY)");
 }
@@ -131,11 +173,12 @@ uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *
 {
 	struct effective effective = {.mode = MODE_ALLOW_ANY, .interception = {.include_all = true}};
 	struct rule_set rules = {.registry = REGISTRY};
+	const struct sidecar *sidecar = sidecar_of(policy, who);
 	size_t found = 0;
 
-	overlay_scope(policy, &effective, who, policy->root_namespace);
+	overlay_scope(policy, &effective, who, policy->root_namespace, sidecar);
 	if (strcmp(who->namespace_, policy->root_namespace))
-		overlay_scope(policy, &effective, who, who->namespace_);
+		overlay_scope(policy, &effective, who, who->namespace_, sidecar);
 	rules.interception = interception_id(policy, &effective.interception);
 	rules.resolvers = resolvers_id(policy, &effective.resolvers);
 	rules.mode = (uint8_t)effective.mode;
@@ -143,7 +186,7 @@ uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *
 	rules.dns_allow = (uint8_t)effective.dns_allow;
 	rules.audit = effective.audit;
 	rules.drain_ms = (uint32_t)effective.drain_ms;
-	set_origin(&rules, effective.mode_from);
+	set_origin(&rules, &effective);
 	while (found < policy->rule_set_count && memcmp(&policy->rule_sets[found], &rules, sizeof(rules)))
 		found++;
 	if (found == policy->rule_set_count)
