@@ -813,3 +813,59 @@ Test(redirect_http, an_injected_delay_is_no_part_of_the_timeout)
 	heard = hear(client);
 	expect_in(&heard, "\r\n\r\nhi");
 }
+
+/* ---- tries ---- */
+
+#define ONE_SERVER                                                                                                         \
+	REGISTRY_ONLY ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, name: p, " \
+				    "protocol: HTTP, targetPort: %u}], endpoints: [{address: 127.0.0.1}]")
+
+static void apply_retries(const char *retries)
+{
+	char documents[2048];
+
+	snprintf(documents, sizeof(documents),
+		 ONE_SERVER ROUTE_OF("r", "hosts: [a.example], http: [{retries: %s, route: [{destination: {host: a.example}}]}]"), port, retries);
+	apply(documents);
+	turn();
+}
+
+Test(redirect_http, an_upgraded_connection_has_left_the_time_of_its_try_behind)
+{
+	struct heard heard;
+	int client, upstream;
+
+	apply_retries("{attempts: 1, perTryTimeout: 100ms, retryOn: 5xx}");
+	client = dial();
+	upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: lab\r\n\r\n");
+	hear(upstream);
+	say(upstream, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: lab\r\n\r\n");
+	turn_for(250);
+	say(upstream, "still there");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 101 ");
+	expect_in(&heard, "still there");
+	cr_expect_not(heard.ended);
+}
+
+Test(redirect_http, an_answer_that_comes_too_late_for_its_try_is_of_nobody)
+{
+	struct heard heard;
+	int client, upstream, second;
+
+	apply_retries("{attempts: 1, perTryTimeout: 100ms, backoff: 1ms, retryOn: 5xx}");
+	client = dial();
+	upstream = ask(client, GET);
+	turn_for(150);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst");
+	second = accept_upstream(server);
+	cr_assert_geq(second, 0, "a second try");
+	heard = hear(second);
+	expect_in(&heard, "x-envoy-attempt-count: 2\r\n");
+	say(second, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nsecond");
+	cr_expect_null(strstr(heard.text, "first"));
+}

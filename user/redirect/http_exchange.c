@@ -248,6 +248,7 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 	if (!conn->upgrade_asked || !build_response(conn, head, true, "", ""))
 		return false;
 	conn->response_head_done = true;
+	conn->try_deadline_ms = 0;
 	conn->upgraded = true;
 	conn->response_body = (struct http_body){.done = true};
 	return true;

@@ -432,9 +432,9 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 {
 	conn->unconnected++;
 	upstream_drop(conn);
-	if (error == ECONNREFUSED && conn->purpose == FOR_HTTP && http_judge_again(conn))
-		return;
 	if (try_another(conn, candidates))
+		return;
+	if (error == ECONNREFUSED && conn->purpose == FOR_HTTP && http_judge_again(conn))
 		return;
 	if (error == ETIMEDOUT)
 		fail(conn, "connection timeout", NULL);
