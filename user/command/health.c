@@ -139,7 +139,7 @@ bool health_summary(const struct daemon *daemon, char *out, size_t room)
 	size_t n;
 
 	kernel_read_state(daemon->kernel, &now);
-	ready = now.generation && attached == expected && atomic_load(&daemon->canary_asked);
+	ready = now.generation && attached == expected && atomic_load(&daemon->canary_asked) && devices_looked(daemon->devices);
 	n = (size_t)snprintf(out, room, "%s: generation %llu, %u of %u hooks attached%s%s", ready ? "enforcing" : "not enforcing",
 			     (unsigned long long)now.generation, attached, expected, now.last_error[0] ? "; " : "",
 			     now.last_error);

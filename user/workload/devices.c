@@ -8,6 +8,7 @@
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -66,6 +67,7 @@ struct devices {
 	struct netns_link **links;
 	size_t count, capacity;
 	bool settled;
+	atomic_bool looked; /* once since: the admin page's thread asks */
 };
 
 /* ---- rtnetlink ---- */
@@ -544,8 +546,10 @@ static void scan(void *context)
 	int error = 0;
 
 	loop_timer_arm(devices->periodic, SCAN_PERIOD_MS);
-	if (!devices->count)
+	if (!devices->count) {
+		atomic_store(&devices->looked, devices->settled);
 		return;
+	}
 	for (size_t i = 0; i < devices->count; i++)
 		listen_again(devices, devices->links[i]);
 	error = number_namespaces(devices);
@@ -558,6 +562,7 @@ static void scan(void *context)
 	for (size_t i = 0; i < devices->count; i++)
 		settle_link(devices, devices->links[i]);
 	kernel_each_device(devices->kernel, drop_gone, devices);
+	atomic_store(&devices->looked, devices->settled);
 }
 
 /* An earlier deadline stays. */
@@ -709,7 +714,13 @@ static void drop_stranger(void *context, uint32_t index, const struct device_val
 void devices_settle(struct devices *devices)
 {
 	kernel_each_device(devices->kernel, drop_stranger, devices);
+	devices->settled = true;
 	scan_within(devices, SCAN_DELAY_MS);
+}
+
+bool devices_looked(const struct devices *devices)
+{
+	return atomic_load(&devices->looked);
 }
 
 static struct mnl_socket *open_socket(unsigned int groups)

@@ -6,6 +6,7 @@
 #ifndef SLUICE_DEVICES_H
 #define SLUICE_DEVICES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/loop.h"
@@ -29,5 +30,7 @@ void devices_add_netns(struct devices *devices, uint64_t netns, int netns_fd);
 void devices_remove_netns(struct devices *devices, uint64_t netns);
 /* All namespaces that an earlier loader may have known were added: devices of others are given up. */
 void devices_settle(struct devices *devices);
+/* Since then, what was to be found has its programs, or a log line says why not. From any thread. */
+bool devices_looked(const struct devices *devices);
 
 #endif
