@@ -240,6 +240,25 @@ test_a_redirect_of_a_prefix()
 	expect '^301 http://httpbin.example.com/new/x\?y$'
 }
 
+delegate()
+{
+	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: team, namespace: other}\nspec:\n  http:\n'
+	printf '  - %s\n' "$@"
+}
+
+test_a_rule_is_delegated()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /team}}], rewrite: {uri: /head}, delegate: {name: team, namespace: other}}' \
+		'{directResponse: {status: 200, body: {string: "rest"}}}')" \
+		"$(delegate '{match: [{uri: {exact: /team/x}}], route: [{destination: {host: httpbin.example.com}}]}' \
+			'{match: [{method: {exact: PUT}}], directResponse: {status: 200, body: {string: "team"}}}')"
+	get 13 http://httpbin.example.com/team/x
+	expect '^GET /head HTTP/1.1'
+	says team /team/y -X PUT
+	says rest /team/y
+	says rest /else -X PUT
+}
+
 test_explain_names_the_rule()
 {
 	asks '{uri: {prefix: /a}, method: {exact: PUT}, headers: {x-a: {exact: one}}}'
