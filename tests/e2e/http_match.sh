@@ -204,6 +204,17 @@ test_a_path_is_rewritten()
 	expect '^GET /head HTTP/1.1'
 }
 
+test_a_path_is_rewritten_by_a_pattern()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {regex: "/all/.*"}}], rewrite: {uri: /head}, route: [{destination: {host: httpbin.example.com}}]}' \
+		'{rewrite: {uriRegexRewrite: {match: "^/service/([^/]+)(/.*)$", rewrite: "\\2?from=\\1"}}, route: [{destination: {host: httpbin.example.com}}]}')"
+	get 13 'http://httpbin.example.com/service/foo/head?x'
+	expect '^GET /head\?from=foo\?x HTTP/1.1'
+	expect '^x-envoy-original-path: /service/foo/head\?x'
+	get 13 'http://httpbin.example.com/all/of/it?x'
+	expect '^GET /head\?x HTTP/1.1'
+}
+
 test_another_origin()
 {
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}, {regex: 'https://.*'}], allowMethods: [POST, GET], \

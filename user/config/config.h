@@ -220,6 +220,7 @@ struct http_direct_response {
 struct http_rewrite {
 	bool present;
 	const char *uri, *authority; /* NULL: absent */
+	const struct rewriter *regex; /* uriRegexRewrite; NULL: absent */
 	struct position at;
 };
 

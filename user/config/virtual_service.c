@@ -529,12 +529,37 @@ static void read_direct_response(struct walk *walk, const struct node *node, voi
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), direct);
 }
 
+struct regex_fields {
+	const char *match, *rewrite;
+};
+
+static void read_regex_rewrite(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"match", read_header_text, offsetof(struct regex_fields, match), FIELD_REQUIRED},
+		{"rewrite", read_header_text, offsetof(struct regex_fields, rewrite), FIELD_REQUIRED},
+	};
+	struct http_rewrite *rewrite = out;
+	struct regex_fields read = {0};
+	char why[128];
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read) || !read.match || !read.rewrite)
+		return;
+	if (!is_given(read.match) || !is_given(read.rewrite)) {
+		walk_error(walk, node, "must have both match and rewrite");
+		return;
+	}
+	rewrite->regex = rewriter_compile(walk->config->arena, read.match, read.rewrite, why, sizeof(why));
+	if (!rewrite->regex)
+		walk_error(walk, node, "%s", why);
+}
+
 static void read_rewrite(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"uri", read_header_text, offsetof(struct http_rewrite, uri), FIELD_OPTIONAL},
 		{"authority", read_header_text, offsetof(struct http_rewrite, authority), FIELD_OPTIONAL},
-		UNSUPPORTED("uriRegexRewrite"),
+		{"uriRegexRewrite", read_regex_rewrite, 0, FIELD_OPTIONAL},
 	};
 	struct http_rewrite *rewrite = out;
 
@@ -546,15 +571,6 @@ static void read_rewrite(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "has both uri and uriRegexRewrite");
 	else if (!is_given(rewrite->uri) && !is_given(rewrite->authority) && !node_field(node, "uriRegexRewrite"))
 		walk_error(walk, node, "must have uri, uriRegexRewrite or authority");
-}
-
-/* Istio makes a regular expression's rewrite of this; sluice has none yet. */
-static void check_rewrite(struct walk *walk, const struct http_route *route)
-{
-	for (size_t i = 0; is_given(route->rewrite.uri) && i < route->match_count; i++)
-		if (route->matches[i].uri.rule == TEXT_REGEX)
-			walk_problem(walk, SEVERITY_ERROR, route->matches[i].at.line, route->matches[i].at.column,
-				     "uri.regex together with rewrite.uri " NOT_IMPLEMENTED);
 }
 
 struct delegate_fields {
@@ -602,7 +618,6 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	check_action(walk, node);
 	check_redirect(walk, node);
 	check_direct_response(walk, node);
-	check_rewrite(walk, &route);
 	if (service->is_delegate && node_field(node, "delegate"))
 		walk_error(walk, node, "has a delegate, but is one itself: the VirtualService has no hosts");
 	for (size_t i = 0; i < service->http_count; i++) {
