@@ -179,12 +179,12 @@ test_weights()
 test_headers_of_a_destination_come_before_those_of_its_rule()
 {
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{headers: {request: {set: {x-a: rule}, add: {x-b: rule}}}, route: [{destination: {host: httpbin.example.com}, \
-headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: destination}}, response: {add: {x-d: '1'}}}}]}")"
+headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: '100%% destination'}}, response: {add: {x-d: '1'}}}}]}")"
 	get 13 -i -H 'x-a: client' http://httpbin.example.com/head
 	expect '^x-a: rule'
 	expect_count 1 '^x-a:'
 	expect_count 2 '^x-b:'
-	expect '^x-c: destination'
+	expect '^x-c: 100% destination'
 	expect '^x-d: 1'
 }
 

@@ -854,7 +854,9 @@ Test(config, header_operations_are_read_and_checked)
 		{HEADERS("{request: {set: {x: \"a\\r\\nb: c\"}}}"),
 		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"a??b: c\" has a control character"},
 		{HEADERS("{request: {set: {x: '%HOSTNAME%'}}}"),
-		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"%HOSTNAME%\" has a %: a value that is put together from the request's is not implemented yet"},
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"%HOSTNAME%\" has a %, which begins a variable (%% stands for a % itself): that is not implemented yet"},
+		{HEADERS("{request: {set: {x: '5%'}}}"),
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"5%\" has a %, which begins a variable (%% stands for a % itself): that is not implemented yet"},
 	};
 	struct config *config = parse(HEADERS("{request: {set: {X-A: b}, remove: [c]}, response: {add: {d: e, f: ''}}}"));
 	const struct header_changes *changes = &config->virtual_services[0]->http[0].headers;
