@@ -179,12 +179,12 @@ test_weights()
 test_headers_of_a_destination_come_before_those_of_its_rule()
 {
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{headers: {request: {set: {x-a: rule}, add: {x-b: rule}}}, route: [{destination: {host: httpbin.example.com}, \
-headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: destination}}, response: {add: {x-d: '1'}}}}]}")"
+headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: '100%% destination'}}, response: {add: {x-d: '1'}}}}]}")"
 	get 13 -i -H 'x-a: client' http://httpbin.example.com/head
 	expect '^x-a: rule'
 	expect_count 1 '^x-a:'
 	expect_count 2 '^x-b:'
-	expect '^x-c: destination'
+	expect '^x-c: 100% destination'
 	expect '^x-d: 1'
 }
 
@@ -202,6 +202,17 @@ test_a_path_is_rewritten()
 	expect '^[hH]ost: other.example'
 	get 13 http://httpbin.example.com/ad
 	expect '^GET /head HTTP/1.1'
+}
+
+test_a_path_is_rewritten_by_a_pattern()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {regex: "/all/.*"}}], rewrite: {uri: /head}, route: [{destination: {host: httpbin.example.com}}]}' \
+		'{rewrite: {uriRegexRewrite: {match: "^/service/([^/]+)(/.*)$", rewrite: "\\2?from=\\1"}}, route: [{destination: {host: httpbin.example.com}}]}')"
+	get 13 'http://httpbin.example.com/service/foo/head?x'
+	expect '^GET /head\?from=foo\?x HTTP/1.1'
+	expect '^x-envoy-original-path: /service/foo/head\?x'
+	get 13 'http://httpbin.example.com/all/of/it?x'
+	expect '^GET /head\?x HTTP/1.1'
 }
 
 test_another_origin()
@@ -238,6 +249,25 @@ test_a_redirect_of_a_prefix()
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /old}}], redirect: {prefixRewrite: /new}}' '{directResponse: {status: 200}}')"
 	get 13 -o /dev/null -w '%{http_code} %{redirect_url}' 'http://httpbin.example.com/old/x?y'
 	expect '^301 http://httpbin.example.com/new/x\?y$'
+}
+
+delegate()
+{
+	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: team, namespace: other}\nspec:\n  http:\n'
+	printf '  - %s\n' "$@"
+}
+
+test_a_rule_is_delegated()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /team}}], rewrite: {uri: /head}, delegate: {name: team, namespace: other}}' \
+		'{directResponse: {status: 200, body: {string: "rest"}}}')" \
+		"$(delegate '{match: [{uri: {exact: /team/x}}], route: [{destination: {host: httpbin.example.com}}]}' \
+			'{match: [{method: {exact: PUT}}], directResponse: {status: 200, body: {string: "team"}}}')"
+	get 13 http://httpbin.example.com/team/x
+	expect '^GET /head HTTP/1.1'
+	says team /team/y -X PUT
+	says rest /team/y
+	says rest /else -X PUT
 }
 
 test_explain_names_the_rule()

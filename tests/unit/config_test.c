@@ -419,7 +419,7 @@ Test(config, unsupported_istio_fields_say_so)
 {
 	static const char *const of_entry[] = {"workloadSelector: {}", "subjectAltNames: []"};
 	static const char *const of_route[] = {
-		"mirror: {}", "mirrors: []", "mirrorPercentage: {}", "delegate: {}",
+		"mirror: {}", "mirrors: []", "mirrorPercentage: {}",
 	};
 	char text[1024], line[256];
 
@@ -557,8 +557,13 @@ Test(config, virtual_service_rules_of_istio_hold)
 {
 	static const char *const cases[][2] = {
 		{"  hosts: [a.com]\n", "p.yaml:5:3: VirtualService/a: spec: must have http routes"},
-		{"  http:\n  - route: [{destination: {host: a.com}}]\n",
-		 "p.yaml:5:3: VirtualService/a: spec: must have hosts: a VirtualService without, to delegate to, is not implemented yet"},
+		{"  hosts: []\n  gateways: [mesh]\n  http:\n  -\n" ROUTE,
+		 "p.yaml:5:3: VirtualService/a: spec: has gateways, but no hosts: what others delegate to has none"},
+		{"  http:\n  - delegate: {name: b}\n",
+		 "p.yaml:6:5: VirtualService/a: spec.http[0]: has a delegate, but is one itself: the VirtualService has no hosts"},
+		{"  hosts: [a.com]\n  http:\n  - delegate: {name: b}\n" ROUTE, "p.yaml:7:5: VirtualService/a: spec.http[0]: has both route and delegate"},
+		{"  hosts: [a.com]\n  http:\n  - delegate: {}\n",
+		 "p.yaml:7:15: VirtualService/a: spec.http[0].delegate.name: is required"},
 		{"  hosts: ['*']\n  http:\n  -\n" ROUTE,
 		 "p.yaml:5:11: VirtualService/a: spec.hosts[0]: \"*\" would stand for every host; name a domain, as in \"*.example.com\""},
 		{"  hosts: ['*.b.com', '*.com']\n  http:\n  -\n" ROUTE,
@@ -849,7 +854,9 @@ Test(config, header_operations_are_read_and_checked)
 		{HEADERS("{request: {set: {x: \"a\\r\\nb: c\"}}}"),
 		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"a??b: c\" has a control character"},
 		{HEADERS("{request: {set: {x: '%HOSTNAME%'}}}"),
-		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"%HOSTNAME%\" has a %: a value that is put together from the request's is not implemented yet"},
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"%HOSTNAME%\" has a %, which begins a variable (%% stands for a % itself): that is not implemented yet"},
+		{HEADERS("{request: {set: {x: '5%'}}}"),
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"5%\" has a %, which begins a variable (%% stands for a % itself): that is not implemented yet"},
 	};
 	struct config *config = parse(HEADERS("{request: {set: {X-A: b}, remove: [c]}, response: {add: {d: e, f: ''}}}"));
 	const struct header_changes *changes = &config->virtual_services[0]->http[0].headers;

@@ -6,7 +6,7 @@
 #include "redirect/http_route.h"
 
 /* Which rule of `rules` (YAML of spec.http) takes a request of default/web to port 80: its index, -1 none, -2 the service. */
-static int rule_for(const char *rules, const char *request)
+static int rule_with(const char *rules, const char *delegate, const char *request)
 {
 	static const struct label label = {"app", "web"};
 	const struct workload_identity who = {"default", "web", &label, 1};
@@ -25,9 +25,11 @@ static int rule_for(const char *rules, const char *request)
 	snprintf(text, sizeof(text),
 		 "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n"
 		 "spec: {hosts: [a.com], ports: [{number: 80, name: h, protocol: HTTP}], resolution: DNS}\n---\n"
-		 "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a.com], http: %s}\n",
-		 rules);
+		 "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a.com], http: %s}\n---\n"
+		 "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d, namespace: other}\nspec: {http: %s}\n",
+		 rules, delegate);
 	config_parse(config, &(struct config_file){"a.yaml", text, strlen(text)});
+	config_validate(config, "istio-system");
 	for (size_t i = 0; config->error_count && i < config->problem_count; i++)
 		config_problem_print(stderr, &config->problems[i]);
 	cr_assert_eq(config->error_count, 0, "%s", text);
@@ -40,6 +42,11 @@ static int rule_for(const char *rules, const char *request)
 	policy_free(policy);
 	config_free(config);
 	return index;
+}
+
+static int rule_for(const char *rules, const char *request)
+{
+	return rule_with(rules, "[{directResponse: {status: 200}}]", request);
 }
 
 #define ANSWER ", directResponse: {status: 200}}"
@@ -113,4 +120,35 @@ Test(http_route, paths_are_normalized)
 	expect_path("*", "*");
 	expect_path("", "");
 	expect_path("/a/..?", "/?");
+}
+
+/* ---- delegates ---- */
+
+#define TO_OTHER "delegate: {name: d, namespace: other}}"
+#define EXPECT_WITH(index_, rules_, delegate_, request_) \
+	cr_expect_eq(rule_with(rules_, delegate_, request_), index_, "%s, %s: %s", rules_, delegate_, request_)
+
+Test(http_route, a_delegates_rules_stand_in_the_place_of_the_rule)
+{
+	static const char rules[] = "[{match: [{uri: {prefix: /a}}], " TO_OTHER ", {directResponse: {status: 200}}]";
+	static const char delegate[] = "[{match: [{uri: {exact: /a/b}}]" ANSWER ", {match: [{method: {exact: PUT}}]" ANSWER "]";
+
+	EXPECT_WITH(0, rules, delegate, "GET /a/b HTTP/1.1");
+	EXPECT_WITH(1, rules, delegate, "PUT /a/c HTTP/1.1");
+	EXPECT_WITH(2, rules, delegate, "PUT /b HTTP/1.1");
+	EXPECT_WITH(2, rules, delegate, "GET /a/c HTTP/1.1");
+}
+
+Test(http_route, what_a_delegate_matches_beyond_the_rule_is_left_out)
+{
+	static const char rules[] = "[{match: [{uri: {prefix: /a}, headers: {x: {exact: y1}}}], " TO_OTHER "]";
+
+	EXPECT_WITH(-2, rules, "[{match: [{uri: {prefix: /b}}]" ANSWER "]", "GET /b HTTP/1.1");
+	EXPECT_WITH(-2, rules, "[{match: [{uri: {regex: '/a.*'}}]" ANSWER "]", "GET /a HTTP/1.1\r\nx: y1");
+	EXPECT_WITH(-2, rules, "[{match: [{headers: {X: {exact: y2}}}]" ANSWER "]", "GET /a HTTP/1.1\r\nx: y2");
+	EXPECT_WITH(0, rules, "[{match: [{headers: {z: {exact: y2}}}]" ANSWER "]", "GET /a HTTP/1.1\r\nx: y1\r\nz: y2");
+	EXPECT_WITH(-1, rules, "[{match: [{headers: {z: {exact: y2}}}]" ANSWER "]", "GET /a HTTP/1.1\r\nz: y2");
+	EXPECT_WITH(-2, "[{match: [{port: 80}], " TO_OTHER "]", "[{match: [{port: 81}]" ANSWER "]", "GET / HTTP/1.1");
+	EXPECT_WITH(0, "[{" TO_OTHER "]", "[{match: [{uri: {exact: /b}}]" ANSWER "]", "GET /b HTTP/1.1");
+	EXPECT_WITH(-2, "[{delegate: {name: nobody}}]", "[{directResponse: {status: 200}}]", "GET /b HTTP/1.1");
 }

@@ -77,3 +77,60 @@ Test(pattern, size_is_bounded)
 	cr_expect(!pattern_compile(arena, "((a{1000}){1000}){1000}", why, sizeof(why)));
 	arena_free(arena);
 }
+
+static const char *rewritten(const char *pattern, const char *substitution, const char *text)
+{
+	static char out[256];
+	struct arena *arena = arena_new();
+	char why[128] = "";
+	const struct rewriter *rewriter = rewriter_compile(arena, pattern, substitution, why, sizeof(why));
+	long n;
+
+	cr_assert(rewriter, "%s: %s", pattern, why);
+	n = rewriter_apply(rewriter, text, strlen(text), out, sizeof(out) - 1);
+	arena_free(arena);
+	if (n < 0)
+		return "(none)";
+	out[n] = 0;
+	return out;
+}
+
+Test(pattern, matches_are_replaced_from_the_left)
+{
+	cr_expect_str_eq(rewritten("^/service/([^/]+)(/.*)$", "\\2/instance/\\1", "/service/foo/v1/api"), "/v1/api/instance/foo");
+	cr_expect_str_eq(rewritten("one", "two", "/xxx/one/yyy/one/zzz"), "/xxx/two/yyy/two/zzz");
+	cr_expect_str_eq(rewritten("^(.*?)one(.*)$", "\\1two\\2", "/xxx/one/yyy/one/zzz"), "/xxx/two/yyy/one/zzz");
+	cr_expect_str_eq(rewritten("(?i)/xxx/", "/yyy/", "/aaa/XxX/bbb"), "/aaa/yyy/bbb");
+	cr_expect_str_eq(rewritten("(a)|(b)", "[\\1\\2]", "ab"), "[a][b]");
+	cr_expect_str_eq(rewritten("x*", "-", "abc"), "-a-b-c-", "RE2's own examples");
+	cr_expect_str_eq(rewritten("b*", "-", "abc"), "-a-c-");
+	cr_expect_str_eq(rewritten("nothing", "x", "/as/it/is"), "/as/it/is");
+	cr_expect_str_eq(rewritten("a", "\\\\\\0", "a"), "\\a");
+	cr_expect_str_eq(rewritten("a", "", "aba"), "b");
+}
+
+Test(pattern, a_rewrite_is_bounded, .timeout = 10)
+{
+	char text[201];
+
+	memset(text, 'a', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	cr_expect_str_eq(rewritten("a", "12", text), "(none)", "it does not fit");
+	for (int i = 0; i < 20; i++)
+		cr_expect_str_eq(rewritten("(a+)+[bc]", "x", text), "(none)", "too many steps");
+	cr_expect_str_eq(rewritten("a+", "x", text), "x", "and the next is well");
+}
+
+Test(pattern, a_substitution_refers_to_what_is_there)
+{
+	static const char *const refused[][2] = {{"(a)", "\\2"}, {"a", "\\1"}, {"a", "\\x"}, {"a", "\\"}, {"(", "x"}, {"(?=a)", "x"}};
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
+		struct arena *arena = arena_new();
+		char why[128] = "";
+
+		cr_expect(!rewriter_compile(arena, refused[i][0], refused[i][1], why, sizeof(why)), "%s", refused[i][1]);
+		cr_expect(why[0]);
+		arena_free(arena);
+	}
+}

@@ -3,6 +3,7 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@
 #define MAX_REPEAT 1000    /* RE2's */
 #define WORKSPACE 4096     /* ints, for each thread: two for each alternative under way */
 #define MAX_COMPILED 65536 /* bytes of pattern with what it repeats */
-#define THREAD_ROOM 1024
+#define THREAD_ROOM (256 << 10) /* a match takes twice what it took before, up to HEAP_KB, and gives nothing back */
+#define GROUPS 9
 
 /* ---- what RE2 knows ---- */
 
@@ -134,10 +136,9 @@ static void give_back(void *memory, void *arena)
 	(void)arena;
 }
 
-static pcre2_code *compile(struct arena *arena, const char *text, char *why, size_t room)
+static pcre2_code *compile(struct arena *arena, const char *text, uint32_t how, char *why, size_t room)
 {
-	const uint32_t options = PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_DOLLAR_ENDONLY | PCRE2_UTF |
-				 PCRE2_NO_AUTO_CAPTURE;
+	const uint32_t options = PCRE2_DOLLAR_ENDONLY | PCRE2_UTF | how;
 	pcre2_general_context *memory = pcre2_general_context_create(take, give_back, arena);
 	pcre2_compile_context *context = pcre2_compile_context_create(memory);
 	PCRE2_SIZE offset;
@@ -156,7 +157,7 @@ static pcre2_code *compile(struct arena *arena, const char *text, char *why, siz
 	return code;
 }
 
-const struct pattern *pattern_compile(struct arena *arena, const char *text, char *why, size_t room)
+static pcre2_code *compile_checked(struct arena *arena, const char *text, uint32_t how, char *why, size_t room)
 {
 	const char *fault = strlen(text) > MAX_PATTERN ? "is longer than 1024 bytes" : syntax_fault(text);
 	pcre2_code *code;
@@ -166,12 +167,17 @@ const struct pattern *pattern_compile(struct arena *arena, const char *text, cha
 		snprintf(why, room, "%s", fault);
 		return NULL;
 	}
-	code = compile(arena, text, why, room);
+	code = compile(arena, text, how, why, room);
 	if (code && (pcre2_pattern_info(code, PCRE2_INFO_SIZE, &size) || size > MAX_COMPILED)) {
 		snprintf(why, room, "is too large once its repetitions are written out");
 		return NULL;
 	}
-	return (const struct pattern *)code;
+	return code;
+}
+
+const struct pattern *pattern_compile(struct arena *arena, const char *text, char *why, size_t room)
+{
+	return (const struct pattern *)compile_checked(arena, text, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NO_AUTO_CAPTURE, why, room);
 }
 
 /* ---- matching ---- */
@@ -183,6 +189,9 @@ struct thread_room {
 	pcre2_match_data *data;
 	pcre2_match_context *context;
 };
+
+#define HEAP_KB 64           /* that a match may take to remember where it goes back to */
+#define MATCH_STEPS 100000
 
 static _Thread_local struct thread_room here;
 
@@ -204,10 +213,13 @@ static bool thread_is_ready(void)
 	if (here.used)
 		return here.context;
 	memory = pcre2_general_context_create(take_here, give_back, NULL);
-	here.data = memory ? pcre2_match_data_create(1, memory) : NULL;
+	here.data = memory ? pcre2_match_data_create(GROUPS + 1, memory) : NULL;
 	here.context = here.data ? pcre2_match_context_create(memory) : NULL;
-	here.used = sizeof(here.bytes); /* no more: a match that asks for some fails */
-	return here.context;
+	if (!here.context)
+		return false;
+	pcre2_set_heap_limit(here.context, HEAP_KB);
+	pcre2_set_match_limit(here.context, MATCH_STEPS);
+	return true;
 }
 
 bool pattern_matches(const struct pattern *pattern, const char *text, size_t length)
@@ -217,4 +229,103 @@ bool pattern_matches(const struct pattern *pattern, const char *text, size_t len
 	/* 0: matched, but the place for all the shorter matches is too small. */
 	return thread_is_ready() && pcre2_dfa_match((const pcre2_code *)pattern, (PCRE2_SPTR)text, length, 0, 0, here.data,
 						    here.context, workspace, WORKSPACE) >= 0;
+}
+
+/* ---- rewriting ---- */
+
+struct rewriter {
+	const pcre2_code *code;
+	const char *text;
+};
+
+/* A reference to a group that is not there, or to nothing. */
+static const char *substitution_fault(const char *text, uint32_t groups)
+{
+	for (; *text; text++) {
+		if (*text != '\\')
+			continue;
+		text++;
+		if (*text >= '0' && *text <= '9' && (uint32_t)(*text - '0') > groups)
+			return "refers to a group that the pattern does not have";
+		if (*text != '\\' && (*text < '0' || *text > '9'))
+			return "has a backslash before something else than a digit or a backslash";
+	}
+	return NULL;
+}
+
+const struct rewriter *rewriter_compile(struct arena *arena, const char *pattern, const char *text, char *why, size_t room)
+{
+	pcre2_code *code = compile_checked(arena, pattern, 0, why, room);
+	struct rewriter *rewriter;
+	uint32_t groups = 0;
+	const char *fault;
+
+	if (!code)
+		return NULL;
+	pcre2_pattern_info(code, PCRE2_INFO_CAPTURECOUNT, &groups);
+	fault = substitution_fault(text, groups);
+	if (fault) {
+		snprintf(why, room, "%s", fault);
+		return NULL;
+	}
+	rewriter = arena_alloc(arena, 1, sizeof(*rewriter));
+	*rewriter = (struct rewriter){code, arena_strdup(arena, text)};
+	return rewriter;
+}
+
+struct rewritten {
+	char *p;
+	size_t n, room;
+};
+
+static void put(struct rewritten *out, const char *p, size_t n)
+{
+	if (n > out->room - out->n)
+		n = out->room - out->n;
+	memcpy(out->p + out->n, p, n);
+	out->n += n;
+}
+
+static void put_substitution(struct rewritten *out, const char *substitution, const char *text, const PCRE2_SIZE *groups, int count)
+{
+	for (; *substitution; substitution++) {
+		int group = substitution[0] == '\\' ? substitution[1] - '0' : -1;
+
+		if (substitution[0] == '\\')
+			substitution++;
+		if (group < 0 || group > GROUPS)
+			put(out, substitution, 1);
+		else if (group < count && groups[2 * group] != PCRE2_UNSET)
+			put(out, text + groups[2 * group], groups[2 * group + 1] - groups[2 * group]);
+	}
+}
+
+long rewriter_apply(const struct rewriter *rewriter, const char *text, size_t length, char *out, size_t room)
+{
+	struct rewritten to = {out, 0, room};
+	size_t at = 0, last = SIZE_MAX;
+
+	while (at <= length) {
+		const PCRE2_SIZE *groups;
+		int count = thread_is_ready() ? pcre2_match(rewriter->code, (PCRE2_SPTR)text, length, at, 0, here.data, here.context)
+					      : PCRE2_ERROR_NOMEMORY;
+
+		if (count == PCRE2_ERROR_NOMATCH)
+			break;
+		if (count < 0)
+			return -1;
+		groups = pcre2_get_ovector_pointer(here.data);
+		put(&to, text + at, groups[0] - at);
+		if (groups[0] == groups[1] && groups[0] == last) { /* nothing, where a match has just ended */
+			if (groups[0] < length)
+				put(&to, text + groups[0], 1);
+			at = groups[0] + 1;
+			continue;
+		}
+		put_substitution(&to, rewriter->text, text, groups, count ? count : GROUPS + 1);
+		at = last = groups[1];
+	}
+	if (at < length)
+		put(&to, text + at, length - at);
+	return to.n < room ? (long)to.n : -1;
 }

@@ -19,4 +19,15 @@ const struct pattern *pattern_compile(struct arena *arena, const char *text, cha
 /* Whether all of the text is matched. One that takes more room than a thread has for it is not. Any thread. */
 bool pattern_matches(const struct pattern *pattern, const char *text, size_t length);
 
+/* A pattern and what stands for each of its matches: "\\0" to "\\9" are the match and its groups, "\\\\" a backslash. */
+struct rewriter;
+
+const struct rewriter *rewriter_compile(struct arena *arena, const char *pattern, const char *text, char *why, size_t room);
+
+/*
+ * Replaces every match in `text`, from the left, as RE2's GlobalReplace. Returns the length, or -1: it does not fit, or
+ * finding the matches would take too many steps (this matcher goes back). Any thread.
+ */
+long rewriter_apply(const struct rewriter *rewriter, const char *text, size_t length, char *out, size_t room);
+
 #endif

@@ -220,6 +220,7 @@ struct http_direct_response {
 struct http_rewrite {
 	bool present;
 	const char *uri, *authority; /* NULL: absent */
+	const struct rewriter *regex; /* uriRegexRewrite; NULL: absent */
 	struct position at;
 };
 
@@ -232,6 +233,7 @@ struct http_cors {
 
 struct http_route {
 	const char *name; /* NULL: absent */
+	const char *delegate, *delegate_namespace; /* only while documents are read; the namespace NULL: the own one */
 	struct http_match *matches; /* one of them must hold; none: it takes every request */
 	size_t match_count, match_capacity;
 	struct http_direct_response direct;
@@ -250,6 +252,7 @@ struct http_route {
 
 struct virtual_service {
 	struct object object;
+	bool is_delegate; /* without hosts: others hand requests to its rules */
 	bool is_mesh; /* gateways: absent, or with "mesh"; else it is for gateways and does nothing here */
 	struct service_host *hosts;
 	size_t host_count, host_capacity;

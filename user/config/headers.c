@@ -41,6 +41,25 @@ static bool check_name(struct walk *walk, const struct node *node, const char *n
 	return false;
 }
 
+/* Envoy's %NAME%. Two signs stand for one. */
+static bool names_variable(const char *value)
+{
+	for (; *value; value++)
+		if (*value == '%' && *++value != '%')
+			return true;
+	return false;
+}
+
+static const char *without_escapes(struct arena *arena, const char *value)
+{
+	char *out = arena_strdup(arena, value), *to = out;
+
+	for (; *value; value += *value == '%' ? 2 : 1)
+		*to++ = *value;
+	*to = 0;
+	return out;
+}
+
 static bool check_value(struct walk *walk, const struct node *node, const char *value)
 {
 	size_t n = strlen(value);
@@ -53,8 +72,8 @@ static bool check_value(struct walk *walk, const struct node *node, const char *
 	}
 	if (n > MAX_VALUE)
 		walk_error(walk, node, "is longer than %d bytes", MAX_VALUE);
-	else if (strchr(value, '%'))
-		walk_error(walk, node, "%s has a %%: a value that is put together from the request's " NOT_IMPLEMENTED,
+	else if (names_variable(value))
+		walk_error(walk, node, "%s has a %%, which begins a variable (%%%% stands for a %% itself): that " NOT_IMPLEMENTED,
 			   node_shown(walk, node));
 	else
 		return true;
@@ -81,7 +100,8 @@ static void read_lines(struct walk *walk, const struct node *node, struct header
 		if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text)) {
 			if (replace)
 				drop(walk, ops, name->text);
-			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text, text);
+			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text,
+						  without_escapes(walk->config->arena, text));
 		}
 		walk_leave(walk, state);
 	}

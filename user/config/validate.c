@@ -362,6 +362,7 @@ void config_validate(struct config *config, const char *root_namespace)
 	const struct egress_policy *root = root_policy(config, root_namespace);
 	struct registry registry = {0};
 
+	config_resolve_delegates(config);
 	build_registry(&registry, config);
 	check_duplicates(config);
 	check_policy_scopes(config);

@@ -259,6 +259,8 @@ static void check_action(struct walk *walk, const struct node *node)
 	static const char *const others[] = {"redirect", "directResponse", "delegate"};
 	bool has_route = !is_empty(node_field(node, "route"));
 
+	if (node_field(node, "delegate") && node_field(node, "redirect"))
+		walk_error(walk, node, "has both redirect and delegate");
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		if (!node_field(node, others[i]))
 			continue;
@@ -527,12 +529,37 @@ static void read_direct_response(struct walk *walk, const struct node *node, voi
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), direct);
 }
 
+struct regex_fields {
+	const char *match, *rewrite;
+};
+
+static void read_regex_rewrite(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"match", read_header_text, offsetof(struct regex_fields, match), FIELD_REQUIRED},
+		{"rewrite", read_header_text, offsetof(struct regex_fields, rewrite), FIELD_REQUIRED},
+	};
+	struct http_rewrite *rewrite = out;
+	struct regex_fields read = {0};
+	char why[128];
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read) || !read.match || !read.rewrite)
+		return;
+	if (!is_given(read.match) || !is_given(read.rewrite)) {
+		walk_error(walk, node, "must have both match and rewrite");
+		return;
+	}
+	rewrite->regex = rewriter_compile(walk->config->arena, read.match, read.rewrite, why, sizeof(why));
+	if (!rewrite->regex)
+		walk_error(walk, node, "%s", why);
+}
+
 static void read_rewrite(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"uri", read_header_text, offsetof(struct http_rewrite, uri), FIELD_OPTIONAL},
 		{"authority", read_header_text, offsetof(struct http_rewrite, authority), FIELD_OPTIONAL},
-		UNSUPPORTED("uriRegexRewrite"),
+		{"uriRegexRewrite", read_regex_rewrite, 0, FIELD_OPTIONAL},
 	};
 	struct http_rewrite *rewrite = out;
 
@@ -546,13 +573,23 @@ static void read_rewrite(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "must have uri, uriRegexRewrite or authority");
 }
 
-/* Istio makes a regular expression's rewrite of this; sluice has none yet. */
-static void check_rewrite(struct walk *walk, const struct http_route *route)
+struct delegate_fields {
+	const char *name, *namespace_;
+};
+
+static void read_delegate(struct walk *walk, const struct node *node, void *out)
 {
-	for (size_t i = 0; is_given(route->rewrite.uri) && i < route->match_count; i++)
-		if (route->matches[i].uri.rule == TEXT_REGEX)
-			walk_problem(walk, SEVERITY_ERROR, route->matches[i].at.line, route->matches[i].at.column,
-				     "uri.regex together with rewrite.uri " NOT_IMPLEMENTED);
+	static const struct field fields[] = {
+		{"name", read_object_name, offsetof(struct delegate_fields, name), FIELD_REQUIRED},
+		{"namespace", read_label_name, offsetof(struct delegate_fields, namespace_), FIELD_OPTIONAL},
+	};
+	struct delegate_fields read = {0};
+	struct http_route *route = out;
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read))
+		return;
+	route->delegate = read.name;
+	route->delegate_namespace = read.namespace_;
 }
 
 static void read_http_route(struct walk *walk, const struct node *node, void *out)
@@ -569,7 +606,8 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"corsPolicy", read_cors, offsetof(struct http_route, cors), FIELD_OPTIONAL},
 		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
 		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
-		UNSUPPORTED("delegate"), UNSUPPORTED("mirror"),
+		{"delegate", read_delegate, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("mirror"),
 		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
 	};
 	struct virtual_service *service = out;
@@ -580,7 +618,8 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	check_action(walk, node);
 	check_redirect(walk, node);
 	check_direct_response(walk, node);
-	check_rewrite(walk, &route);
+	if (service->is_delegate && node_field(node, "delegate"))
+		walk_error(walk, node, "has a delegate, but is one itself: the VirtualService has no hosts");
 	for (size_t i = 0; i < service->http_count; i++) {
 		if (service->http[i].match_count)
 			continue;
@@ -617,13 +656,14 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));
 
 	service->object = *object;
+	service->is_delegate = is_empty(node_field(spec, "hosts"));
 	service->is_mesh = names_mesh(node_field(spec, "gateways"));
 	*arena_append(config->arena, config->virtual_services, config->virtual_service_count,
 		      config->virtual_service_capacity) = service;
 	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), service))
 		return;
-	if (is_empty(node_field(spec, "hosts")))
-		walk_error(walk, spec, "must have hosts: a VirtualService without, to delegate to, " NOT_IMPLEMENTED);
+	if (service->is_delegate && !is_empty(node_field(spec, "gateways")))
+		walk_error(walk, spec, "has gateways, but no hosts: what others delegate to has none");
 	if (is_empty(node_field(spec, "http")) && !node_field(spec, "tls") && !node_field(spec, "tcp"))
 		walk_error(walk, spec, "must have http routes");
 }

@@ -94,6 +94,7 @@ bool is_label(const char *text, size_t length); /* RFC 1123 */
 const char *domain_fault(const char *text); /* why it is no domain name, or NULL */
 bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" and "*.a.x"; equal names too */
 
+void config_resolve_delegates(struct config *config); /* once all documents are read */
 void read_headers(struct walk *walk, const struct node *node, void *changes); /* struct header_changes */
 void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */

@@ -322,28 +322,47 @@ static const struct header_changes *changes_of(const struct conn *conn)
 	return changes && changes->present ? changes : NULL;
 }
 
+/* The new path into `room`. Returns its length; 0: it is not rewritten; -1: it does not fit, or takes too long to find. */
+static long new_path(const struct http_rewrite *rewrite, struct slice old, size_t matched, char *room, size_t size)
+{
+	const char *query = memchr(old.p, '?', old.n);
+	size_t path = query ? (size_t)(query - old.p) : old.n;
+	long n;
+
+	if (rewrite->regex) {
+		n = rewriter_apply(rewrite->regex, old.p, path, room, size);
+		if (n <= 0 || (size_t)n + old.n - path >= size)
+			return -1;
+		memcpy(room + n, old.p + path, old.n - path);
+		return n + (long)(old.n - path);
+	}
+	if (!rewrite->uri || !rewrite->uri[0] || old.n < matched)
+		return 0;
+	/* A prefix that is replaced by "/" takes the slash behind it along (Istio). */
+	if (!strcmp(rewrite->uri, "/") && old.p[matched - 1] != '/' && matched < old.n && old.p[matched] == '/')
+		matched++;
+	n = snprintf(room, size, "%s%.*s", rewrite->uri, (int)(old.n - matched), old.p + matched);
+	return n < 0 || (size_t)n >= size ? -1 : n;
+}
+
 /*
  * The new path, then the lines of what is added to the request, in `room`; the old path is told in x-envoy-original-path.
- * A prefix that is replaced by "/" takes the slash behind it along (Istio). NULL: it does not fit.
+ * NULL: there is none.
  */
 static const char *rewrite_path(const struct http_rewrite *rewrite, struct http_head *head, size_t matched, const char *fields,
 				char *room, size_t size)
 {
 	static const char *const old_name[] = {"x-envoy-original-path"};
 	struct slice old = head->path;
+	long length = old.n && old.p[0] == '/' ? new_path(rewrite, old, matched, room, size) : 0;
 	int n;
 
-	if (!rewrite->uri || !rewrite->uri[0] || old.n < matched || old.p[0] != '/')
-		return fields;
-	if (!strcmp(rewrite->uri, "/") && old.p[matched - 1] != '/' && matched < old.n && old.p[matched] == '/')
-		matched++;
-	n = snprintf(room, size, "%s%.*s", rewrite->uri, (int)(old.n - matched), old.p + matched);
-	if (n < 0 || (size_t)n >= size)
-		return NULL;
-	head->path = (struct slice){room, (size_t)n};
+	if (length <= 0)
+		return length ? NULL : fields;
+	head->path = (struct slice){room, (size_t)length};
 	http_drop_fields(head, old_name, 1);
-	room += n + 1;
-	size -= (size_t)n + 1;
+	room += length;
+	size -= (size_t)length;
 	n = snprintf(room, size, "%s: %.*s\r\n%s", old_name[0], (int)old.n, old.p, fields);
 	return n < 0 || (size_t)n >= size ? NULL : room;
 }

@@ -176,7 +176,7 @@ static size_t matched_path(const struct http_match *match, const struct http_hea
 {
 	if (match && match->uri.rule == TEXT_PREFIX)
 		return match->uri.length;
-	return match && match->uri.rule == TEXT_EXACT ? path_of(head).n : 1;
+	return match && (match->uri.rule == TEXT_EXACT || match->uri.rule == TEXT_REGEX) ? path_of(head).n : 1;
 }
 
 enum route_result http_route_find(const struct service *service, const struct http_head *head,
