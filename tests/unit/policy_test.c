@@ -131,7 +131,7 @@ Test(policy, of_twins_the_older_wins_and_the_other_is_reported)
 	char line[1024];
 
 	compile(ENTRY("young") "{hosts: [a.com], resolution: DNS, " HTTP80 "}\n"
-		OLD_ENTRY("old", "2020-01-01T00:00:00Z") "{hosts: [a.com], ports: [{number: 80, name: t, protocol: TLS}, {number: 443, name: x, protocol: TLS}]}\n"
+		OLD_ENTRY("old", "2020-01-01T00:00:00Z") "{hosts: [a.com], resolution: DNS, ports: [{number: 80, name: t, protocol: TLS}, {number: 443, name: x, protocol: TLS}]}\n"
 		ENTRY("udp") "{hosts: [a.com], resolution: DNS, ports: [{number: 443, name: q, protocol: UDP}]}\n");
 	cr_assert_eq(policy_service_count(policy), 3);
 	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:7 ServiceEntry/old");
@@ -139,6 +139,106 @@ Test(policy, of_twins_the_older_wins_and_the_other_is_reported)
 	config_problem_format(line, sizeof(line), &config->problems[config->problem_count - 1]);
 	cr_expect_str_eq(line, "p.yaml:2:1: warning: ServiceEntry/young: spec.ports: a.com port 80 is already registered by "
 			 "p.yaml:7 ServiceEntry/old, which is older: this one has no effect");
+}
+
+#define IN(where, name) "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", namespace: " where "}\nspec: "
+#define SIDECAR_IN(where, name) "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: " name ", namespace: " where "}\nspec: "
+#define ROUTES_IN(where, name) \
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: " where "}\nspec: "
+
+/* Who, in the eyes of the workloads of a namespace with a label `app` or without, registers the host; "": nobody. */
+static const char *seen_from(const char *namespace_, const char *app, const char *host, uint16_t port)
+{
+	const struct label label = {"app", app};
+	const struct workload_identity who = {namespace_, "w", &label, app ? 1 : 0};
+	const struct service *found;
+	const struct rule_set *rules;
+
+	policy_rule_set(policy, &who, &rules);
+	found = policy_find(policy, rules->registry, host, strlen(host), port, true);
+	return !found ? "" : found->entry ? found->entry->object.name : found->virtual_service->object.name;
+}
+
+Test(policy, what_is_exported_is_seen_there_alone)
+{
+	compile(IN("a", "all") "{hosts: [all.com], " HTTP80 "}\n" IN("a", "own") "{hosts: [own.com], exportTo: [.], " HTTP80 "}\n"
+		IN("a", "some") "{hosts: [some.com], exportTo: [., b], " HTTP80 "}\n"
+		IN("a", "none") "{hosts: [none.com], exportTo: ['~'], " HTTP80 "}\n"
+		IN("a", "every") "{hosts: [every.com], exportTo: ['*'], " HTTP80 "}\n");
+	for (const char *const *where = (const char *const[]){"a", "b", "c", "", NULL}; *where; where++) {
+		bool a = !strcmp(*where, "a"), b = !strcmp(*where, "b");
+
+		cr_expect_str_eq(seen_from(*where, NULL, "all.com", 80), "all", "%s", *where);
+		cr_expect_str_eq(seen_from(*where, NULL, "every.com", 80), "every", "%s", *where);
+		cr_expect_str_eq(seen_from(*where, NULL, "own.com", 80), a ? "own" : "", "%s", *where);
+		cr_expect_str_eq(seen_from(*where, NULL, "some.com", 80), a || b ? "some" : "", "%s", *where);
+		cr_expect_str_eq(seen_from(*where, NULL, "none.com", 80), "", "%s", *where);
+	}
+}
+
+Test(policy, of_a_host_in_several_namespaces_the_own_is_seen)
+{
+	compile(IN("a", "in-a") "{hosts: [x.com], " HTTP80 "}\n"
+		IN("b", "in-b") "{hosts: [x.com], ports: [{number: 80, name: http, protocol: HTTP}, {number: 81, name: more, protocol: HTTP}]}\n"
+		IN("a", "more") "{hosts: [x.com], ports: [{number: 82, name: http, protocol: HTTP}]}\n"
+		IN("a", "other") "{hosts: [x.com], resolution: DNS, ports: [{number: 83, name: http, protocol: HTTP}]}\n");
+	cr_expect_str_eq(seen_from("a", NULL, "x.com", 80), "in-a");
+	cr_expect_str_eq(seen_from("b", NULL, "x.com", 80), "in-b");
+	cr_expect_str_eq(seen_from("c", NULL, "x.com", 80), "in-a", "the older one");
+	cr_expect_str_eq(seen_from("c", NULL, "x.com", 81), "", "ports of other namespaces are not merged");
+	cr_expect_str_eq(seen_from("c", NULL, "x.com", 82), "more", "those of one namespace are");
+	cr_expect_str_eq(seen_from("a", NULL, "x.com", 83), "", "but for another resolution");
+	cr_expect_eq(warnings("which is older and has another resolution"), 1, "said once");
+}
+
+Test(policy, a_sidecar_imports)
+{
+	compile(IN("a", "own") "{hosts: [own.com], " HTTP80 "}\n" IN("b", "api") "{hosts: [api.b.com], " HTTP80 "}\n"
+		IN("b", "web") "{hosts: [web.b.com], ports: [{number: 80, name: http, protocol: HTTP}, {number: 81, name: more, protocol: HTTP}]}\n"
+		IN("c", "c") "{hosts: [c.com], " HTTP80 "}\n"
+		SIDECAR_IN("a", "own") "{egress: [{hosts: ['./*', 'b/*.b.com', '~b/api.b.com']}]}\n"
+		SIDECAR_IN("a", "ports") "{workloadSelector: {labels: {app: ports}}, egress: [{port: {number: 81, protocol: HTTP, name: x}, hosts: ['*/*']}, "
+		"{hosts: ['./*']}]}\n"
+		SIDECAR_IN("a", "nothing") "{workloadSelector: {labels: {app: nothing}}, egress: [{hosts: ['~/*']}]}\n"
+		SIDECAR_IN("a", "all") "{workloadSelector: {labels: {app: all}}, outboundTrafficPolicy: {}}\n");
+	cr_expect_str_eq(seen_from("a", NULL, "own.com", 80), "own");
+	cr_expect_str_eq(seen_from("a", NULL, "web.b.com", 80), "web");
+	cr_expect_str_eq(seen_from("a", NULL, "api.b.com", 80), "", "excluded");
+	cr_expect_str_eq(seen_from("a", NULL, "c.com", 80), "");
+	cr_expect_str_eq(seen_from("a", "ports", "web.b.com", 81), "web");
+	cr_expect_str_eq(seen_from("a", "ports", "web.b.com", 80), "");
+	cr_expect_str_eq(seen_from("a", "ports", "own.com", 80), "own");
+	cr_expect_str_eq(seen_from("a", "nothing", "own.com", 80), "");
+	cr_expect_str_eq(seen_from("a", "all", "c.com", 80), "c");
+	cr_expect_str_eq(seen_from("b", NULL, "c.com", 80), "c", "another namespace");
+}
+
+Test(policy, where_a_route_leads_is_known_whatever_is_imported)
+{
+	compile(IN("a", "own") "{hosts: [own.com], " HTTP80 "}\n" IN("b", "to") "{hosts: [to.com], " HTTP80 "}\n"
+		IN("b", "far") "{hosts: [far.com], " HTTP80 "}\n" ROUTES_IN("a", "r") "{hosts: [own.com], " TO("to.com")
+		SIDECAR_IN("a", "own") "{egress: [{hosts: ['./*']}]}\n");
+	cr_expect_str_eq(seen_from("a", NULL, "to.com", 80), "to");
+	cr_expect_str_eq(seen_from("a", NULL, "far.com", 80), "");
+}
+
+Test(policy, a_virtual_service_routes_where_it_is_exported)
+{
+	const char *const from[] = {"a", "b"};
+
+	compile(IN("a", "x") "{hosts: [x.com], " HTTP80 "}\n" ROUTES_IN("a", "public") "{hosts: [x.com], http: [{name: public, route: [{destination: {host: x.com}}]}]}\n"
+		ROUTES_IN("b", "private") "{hosts: [x.com], exportTo: [.], http: [{name: private, route: [{destination: {host: x.com}}]}]}\n");
+	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
+		const struct workload_identity who = {from[i], "w", NULL, 0};
+		const struct service *found;
+		const struct rule_set *rules;
+
+		policy_rule_set(policy, &who, &rules);
+		found = policy_find(policy, rules->registry, "x.com", 5, 80, true);
+		cr_assert_not_null(found);
+		cr_assert_not_null(found->virtual_service);
+		cr_expect_str_eq(found->virtual_service->object.name, i ? "private" : "public", "from %s", from[i]);
+	}
 }
 
 Test(policy, an_endpoints_port_beats_target_port_beats_number)

@@ -55,7 +55,7 @@ static struct object object(const char *kind, const char *prefix, unsigned int i
 
 	name[0] = prefix[0];
 	name[1] = (char)('0' + i);
-	return (struct object){kind, name, namespace_, INT64_MAX, order, nowhere};
+	return (struct object){.kind = kind, .name = name, .namespace_ = namespace_, .created = INT64_MAX, .order = order, .at = nowhere};
 }
 
 static void add_cidrs(struct cidr_list *list, const char *const *items, size_t count, unsigned int most)

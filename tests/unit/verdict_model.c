@@ -130,8 +130,9 @@ static void add_entry(struct model *model, const struct service_entry *entry, co
 		bool twin = false;
 
 		for (size_t i = 0; i < model->count; i++)
-			twin |= !strcmp(model->pairs[i].host, host) && model->pairs[i].number == port->number &&
-				(model->pairs[i].class == UDP) == (port->protocol == PROTOCOL_UDP);
+			twin |= !strcmp(model->pairs[i].host, host) && model->pairs[i].entry != entry &&
+				(model->pairs[i].entry->resolution != entry->resolution ||
+				 (model->pairs[i].number == port->number && (model->pairs[i].class == UDP) == (port->protocol == PROTOCOL_UDP)));
 		if (twin)
 			continue;
 		*pair = (struct pair){.host = host, .number = port->number, .class = class_of(port->protocol), .entry = entry,

@@ -129,6 +129,7 @@ static bool pins_describe(struct source *source, uint32_t id, struct named *out)
 }
 
 struct search {
+	uint32_t registry;
 	const struct question *question;
 	bool http;
 	struct named *best;
@@ -145,7 +146,8 @@ static void consider(void *context, const void *key, const void *value)
 	uint32_t id;
 
 	memcpy(&id, key, sizeof(id));
-	if (entry->port != search->question->port || !(entry->flags & (search->http ? SERVICE_HTTP : SERVICE_TLS)))
+	if (entry->scope != search->registry || entry->port != search->question->port ||
+	    !(entry->flags & (search->http ? SERVICE_HTTP : SERVICE_TLS)))
 		return;
 	if (entry->flags & SERVICE_WILDCARD) {
 		if (m < n || strcmp(host + m - (n - 1), entry->host + 1))
@@ -163,9 +165,8 @@ static void consider(void *context, const void *key, const void *value)
 static bool pins_find_named(struct source *source, uint32_t registry, const struct question *question, bool http,
 			    struct named *out)
 {
-	struct search search = {question, http, out, 0};
+	struct search search = {registry, question, http, out, 0};
 
-	(void)registry;
 	out->id = 0;
 	pins_each(source->pins, PIN_CATALOG, consider, &search);
 	return out->id != 0;

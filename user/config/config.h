@@ -59,6 +59,7 @@ struct object {
 	int64_t created;        /* metadata.creationTimestamp in unix seconds; INT64_MAX if absent (file order decides) */
 	uint32_t order;         /* position in the configuration: path, then document */
 	struct position at;
+	struct string_list export_to; /* the only namespaces that see it; none given: all do; "~": nobody does */
 };
 
 /* ---- ServiceEntry (networking.istio.io) ---- */
@@ -306,13 +307,27 @@ struct egress_policy {
 
 /* ---- Sidecar (networking.istio.io) ---- */
 
+struct import {
+	bool excludes;
+	const char *namespace_; /* "*": all of them */
+	const char *host;       /* lower case; "*": all, "*.x": all below */
+};
+
+/* What may be seen of one port. */
+struct import_listener {
+	uint16_t port; /* 0: every port that no other listener has */
+	struct import *imports;
+	size_t import_count, import_capacity;
+};
+
 struct sidecar {
 	struct object object;
 	struct label_list selector; /* spec.workloadSelector.labels; none: the whole namespace */
 	bool has_mode;              /* outboundTrafficPolicy; else the mesh's */
 	enum sluice_mode mode;
 	struct position mode_at;
-	bool imports_some;          /* egress has other than all hosts of all namespaces */
+	struct import_listener *listeners; /* egress; none: everything is imported */
+	size_t listener_count, listener_capacity;
 };
 
 /* ---- a whole configuration ---- */

@@ -173,7 +173,7 @@ static void read_object(struct walk *walk, const struct node *root)
 	walk->object = object_label(walk, kind, root);
 	object.kind = kind->name;
 	object.order = (uint32_t)(config->service_entry_count + config->virtual_service_count + config->workload_count +
-				  config->egress_policy_count);
+				  config->egress_policy_count + config->sidecar_count);
 	walk_mapping(walk, root, fields, ARRAY_SIZE(fields), NULL);
 	if (metadata) {
 		read_metadata(walk, metadata, &object);

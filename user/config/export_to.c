@@ -15,10 +15,11 @@ static bool same_export(const struct object *object, const char *a, const char *
 	return !strcmp(a, b);
 }
 
-static void check_export(struct walk *walk, const struct node *list, size_t index, const struct object *object)
+static void read_export(struct walk *walk, const struct node *list, size_t index, struct object *object)
 {
 	const struct node *node = list->items[index];
-	const char *text = NULL, *label = NULL;
+	struct string_list *out = &object->export_to;
+	const char *text = NULL, *label;
 
 	if (!walk_text(walk, node, &text))
 		return;
@@ -28,16 +29,24 @@ static void check_export(struct walk *walk, const struct node *list, size_t inde
 			return;
 		}
 	}
-	if ((!strcmp(text, "*") || !strcmp(text, "~")) && list->count > 1)
+	if ((!strcmp(text, "*") || !strcmp(text, "~")) && list->count > 1) {
 		walk_error(walk, node, "%s stands alone: with it no other item has a meaning", node_shown(walk, node));
-	else if (strcmp(text, "*") && strcmp(text, "~") && strcmp(text, "."))
+		return;
+	}
+	label = NULL;
+	if (!strcmp(text, "."))
+		label = object->namespace_;
+	else if (!strcmp(text, "~"))
+		label = "~";
+	else if (strcmp(text, "*"))
 		read_label_name(walk, node, &label);
+	if (label)
+		*arena_append(walk->config->arena, out->items, out->count, out->capacity) = label;
 }
 
-/* Every workload sees every object until visibility is there: so only what says just that is taken. */
 void read_export_to(struct walk *walk, const struct node *node, void *out)
 {
-	size_t errors = walk->config->error_count;
+	struct object *object = out;
 
 	if (node->type != NODE_SEQUENCE || node->count > MAX_NAMESPACES) {
 		walk_error(walk, node, "must be a list of at most %d namespaces", MAX_NAMESPACES);
@@ -46,9 +55,7 @@ void read_export_to(struct walk *walk, const struct node *node, void *out)
 	for (size_t i = 0; i < node->count; i++) {
 		size_t state = walk_enter_item(walk, i);
 
-		check_export(walk, node, i, out);
+		read_export(walk, node, i, object);
 		walk_leave(walk, state);
 	}
-	if (node->count && errors == walk->config->error_count && strcmp(node->items[0]->text, "*"))
-		walk_error(walk, node, "other than [\"*\"] " NOT_IMPLEMENTED);
 }

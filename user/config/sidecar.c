@@ -3,6 +3,7 @@
  * Sidecar: fields and rules of ISTIO.md §1.2, §3.5. It says the mode of the workloads it selects; what is for inbound
  * traffic is checked and has no effect here.
  */
+#include <ctype.h>
 #include <stddef.h>
 #include <string.h>
 #include <strings.h>
@@ -20,12 +21,26 @@ struct listener_port {
 	const char *protocol, *name;
 };
 
+struct imports {
+	const struct object *object; /* the Sidecar */
+	struct import_listener *listener;
+};
+
 struct listener {
 	struct listener_port port;
 	const char *bind, *endpoint;
 	int capture;
 	bool has_hosts, has_tls;
 };
+
+static const char *lower_case(struct arena *arena, const char *text)
+{
+	char *out = arena_strdup(arena, text);
+
+	for (char *c = out; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	return out;
+}
 
 /* ---- ports ---- */
 
@@ -110,10 +125,12 @@ static void read_capture(struct walk *walk, const struct node *node, void *out)
 
 /* ---- egress ---- */
 
-/* NAMESPACE/DNS: a name, "*", "." or "~"; "~" before it excludes. */
+/* NAMESPACE/DNS: a name, "*" or "."; "~" before it excludes, and stands for all namespaces where there is none. */
 static void read_imported(struct walk *walk, const struct node *node, void *out)
 {
-	struct sidecar *sidecar = out;
+	struct imports *imports = out;
+	struct import import = {.namespace_ = "*", .host = "*"};
+	struct import_listener *listener = imports->listener;
 	const char *text, *slash, *dns, *fault;
 	size_t n;
 
@@ -125,13 +142,19 @@ static void read_imported(struct walk *walk, const struct node *node, void *out)
 			   node_shown(walk, node));
 		return;
 	}
-	if (strcmp(text, "*/*"))
-		sidecar->imports_some = true;
-	text += *text == '~';
+	import.excludes = *text == '~';
+	text += import.excludes;
 	n = (size_t)(slash - text);
 	if (n && !(n == 1 && (*text == '*' || *text == '.')) && !is_label(text, n))
 		walk_error(walk, node, "%s has a namespace that is not one: a name, \"*\", \".\" or \"~\"", node_shown(walk, node));
+	else if (n == 1 && *text == '.')
+		import.namespace_ = imports->object->namespace_;
+	else if (n)
+		import.namespace_ = arena_strndup(walk->config->arena, text, n);
 	dns = slash + 1;
+	if (strcmp(dns, "*"))
+		import.host = lower_case(walk->config->arena, dns);
+	*arena_append(walk->config->arena, listener->imports, listener->import_count, listener->import_capacity) = import;
 	if (!strcmp(dns, "*"))
 		return;
 	fault = !strncmp(dns, "*.", 2) ? domain_fault(dns + 2) : !strchr(dns, '.') ? "is a short name: give the whole one" : domain_fault(dns);
@@ -142,6 +165,14 @@ static void read_imported(struct walk *walk, const struct node *node, void *out)
 static void read_imports(struct walk *walk, const struct node *node, void *out)
 {
 	walk_list(walk, node, MAX_HOSTS, read_imported, out);
+}
+
+/* What a listener of its own would hear: sluice opens none, and its services are reached where they are. */
+static void warn_bound(struct walk *walk, const struct node *node, const struct listener *listener)
+{
+	if ((listener->bind && *listener->bind) || listener->capture == CAPTURE_NONE)
+		walk_warning(walk, node, "%s has no effect here: no listener is opened there, workloads dial the services themselves",
+			     listener->bind && *listener->bind ? "bind" : "captureMode NONE");
 }
 
 static void read_egress(struct walk *walk, const struct node *node, void *out)
@@ -163,6 +194,8 @@ static void read_egress(struct walk *walk, const struct node *node, void *out)
 		};
 		const struct node *item = node->items[i], *hosts = node_field(item, "hosts");
 		size_t state = walk_enter_item(walk, i), inner;
+		struct import_listener imported = {0};
+		struct imports imports = {&sidecar->object, &imported};
 
 		listeners[i].port.number = -1;
 		if (walk_mapping(walk, item, fields, ARRAY_SIZE(fields), &listeners[i])) {
@@ -170,15 +203,17 @@ static void read_egress(struct walk *walk, const struct node *node, void *out)
 			if (!hosts || (hosts->type == NODE_SEQUENCE && !hosts->count))
 				walk_error(walk, hosts ? hosts : item, "must name what is imported, such as \"*/*\"");
 			else
-				read_imports(walk, hosts, sidecar);
+				read_imports(walk, hosts, &imports);
 			walk_leave(walk, inner);
 			if (listeners[i].port.number < 0 && i + 1 < node->count)
 				walk_error(walk, item, "has no port: only the last listener can be for all the others");
-			if (listeners[i].port.number >= 0) {
-				sidecar->imports_some = true;
+			if (listeners[i].port.number >= 0)
 				check_listener(walk, item, &listeners[i], false);
-			}
 			check_unique(walk, node, i, listeners);
+			warn_bound(walk, item, &listeners[i]);
+			imported.port = (uint16_t)(listeners[i].port.number > 0 ? listeners[i].port.number : 0);
+			if (listeners[i].port.number) /* not a Unix socket */
+				*arena_append(walk->config->arena, sidecar->listeners, sidecar->listener_count, sidecar->listener_capacity) = imported;
 		}
 		walk_leave(walk, state);
 	}
@@ -350,7 +385,6 @@ void read_sidecar(struct walk *walk, const struct node *spec, const struct objec
 	};
 	struct config *config = walk->config;
 	struct sidecar *sidecar = arena_alloc(config->arena, 1, sizeof(*sidecar));
-	size_t errors = config->error_count;
 
 	sidecar->object = *object;
 	*arena_append(config->arena, config->sidecars, config->sidecar_count, config->sidecar_capacity) = sidecar;
@@ -359,10 +393,4 @@ void read_sidecar(struct walk *walk, const struct node *spec, const struct objec
 	if (!node_field(spec, "ingress") && !node_field(spec, "egress") && !node_field(spec, "inboundConnectionPool") &&
 	    !node_field(spec, "outboundTrafficPolicy"))
 		walk_error(walk, spec, "must have egress, ingress, inboundConnectionPool or outboundTrafficPolicy");
-	if (sidecar->imports_some && errors == config->error_count) {
-		size_t state = walk_enter(walk, "egress");
-
-		walk_error(walk, node_field(spec, "egress"), "imports only some hosts, which " NOT_IMPLEMENTED ": only \"*/*\" is");
-		walk_leave(walk, state);
-	}
 }

@@ -42,7 +42,7 @@ static bool same_identity(const struct object *a, const struct object *b)
 static void check_duplicates(struct config *config)
 {
 	size_t total = config->service_entry_count + config->virtual_service_count + config->workload_count +
-		       config->egress_policy_count, n = 0;
+		       config->egress_policy_count + config->sidecar_count, n = 0;
 	const struct object **objects = arena_alloc(config->arena, total + 1, sizeof(*objects));
 
 	for (size_t i = 0; i < config->service_entry_count; i++)
@@ -53,6 +53,8 @@ static void check_duplicates(struct config *config)
 		objects[n++] = &config->workloads[i]->object;
 	for (size_t i = 0; i < config->egress_policy_count; i++)
 		objects[n++] = &config->egress_policies[i]->object;
+	for (size_t i = 0; i < config->sidecar_count; i++)
+		objects[n++] = &config->sidecars[i]->object;
 	qsort(objects, n, sizeof(*objects), compare_objects);
 	for (size_t i = 1; i < n; i++) {
 		const struct object *first = objects[i - 1], *second = objects[i];

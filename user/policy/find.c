@@ -5,24 +5,25 @@
 
 #include "policy/internal.h"
 
-static uint64_t hash_of(const char *host, size_t length, uint16_t port, bool http)
+static uint64_t hash_of(uint32_t registry, const char *host, size_t length, uint16_t port, bool http)
 {
-	uint64_t hash = 0xcbf29ce484222325ULL ^ port ^ ((uint64_t)http << 16); /* FNV-1a */
+	uint64_t hash = 0xcbf29ce484222325ULL ^ port ^ ((uint64_t)http << 16) ^ ((uint64_t)registry << 32); /* FNV-1a */
 
 	for (size_t i = 0; i < length; i++)
 		hash = (hash ^ (unsigned char)host[i]) * 0x100000001b3ULL;
 	return hash ^ hash >> 29;
 }
 
-static const struct alias *slot_of(const struct policy *policy, const char *host, size_t length, uint16_t port, bool http)
+static const struct alias *slot_of(const struct policy *policy, uint32_t registry, const char *host, size_t length, uint16_t port,
+				   bool http)
 {
 	size_t mask = policy->alias_slots - 1;
 
-	for (size_t i = hash_of(host, length, port, http) & mask;; i = (i + 1) & mask) {
+	for (size_t i = hash_of(registry, host, length, port, http) & mask;; i = (i + 1) & mask) {
 		const struct alias *alias = &policy->aliases[i];
 
-		if (!alias->service || (alias->port == port && alias->http == http && !strncmp(alias->host, host, length) &&
-					!alias->host[length]))
+		if (!alias->service || (alias->registry == registry && alias->port == port && alias->http == http &&
+					!strncmp(alias->host, host, length) && !alias->host[length]))
 			return alias;
 	}
 }
@@ -30,10 +31,10 @@ static const struct alias *slot_of(const struct policy *policy, const char *host
 static void add_alias(struct policy *policy, const char *host, const struct service *service)
 {
 	bool http = policy_is_http(service->protocol);
-	struct alias *alias = (struct alias *)slot_of(policy, host, strlen(host), service->port, http);
+	struct alias *alias = (struct alias *)slot_of(policy, service->registry, host, strlen(host), service->port, http);
 
 	if (!alias->service)
-		*alias = (struct alias){host, service->id, service->port, http};
+		*alias = (struct alias){host, service->registry, service->id, service->port, http};
 }
 
 /* The literals of single addresses are names too: `http://203.0.113.10/` has them as its Host (ISTIO.md §1.4). */
@@ -75,20 +76,20 @@ const struct service *policy_find(const struct policy *policy, uint32_t registry
 
 	if (length && host[length - 1] == '.')
 		length--;
-	if (registry != REGISTRY || !length || length >= sizeof(name))
+	if (!length || length >= sizeof(name))
 		return NULL;
 	for (size_t i = 0; i < length; i++) {
 		if (!host[i])
 			return NULL; /* the names compared with end there */
 		name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);
 	}
-	alias = slot_of(policy, name, length, port, http);
+	alias = slot_of(policy, registry, name, length, port, http);
 	/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x. */
 	for (size_t dot = 1; !alias->service && dot < length; dot++) {
 		if (name[dot] != '.')
 			continue;
 		name[dot - 1] = '*';
-		alias = slot_of(policy, name + dot - 1, length - dot + 1, port, http);
+		alias = slot_of(policy, registry, name + dot - 1, length - dot + 1, port, http);
 	}
 	return alias->service ? policy_service(policy, alias->service) : NULL;
 }

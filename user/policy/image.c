@@ -83,7 +83,7 @@ static void add_service_address(struct builder *b, const struct service *service
 				const uint8_t addr[16], unsigned int bits)
 {
 	uint8_t protocol = service->protocol == PROTOCOL_UDP ? SLUICE_UDP : SLUICE_TCP;
-	struct service_item *item = add_address(b, REGISTRY, kind, protocol, port, addr, bits);
+	struct service_item *item = add_address(b, service->registry, kind, protocol, port, addr, bits);
 
 	item->value.service = service->id;
 	item->value.flags = service->flags;
@@ -148,9 +148,9 @@ static void add_service_port(struct builder *b, const struct service *service)
 		return;
 	flags |= PORT_NAMED | (service->flags & SERVICE_HTTP ? PORT_HTTP : 0);
 	flags |= service->flags & SERVICE_ROUTED ? PORT_NAMED_ROUTED : 0;
-	add_port(b->image, REGISTRY, service->port, SLUICE_TCP, false, flags);
+	add_port(b->image, service->registry, service->port, SLUICE_TCP, false, flags);
 	if (service->flags & SERVICE_NONE)
-		add_port(b->image, REGISTRY, service->target_port, SLUICE_TCP, false, PORT_NAMED_NONE);
+		add_port(b->image, service->registry, service->target_port, SLUICE_TCP, false, PORT_NAMED_NONE);
 }
 
 /* What the kernel may look a shown name up by. The longest exact names do not fit: of those the redirector knows. */
@@ -163,7 +163,7 @@ static void add_shown_name(struct builder *b, const struct service *service)
 	if (!(service->flags & SERVICE_TLS) || size > sizeof(item->key.name))
 		return;
 	item = array_append(b->image->names, b->image->name_count, b->image->name_capacity);
-	item->key = (struct name_key){.prefixlen = NAME_KEY_FIXED_BITS + 8 * (uint32_t)size, .scope = REGISTRY, .port = service->port};
+	item->key = (struct name_key){.prefixlen = NAME_KEY_FIXED_BITS + 8 * (uint32_t)size, .scope = service->registry, .port = service->port};
 	for (size_t i = 0; i < length; i++)
 		item->key.name[i] = name[length - 1 - i];
 	item->value.service = service->id;
@@ -178,7 +178,7 @@ static void add_catalog(struct builder *b, const struct service *service)
 	item->key = service->id;
 	snprintf(item->value.host, sizeof(item->value.host), "%s", service->host);
 	snprintf(item->value.origin, sizeof(item->value.origin), "%s", service->origin);
-	item->value.scope = REGISTRY;
+	item->value.scope = service->registry;
 	item->value.flags = service->flags;
 	item->value.port = service->port;
 	item->value.protocol = service->protocol == PROTOCOL_UDP ? SLUICE_UDP : SLUICE_TCP;

@@ -5,14 +5,43 @@
 
 #include "policy/policy.h"
 
-#define REGISTRY 1 /* one registry for all workloads: exportTo and Sidecar are not implemented yet */
-
 /* Names a service answers to: its host, and for HTTP the literals of its addresses. */
 struct alias {
 	const char *host;
+	uint32_t registry;
 	uint32_t service; /* 0: an empty slot */
 	uint16_t port;
 	bool http;
+};
+
+/* A host and port of a ServiceEntry that workloads see. */
+struct offer {
+	const struct service_entry *entry;
+	const struct service_host *host;
+	const struct service_port *port;
+};
+
+/* What the workloads of one class or more see; its id is its index + 1. */
+struct registry {
+	const char *namespace_;        /* of the first class; NULL: one that no document tells apart */
+	const struct sidecar *sidecar; /* of the first class, or NULL */
+	struct offer *offers;          /* older entries first */
+	size_t offer_count, offer_capacity;
+	const struct virtual_service **virtual_services; /* by precedence */
+	size_t virtual_service_count;
+	size_t first_service; /* its services follow each other, as the offers do */
+};
+
+struct workload_class {
+	const char *namespace_;
+	const struct sidecar *sidecar;
+	uint32_t registry;
+};
+
+/* An offer that has no effect beside another one. */
+struct hidden_offer {
+	struct offer offer, by;
+	const char *why;
 };
 
 struct interception {
@@ -29,6 +58,14 @@ struct policy {
 	struct arena *arena;
 	const struct config *config;
 	const char *root_namespace;
+	struct service_entry **entries_by_age; /* oldest first */
+	struct virtual_service **virtual_services_by_age;
+	struct registry *registries;
+	size_t registry_count, registry_capacity;
+	struct workload_class *classes; /* the first: of all the namespaces that are not told apart */
+	size_t class_count, class_capacity;
+	struct hidden_offer *hidden;
+	size_t hidden_count, hidden_capacity;
 	struct service *services;
 	size_t service_count, service_capacity;
 	struct alias *aliases; /* open addressing */
@@ -45,10 +82,20 @@ struct policy {
 	size_t rule_set_count, rule_set_capacity;
 };
 
+/* visibility.c */
+void policy_add_registries(struct policy *policy, struct config *config);
+uint32_t policy_registry_of(const struct policy *policy, const char *namespace_, const struct sidecar *sidecar);
+
 /* services.c */
-void policy_add_services(struct policy *policy, struct config *config);
+void policy_add_services(struct policy *policy);
+struct service *policy_append_service(struct policy *policy, uint32_t registry); /* the others may move */
+const char *policy_origin_of(struct policy *policy, const struct object *object);
+bool policy_is_wildcard(const char *host);
 bool policy_is_http(enum port_protocol protocol);
 bool policy_is_tls(enum port_protocol protocol);
+
+/* routes.c */
+void policy_add_routes(struct policy *policy, struct config *config);
 
 /* find.c */
 void policy_index(struct policy *policy);

@@ -40,6 +40,16 @@ static int compare_age(const struct object *x, const struct object *y)
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
+static int entries_by_age(const void *a, const void *b)
+{
+	return compare_age(&(*(struct service_entry *const *)a)->object, &(*(struct service_entry *const *)b)->object);
+}
+
+static int virtual_services_by_age(const void *a, const void *b)
+{
+	return compare_age(&(*(struct virtual_service *const *)a)->object, &(*(struct virtual_service *const *)b)->object);
+}
+
 static int policies_by_age(const void *a, const void *b)
 {
 	return compare_age(&(*(const struct egress_policy *const *)a)->object, &(*(const struct egress_policy *const *)b)->object);
@@ -50,16 +60,25 @@ static int sidecars_by_age(const void *a, const void *b)
 	return compare_age(&(*(const struct sidecar *const *)a)->object, &(*(const struct sidecar *const *)b)->object);
 }
 
+static void *sorted_copy(struct arena *arena, const void *items, size_t count, int (*compare)(const void *, const void *))
+{
+	void *copy = arena_alloc(arena, count + 1, sizeof(void *));
+
+	if (count)
+		memcpy(copy, items, count * sizeof(void *));
+	qsort(copy, count, sizeof(void *), compare);
+	return copy;
+}
+
 static void sort_by_age(struct policy *policy, const struct config *config)
 {
-	policy->by_age = arena_alloc(policy->arena, config->egress_policy_count + 1, sizeof(*policy->by_age));
-	for (size_t i = 0; i < config->egress_policy_count; i++)
-		policy->by_age[i] = config->egress_policies[i];
-	qsort(policy->by_age, config->egress_policy_count, sizeof(*policy->by_age), policies_by_age);
-	policy->sidecars_by_age = arena_alloc(policy->arena, config->sidecar_count + 1, sizeof(*policy->sidecars_by_age));
-	for (size_t i = 0; i < config->sidecar_count; i++)
-		policy->sidecars_by_age[i] = config->sidecars[i];
-	qsort(policy->sidecars_by_age, config->sidecar_count, sizeof(*policy->sidecars_by_age), sidecars_by_age);
+	struct arena *arena = policy->arena;
+
+	policy->by_age = sorted_copy(arena, config->egress_policies, config->egress_policy_count, policies_by_age);
+	policy->sidecars_by_age = sorted_copy(arena, config->sidecars, config->sidecar_count, sidecars_by_age);
+	policy->entries_by_age = sorted_copy(arena, config->service_entries, config->service_entry_count, entries_by_age);
+	policy->virtual_services_by_age =
+		sorted_copy(arena, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
 }
 
 static void copy_resolvers(struct policy *policy, const struct policy_options *options)
@@ -85,7 +104,9 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	policy->root_namespace = arena_strdup(arena, options->root_namespace);
 	copy_resolvers(policy, options);
 	sort_by_age(policy, config);
-	policy_add_services(policy, config);
+	policy_add_registries(policy, config);
+	policy_add_services(policy);
+	policy_add_routes(policy, config);
 	collect_names(policy);
 	if (config->error_count) {
 		policy_free(policy);

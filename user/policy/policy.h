@@ -36,6 +36,7 @@ struct service_route {
 /* One (host, port) of a ServiceEntry, or a VirtualService host on port 80 that no entry registers. */
 struct service {
 	uint32_t id;       /* from 1: key of the catalog; index + 1 in policy->services */
+	uint32_t registry; /* from 1: of the workloads that know it */
 	const char *host;  /* lower case; "*.x" when `wildcard` */
 	bool wildcard;
 	uint16_t port;     /* what clients dial */

@@ -172,8 +172,8 @@ static void set_origin(struct rule_set *out, const struct effective *from)
 uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *who, const struct rule_set **out)
 {
 	struct effective effective = {.mode = MODE_ALLOW_ANY, .interception = {.include_all = true}};
-	struct rule_set rules = {.registry = REGISTRY};
 	const struct sidecar *sidecar = sidecar_of(policy, who);
+	struct rule_set rules = {.registry = policy_registry_of(policy, who->namespace_, sidecar)};
 	size_t found = 0;
 
 	overlay_scope(policy, &effective, who, policy->root_namespace, sidecar);

@@ -452,7 +452,7 @@ static struct decision judge_again(const struct conn *conn, const struct table *
 	const struct service *service = NULL;
 
 	if (is_plain_tcp(conn)) {
-		service = table_find_plain(table, conn->shown, conn->record.port);
+		service = table_find_plain(table, rules->registry, conn->shown, conn->record.port);
 		return verdict_named(rules, SHOWN_NOTHING, service ? service->id : 0, 0);
 	}
 	if (conn->shown[0])

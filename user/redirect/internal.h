@@ -45,7 +45,7 @@ struct table {
 	struct config *config;
 	struct policy *policy;
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
-	const struct service **plain;      /* TCP services by (host, port): they have no name that clients show */
+	const struct service **plain;      /* TCP services by (host, port, registry): they have no name that clients show */
 	size_t plain_count;
 };
 
@@ -90,7 +90,7 @@ void table_release(struct table *table); /* accepts NULL */
 struct place *place_hold(struct place *place);
 void place_release(struct place *place);
 const struct roster_entry *roster_find(const struct view *view, uint32_t workload); /* never NULL: the default's */
-const struct service *table_find_plain(const struct table *table, const char *host, uint16_t port); /* or NULL */
+const struct service *table_find_plain(const struct table *table, uint32_t registry, const char *host, uint16_t port); /* or NULL */
 
 /* ---- workers ---- */
 

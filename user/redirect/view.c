@@ -122,7 +122,9 @@ static int by_host_and_port(const void *a, const void *b)
 	const struct service *x = *(const struct service *const *)a, *y = *(const struct service *const *)b;
 	int order = strcmp(x->host, y->host);
 
-	return order ? order : (x->port > y->port) - (x->port < y->port);
+	if (!order)
+		order = (x->port > y->port) - (x->port < y->port);
+	return order ? order : (x->registry > y->registry) - (x->registry < y->registry);
 }
 
 static void collect_plain(struct table *table)
@@ -139,9 +141,9 @@ static void collect_plain(struct table *table)
 	qsort(table->plain, table->plain_count, sizeof(*table->plain), by_host_and_port);
 }
 
-const struct service *table_find_plain(const struct table *table, const char *host, uint16_t port)
+const struct service *table_find_plain(const struct table *table, uint32_t registry, const char *host, uint16_t port)
 {
-	struct service key = {.host = host, .port = port};
+	struct service key = {.host = host, .port = port, .registry = registry};
 	const struct service *wanted = &key;
 	const struct service *const *found =
 		bsearch(&wanted, table->plain, table->plain_count, sizeof(*table->plain), by_host_and_port);

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+/* VirtualServices: which of them has the rules for a service, and where these lead. */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "policy/internal.h"
+
+/* The rules of a VirtualService for services of one port: the same for all of these below one of its hosts. */
+struct port_routes {
+	struct port_routes *next;
+	uint16_t port;
+	struct service_route *items;
+	size_t count;
+};
+
+/* A host of a VirtualService. Sorted by name, each once: of equal ones that of the VirtualService that comes first. */
+struct routed_host {
+	const char *name;
+	const struct virtual_service *owner;
+	size_t rank; /* of its owner in the registry */
+	bool is_registered;
+	struct port_routes *by_port;
+};
+
+/* How many ports a registered host has. Sorted by name, each once. */
+struct registered_host {
+	const char *name;
+	uint16_t port; /* one of them */
+	size_t ports;
+};
+
+struct routes {
+	uint32_t registry;
+	struct routed_host *hosts;
+	size_t host_count;
+	struct registered_host *registered;
+	size_t registered_count;
+};
+
+static int routed_by_name(const void *a, const void *b)
+{
+	const struct routed_host *x = a, *y = b;
+	int order = strcmp(x->name, y->name);
+
+	return order ? order : (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+static int compare_routed(const void *name, const void *host)
+{
+	return strcmp(name, ((const struct routed_host *)host)->name);
+}
+
+static int registered_by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct registered_host *)a)->name, ((const struct registered_host *)b)->name);
+}
+
+static void collect_routed(struct policy *policy, struct routes *routes, const struct registry *registry)
+{
+	size_t capacity = 0, kept = 0;
+
+	for (size_t i = 0; i < registry->virtual_service_count; i++)
+		for (size_t k = 0; k < registry->virtual_services[i]->host_count; k++)
+			*arena_append(policy->arena, routes->hosts, routes->host_count, capacity) = (struct routed_host){
+				.name = registry->virtual_services[i]->hosts[k].name, .owner = registry->virtual_services[i], .rank = i};
+	if (routes->host_count)
+		qsort(routes->hosts, routes->host_count, sizeof(*routes->hosts), routed_by_name);
+	for (size_t i = 0; i < routes->host_count; i++)
+		if (!kept || strcmp(routes->hosts[kept - 1].name, routes->hosts[i].name))
+			routes->hosts[kept++] = routes->hosts[i];
+	routes->host_count = kept;
+}
+
+static void collect_registered(struct policy *policy, struct routes *routes, const struct registry *registry)
+{
+	size_t capacity = 0, kept = 0;
+
+	for (size_t i = registry->first_service; i < registry->first_service + registry->offer_count; i++)
+		*arena_append(policy->arena, routes->registered, routes->registered_count, capacity) =
+			(struct registered_host){policy->services[i].host, policy->services[i].port, 1};
+	if (routes->registered_count)
+		qsort(routes->registered, routes->registered_count, sizeof(*routes->registered), registered_by_name);
+	for (size_t i = 0; i < routes->registered_count; i++) {
+		if (kept && !strcmp(routes->registered[kept - 1].name, routes->registered[i].name))
+			routes->registered[kept - 1].ports++;
+		else
+			routes->registered[kept++] = routes->registered[i];
+	}
+	routes->registered_count = kept;
+}
+
+static struct routed_host *find_routed(const struct routes *routes, const char *name)
+{
+	return routes->host_count ? bsearch(name, routes->hosts, routes->host_count, sizeof(*routes->hosts), compare_routed)
+				  : NULL;
+}
+
+/* The wildcard over `dot`, which is the rest of a host from one of its dots on. */
+static struct routed_host *find_routed_wildcard(const struct routes *routes, const char *dot)
+{
+	char wildcard[SLUICE_HOST_MAX + 1];
+
+	snprintf(wildcard, sizeof(wildcard), "*%s", dot);
+	return find_routed(routes, wildcard);
+}
+
+/* The most specific VirtualService host that covers `host`: its own name, else the longest wildcard. */
+static struct routed_host *route_for(const struct routes *routes, const char *host)
+{
+	struct routed_host *found = find_routed(routes, host);
+
+	for (const char *dot = strchr(host, '.'); !found && dot; dot = strchr(dot + 1, '.'))
+		found = find_routed_wildcard(routes, dot);
+	return found;
+}
+
+/* A VirtualService host is registered by a service of its own name or, if it is a wildcard, by any below it. */
+static void mark_registered(const struct routes *routes)
+{
+	for (size_t i = 0; i < routes->registered_count; i++) {
+		const char *name = routes->registered[i].name;
+		struct routed_host *found = find_routed(routes, name);
+
+		if (found)
+			found->is_registered = true;
+		for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+			found = find_routed_wildcard(routes, dot);
+			if (found)
+				found->is_registered = true;
+		}
+	}
+}
+
+/* Istio routes a host that nobody registers on port 80 only, under REGISTRY_ONLY too (ISTIO.md §1.5). */
+static void add_unregistered_hosts(struct policy *policy, const struct routes *routes)
+{
+	for (size_t i = 0; i < routes->host_count; i++) {
+		const struct routed_host *host = &routes->hosts[i];
+		struct service *service;
+
+		if (host->is_registered)
+			continue;
+		service = policy_append_service(policy, routes->registry);
+		service->host = host->name;
+		service->wildcard = policy_is_wildcard(host->name);
+		service->port = service->target_port = 80;
+		service->protocol = PROTOCOL_HTTP;
+		service->resolution = RESOLUTION_STATIC;
+		service->flags = SERVICE_HTTP | SERVICE_ROUTED | (service->wildcard ? SERVICE_WILDCARD : 0);
+		service->origin = policy_origin_of(policy, &host->owner->object);
+	}
+}
+
+/* Port: the one given, else the destination's only one, else the one the client dialled. */
+static uint32_t destination_of(const struct policy *policy, const struct routes *routes,
+			       const struct route_destination *destination, uint16_t dialled)
+{
+	struct registered_host wanted = {.name = destination->host};
+	const struct registered_host *host;
+	const struct service *found;
+	uint16_t port = destination->port;
+
+	if (!port) {
+		host = routes->registered_count ? bsearch(&wanted, routes->registered, routes->registered_count,
+							  sizeof(wanted), registered_by_name) : NULL;
+		port = host && host->ports == 1 ? host->port : dialled;
+	}
+	found = policy_find(policy, routes->registry, destination->host, strlen(destination->host), port, true);
+	return found ? found->id : 0;
+}
+
+static bool drops(const struct header_ops *ops, const char *line)
+{
+	size_t n = strcspn(line, ":");
+
+	for (size_t i = 0; i < ops->drop.count; i++)
+		if (strlen(ops->drop.items[i]) == n && !strncasecmp(ops->drop.items[i], line, n))
+			return true;
+	return false;
+}
+
+/* What `first` does, and then `then` (Envoy: a destination's changes come before its rule's). */
+static struct header_ops both(struct arena *arena, const struct header_ops *first, const struct header_ops *then)
+{
+	struct header_ops out = {.lines = ""};
+	const char *line = first->lines, *end;
+
+	for (size_t i = 0; i < first->drop.count; i++)
+		*arena_append(arena, out.drop.items, out.drop.count, out.drop.capacity) = first->drop.items[i];
+	for (size_t i = 0; i < then->drop.count; i++)
+		*arena_append(arena, out.drop.items, out.drop.count, out.drop.capacity) = then->drop.items[i];
+	for (; *line; line = end) {
+		end = strstr(line, "\r\n") + 2;
+		if (!drops(then, line))
+			out.lines = arena_printf(arena, "%s%.*s", out.lines, (int)(end - line), line);
+	}
+	out.lines = arena_printf(arena, "%s%s", out.lines, then->lines);
+	return out;
+}
+
+static struct header_changes merge(struct arena *arena, const struct header_changes *first, const struct header_changes *then)
+{
+	if (!first->present || !then->present)
+		return first->present ? *first : *then;
+	return (struct header_changes){true, both(arena, &first->request, &then->request), both(arena, &first->response, &then->response)};
+}
+
+static struct service_route make_route(const struct policy *policy, const struct routes *routes, uint16_t port,
+				       const struct http_route *rule)
+{
+	struct service_route route = {.rule = rule};
+	struct route_target *targets;
+
+	if (!rule->destination_count)
+		return route;
+	targets = arena_alloc(policy->arena, rule->destination_count, sizeof(*targets));
+	for (size_t i = 0; i < rule->destination_count; i++) {
+		const struct route_destination *to = &rule->destinations[i];
+
+		if (!to->weight)
+			continue;
+		targets[route.target_count++] = (struct route_target){
+			destination_of(policy, routes, to, port), to->weight, to, merge(policy->arena, &to->headers, &rule->headers)};
+		route.weights += to->weight;
+	}
+	route.targets = targets;
+	return route;
+}
+
+static const struct port_routes *routes_of(struct policy *policy, const struct routes *routes, struct routed_host *host, uint16_t port)
+{
+	const struct virtual_service *owner = host->owner;
+	struct port_routes *own = host->by_port;
+
+	while (own && own->port != port)
+		own = own->next;
+	if (own)
+		return own;
+	own = arena_alloc(policy->arena, 1, sizeof(*own));
+	*own = (struct port_routes){host->by_port, port, arena_alloc(policy->arena, owner->http_count, sizeof(*own->items)), 0};
+	host->by_port = own;
+	while (own->count < owner->http_count) {
+		own->items[own->count] = make_route(policy, routes, port, &owner->http[own->count]);
+		if (!owner->http[own->count++].match_count)
+			break; /* it takes the rest */
+	}
+	return own;
+}
+
+/* Whether a request takes the same way as without the rule. */
+static bool changes_nothing(const struct service *service, const struct service_route *route)
+{
+	const struct http_route *rule = route->rule;
+
+	return !rule->match_count && route->target_count == 1 && route->targets[0].service == service->id &&
+	       !route->targets[0].destination->headers.present && !(rule->delay.present && rule->delay.percent > 0) &&
+	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->retries.present && !rule->cors.present &&
+	       !rule->headers.present && !rule->rewrite.present;
+}
+
+static void attach_routes(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
+{
+	struct routed_host *host = route_for(routes, service->host);
+	const struct virtual_service *virtual_service = host ? host->owner : NULL;
+	const struct port_routes *own;
+
+	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
+		return;
+	if (service->protocol == PROTOCOL_HTTP2 || service->protocol == PROTOCOL_GRPC) {
+		config_problem(config, SEVERITY_ERROR, &virtual_service->http[0].at,
+			       arena_printf(config->arena, "VirtualService/%s", virtual_service->object.name), "spec.http",
+			       "%s port %u is HTTP2 or GRPC (%s): http rules there are not implemented yet", service->host,
+			       service->port, service->origin);
+		return;
+	}
+	if (!policy_is_http(service->protocol))
+		return; /* no effect there, as in Istio; `check` warns */
+	own = routes_of(policy, routes, host, service->port);
+	service->virtual_service = virtual_service;
+	service->routes = own->items;
+	service->route_count = own->count;
+	if (own->count > 1 || !changes_nothing(service, &own->items[0]))
+		service->flags |= SERVICE_ROUTED;
+}
+
+static void add_routes(struct policy *policy, struct config *config, uint32_t id)
+{
+	const struct registry *registry = &policy->registries[id - 1];
+	struct routes routes = {.registry = id};
+	size_t first_added = policy->service_count;
+
+	if (!registry->virtual_service_count)
+		return;
+	collect_routed(policy, &routes, registry);
+	collect_registered(policy, &routes, registry);
+	mark_registered(&routes);
+	add_unregistered_hosts(policy, &routes);
+	for (size_t i = registry->first_service; i < registry->first_service + registry->offer_count; i++)
+		attach_routes(policy, config, &routes, &policy->services[i]);
+	for (size_t i = first_added; i < policy->service_count; i++)
+		attach_routes(policy, config, &routes, &policy->services[i]);
+}
+
+void policy_add_routes(struct policy *policy, struct config *config)
+{
+	policy_index(policy); /* destinations are found among what ServiceEntries register */
+	for (size_t i = 0; i < policy->registry_count; i++)
+		add_routes(policy, config, (uint32_t)i + 1);
+	policy_index(policy);
+}

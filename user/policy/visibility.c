@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Registries: what the workloads of a namespace, under their Sidecar, know of (ISTIO.md §1.2). Classes of workloads that
+ * see the same share one. All of them follow from the documents alone, so that the loader and the redirector number
+ * services alike.
+ */
+#include <string.h>
+
+#include "config/walk.h"
+#include "policy/internal.h"
+
+/* ---- who sees what ---- */
+
+static bool is_exported(const struct object *object, const char *namespace_)
+{
+	const struct string_list *to = &object->export_to;
+
+	for (size_t i = 0; i < to->count; i++)
+		if (namespace_ && !strcmp(to->items[i], namespace_))
+			return true;
+	return !to->count;
+}
+
+static bool covers(const struct import *import, const char *namespace_, const char *host)
+{
+	return (!strcmp(import->namespace_, "*") || !strcmp(import->namespace_, namespace_)) &&
+	       (!strcmp(import->host, "*") || host_covers(import->host, host));
+}
+
+static bool listener_imports(const struct import_listener *listener, const char *namespace_, const char *host)
+{
+	bool included = false;
+
+	for (size_t i = 0; i < listener->import_count; i++) {
+		if (!covers(&listener->imports[i], namespace_, host))
+			continue;
+		if (listener->imports[i].excludes)
+			return false;
+		included = true;
+	}
+	return included;
+}
+
+/* `port` 0: on any. */
+static bool is_imported(const struct sidecar *sidecar, const char *namespace_, const char *host, uint16_t port)
+{
+	const struct import_listener *found = NULL;
+
+	if (!sidecar || !sidecar->listener_count)
+		return true;
+	for (size_t i = 0; i < sidecar->listener_count; i++) {
+		const struct import_listener *one = &sidecar->listeners[i];
+
+		if (!port && listener_imports(one, namespace_, host))
+			return true;
+		/* The one for the port, else the one for all the others. */
+		if (port && (one->port == port || (!one->port && !found)))
+			found = one;
+	}
+	return port && found && listener_imports(found, namespace_, host);
+}
+
+/* ---- what is offered ---- */
+
+static bool is_registered(const struct registry *registry, const char *host)
+{
+	for (size_t i = 0; i < registry->offer_count; i++)
+		if (!strcmp(registry->offers[i].host->name, host))
+			return true;
+	return false;
+}
+
+static void offer(struct policy *policy, struct registry *registry, const struct service_entry *entry, const struct service_host *host,
+		  const struct service_port *port)
+{
+	*arena_append(policy->arena, registry->offers, registry->offer_count, registry->offer_capacity) =
+		(struct offer){entry, host, port};
+}
+
+static void collect_offers(struct policy *policy, struct registry *registry)
+{
+	for (size_t i = 0; i < policy->config->service_entry_count; i++) {
+		const struct service_entry *entry = policy->entries_by_age[i];
+
+		for (size_t h = 0; h < entry->host_count && is_exported(&entry->object, registry->namespace_); h++)
+			for (size_t p = 0; p < entry->port_count; p++)
+				if (is_imported(registry->sidecar, entry->object.namespace_, entry->hosts[h].name, entry->ports[p].number))
+					offer(policy, registry, entry, &entry->hosts[h], &entry->ports[p]);
+	}
+}
+
+/* Where a route of a VirtualService leads is known, whatever the Sidecar imports. */
+static void collect_destination(struct policy *policy, struct registry *registry, const char *host)
+{
+	if (is_registered(registry, host))
+		return;
+	for (size_t i = 0; i < policy->config->service_entry_count; i++) {
+		const struct service_entry *entry = policy->entries_by_age[i];
+
+		for (size_t h = 0; h < entry->host_count && is_exported(&entry->object, registry->namespace_); h++)
+			for (size_t p = 0; p < entry->port_count && !strcmp(entry->hosts[h].name, host); p++)
+				offer(policy, registry, entry, &entry->hosts[h], &entry->ports[p]);
+	}
+}
+
+static void collect_destinations(struct policy *policy, struct registry *registry)
+{
+	for (size_t i = 0; i < registry->virtual_service_count; i++) {
+		const struct virtual_service *service = registry->virtual_services[i];
+
+		for (size_t r = 0; r < service->http_count; r++)
+			for (size_t d = 0; d < service->http[r].destination_count; d++)
+				collect_destination(policy, registry, service->http[r].destinations[d].host);
+	}
+}
+
+/* Those that are for the own namespace alone come first, then those that are for it by name, then everybody's. */
+static int nearness(const struct object *object, const char *namespace_)
+{
+	if (!object->export_to.count)
+		return 2;
+	return object->export_to.count == 1 && namespace_ && !strcmp(object->namespace_, namespace_) ? 0 : 1;
+}
+
+static bool imports_any_host(const struct sidecar *sidecar, const struct virtual_service *service)
+{
+	for (size_t i = 0; i < service->host_count; i++)
+		if (is_imported(sidecar, service->object.namespace_, service->hosts[i].name, 0))
+			return true;
+	return false;
+}
+
+static void collect_virtual_services(struct policy *policy, struct registry *registry)
+{
+	size_t capacity = 0;
+
+	for (int near = 0; near < 3; near++) {
+		for (size_t i = 0; i < policy->config->virtual_service_count; i++) {
+			const struct virtual_service *one = policy->virtual_services_by_age[i];
+
+			if (one->is_mesh && nearness(&one->object, registry->namespace_) == near &&
+			    is_exported(&one->object, registry->namespace_) && imports_any_host(registry->sidecar, one))
+				*arena_append(policy->arena, registry->virtual_services, registry->virtual_service_count, capacity) = one;
+		}
+	}
+}
+
+/* ---- the same host more than once ---- */
+
+struct ranked {
+	const struct offer *offer;
+	bool is_own; /* of the workloads' namespace */
+	size_t age;
+};
+
+static int by_host(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+	int order = strcmp(x->offer->host->name, y->offer->host->name);
+
+	if (!order)
+		order = y->is_own - x->is_own;
+	return order ? order : (x->age > y->age) - (x->age < y->age);
+}
+
+static bool same_exports(const struct string_list *a, const struct string_list *b)
+{
+	for (size_t i = 0; a->count == b->count && i < a->count; i++)
+		if (strcmp(a->items[i], b->items[i]))
+			return false;
+	return a->count == b->count;
+}
+
+static bool same_port(const struct service_port *a, const struct service_port *b)
+{
+	return a->number == b->number && (a->protocol == PROTOCOL_UDP) == (b->protocol == PROTOCOL_UDP);
+}
+
+/* Why an offer has no effect beside `older`, which stays; NULL: both are there (Istio merges the ports of such entries). */
+static const char *conflict_of(const struct offer *older, const struct offer *younger)
+{
+	if (older->entry == younger->entry)
+		return NULL;
+	if (strcmp(older->entry->object.namespace_, younger->entry->object.namespace_))
+		return "which is in the workloads' own namespace or older";
+	if (older->entry->resolution != younger->entry->resolution)
+		return "which is older and has another resolution";
+	if (!same_exports(&older->entry->object.export_to, &younger->entry->object.export_to))
+		return "which is older and has another exportTo";
+	return same_port(older->port, younger->port) ? "which is older" : NULL;
+}
+
+/* Whether one of those that stay, `count` of them, hides the offer. */
+static bool is_hidden(struct policy *policy, const struct ranked *stay, size_t count, const struct offer *offer)
+{
+	for (size_t i = 0; i < count; i++) {
+		const char *why = conflict_of(stay[i].offer, offer);
+
+		if (!why)
+			continue;
+		*arena_append(policy->arena, policy->hidden, policy->hidden_count, policy->hidden_capacity) =
+			(struct hidden_offer){*offer, *stay[i].offer, why};
+		return true;
+	}
+	return false;
+}
+
+/* The same host in several entries: ISTIO.md §1.2. Leaves the order of the others. */
+static void drop_hidden(struct policy *policy, struct registry *registry)
+{
+	struct ranked *ranked = arena_alloc(policy->arena, registry->offer_count + 1, sizeof(*ranked));
+	bool *hidden = arena_alloc(policy->arena, registry->offer_count + 1, sizeof(*hidden));
+	size_t kept = 0, first = 0, stay = 0; /* of the host under way: from `first` to `stay` */
+
+	for (size_t i = 0; i < registry->offer_count; i++)
+		ranked[i] = (struct ranked){&registry->offers[i], registry->namespace_ &&
+					    !strcmp(registry->offers[i].entry->object.namespace_, registry->namespace_), i};
+	qsort(ranked, registry->offer_count, sizeof(*ranked), by_host);
+	for (size_t i = 0; i < registry->offer_count; i++) {
+		if (stay > first && strcmp(ranked[first].offer->host->name, ranked[i].offer->host->name))
+			first = stay;
+		hidden[ranked[i].age] = is_hidden(policy, ranked + first, stay - first, ranked[i].offer);
+		if (!hidden[ranked[i].age])
+			ranked[stay++] = ranked[i];
+	}
+	for (size_t i = 0; i < registry->offer_count; i++)
+		if (!hidden[i])
+			registry->offers[kept++] = registry->offers[i];
+	registry->offer_count = kept;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct hidden_offer *x = a, *y = b;
+
+	if (x->offer.entry != y->offer.entry)
+		return x->offer.entry->object.order < y->offer.entry->object.order ? -1 : 1;
+	if (x->offer.host != y->offer.host)
+		return x->offer.host < y->offer.host ? -1 : 1;
+	return (x->offer.port > y->offer.port) - (x->offer.port < y->offer.port);
+}
+
+/* Each once, however many registries it is hidden in. */
+static void say_hidden(struct policy *policy, struct config *config)
+{
+	if (policy->hidden_count)
+		qsort(policy->hidden, policy->hidden_count, sizeof(*policy->hidden), by_place);
+	for (size_t i = 0; i < policy->hidden_count; i++) {
+		const struct hidden_offer *one = &policy->hidden[i];
+		const struct object *object = &one->offer.entry->object, *other = &one->by.entry->object;
+
+		if (i && !by_place(one - 1, one))
+			continue;
+		config_problem(config, SEVERITY_WARNING, &object->at, arena_printf(config->arena, "%s/%s", object->kind, object->name),
+			       "spec.ports", "%s port %u is already registered by %s:%u %s/%s, %s: this one has no effect",
+			       one->offer.host->name, one->offer.port->number, other->at.file, other->at.line, other->kind, other->name,
+			       one->why);
+	}
+}
+
+/* ---- classes of workloads ---- */
+
+static void add_namespace(struct policy *policy, struct string_list *out, const char *name)
+{
+	for (size_t i = 0; i < out->count; i++)
+		if (!strcmp(out->items[i], name))
+			return;
+	*arena_append(policy->arena, out->items, out->count, out->capacity) = name;
+}
+
+static void add_exports(struct policy *policy, struct string_list *out, const struct object *object)
+{
+	for (size_t i = 0; i < object->export_to.count; i++)
+		add_namespace(policy, out, object->export_to.items[i]);
+}
+
+struct owned_host {
+	const char *host, *namespace_;
+};
+
+static int by_owned_host(const void *a, const void *b)
+{
+	return strcmp(((const struct owned_host *)a)->host, ((const struct owned_host *)b)->host);
+}
+
+/* A host that several namespaces register: each of them sees its own. */
+static void add_rivals(struct policy *policy, struct string_list *out)
+{
+	size_t count = 0, capacity = 0;
+	struct owned_host *hosts = NULL;
+
+	for (size_t i = 0; i < policy->config->service_entry_count; i++)
+		for (size_t h = 0; h < policy->entries_by_age[i]->host_count; h++)
+			*arena_append(policy->arena, hosts, count, capacity) = (struct owned_host){
+				policy->entries_by_age[i]->hosts[h].name, policy->entries_by_age[i]->object.namespace_};
+	if (count)
+		qsort(hosts, count, sizeof(*hosts), by_owned_host);
+	for (size_t i = 1; i < count; i++) {
+		if (strcmp(hosts[i].host, hosts[i - 1].host) || !strcmp(hosts[i].namespace_, hosts[i - 1].namespace_))
+			continue;
+		add_namespace(policy, out, hosts[i - 1].namespace_);
+		add_namespace(policy, out, hosts[i].namespace_);
+	}
+}
+
+static bool same_registry(const struct registry *a, const struct registry *b)
+{
+	return a->offer_count == b->offer_count && a->virtual_service_count == b->virtual_service_count &&
+	       (!a->offer_count || !memcmp(a->offers, b->offers, a->offer_count * sizeof(*a->offers))) &&
+	       (!a->virtual_service_count ||
+		!memcmp(a->virtual_services, b->virtual_services, a->virtual_service_count * sizeof(void *)));
+}
+
+static uint32_t registry_id(struct policy *policy, const struct registry *wanted)
+{
+	for (size_t i = 0; i < policy->registry_count; i++)
+		if (same_registry(&policy->registries[i], wanted))
+			return (uint32_t)i + 1;
+	*arena_append(policy->arena, policy->registries, policy->registry_count, policy->registry_capacity) = *wanted;
+	return (uint32_t)policy->registry_count;
+}
+
+static void add_class(struct policy *policy, const char *namespace_, const struct sidecar *sidecar)
+{
+	struct registry registry = {.namespace_ = namespace_, .sidecar = sidecar};
+
+	collect_virtual_services(policy, &registry);
+	collect_offers(policy, &registry);
+	if (sidecar && sidecar->listener_count)
+		collect_destinations(policy, &registry);
+	drop_hidden(policy, &registry);
+	*arena_append(policy->arena, policy->classes, policy->class_count, policy->class_capacity) =
+		(struct workload_class){namespace_, sidecar, registry_id(policy, &registry)};
+}
+
+/* The Sidecar of a namespace's workloads that none selects by labels. */
+static const struct sidecar *plain_sidecar(const struct policy *policy, const char *namespace_)
+{
+	for (size_t i = 0; i < policy->config->sidecar_count; i++)
+		if (!policy->sidecars_by_age[i]->selector.count && !strcmp(policy->sidecars_by_age[i]->object.namespace_, namespace_))
+			return policy->sidecars_by_age[i];
+	return NULL;
+}
+
+void policy_add_registries(struct policy *policy, struct config *config)
+{
+	const struct sidecar *root = plain_sidecar(policy, policy->root_namespace);
+	struct string_list names = {0};
+
+	for (size_t i = 0; i < config->service_entry_count; i++)
+		add_exports(policy, &names, &config->service_entries[i]->object);
+	for (size_t i = 0; i < config->virtual_service_count; i++)
+		add_exports(policy, &names, &config->virtual_services[i]->object);
+	for (size_t i = 0; i < config->sidecar_count; i++)
+		add_namespace(policy, &names, config->sidecars[i]->object.namespace_);
+	add_rivals(policy, &names);
+	add_class(policy, NULL, root); /* of the namespaces that nothing tells apart */
+	for (size_t i = 0; i < names.count; i++) {
+		const struct sidecar *own = plain_sidecar(policy, names.items[i]);
+
+		add_class(policy, names.items[i], own ? own : root);
+		for (size_t k = 0; k < config->sidecar_count; k++) {
+			const struct sidecar *one = policy->sidecars_by_age[k];
+
+			if (one->selector.count && !strcmp(one->object.namespace_, names.items[i]))
+				add_class(policy, names.items[i], one);
+		}
+	}
+	say_hidden(policy, config);
+}
+
+uint32_t policy_registry_of(const struct policy *policy, const char *namespace_, const struct sidecar *sidecar)
+{
+	for (size_t i = 1; i < policy->class_count; i++)
+		if (policy->classes[i].sidecar == sidecar && !strcmp(policy->classes[i].namespace_, namespace_))
+			return policy->classes[i].registry;
+	return policy->classes[0].registry;
+}
