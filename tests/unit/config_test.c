@@ -384,7 +384,7 @@ Test(config, field_given_twice_is_read_and_checked_alike)
 Test(config, control_characters_are_not_printed)
 {
 	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
-		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, Sidecar, EgressPolicy, Workload)");
+		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, Sidecar, EgressPolicy, Workload)");
 }
 
 /* ---- what is refused: documents ---- */
@@ -394,9 +394,9 @@ Test(config, unknown_kinds_and_versions_are_refused)
 	static const char *const cases[][2] = {
 		{"a\n", "p.yaml:1:1: is \"a\"; an object with apiVersion and kind is wanted"},
 		{"kind: Workload\n", "p.yaml:1:1: apiVersion: is required"},
-		{"apiVersion: networking.istio.io/v1\nkind: DestinationRule\n", "p.yaml:2:7: kind: DestinationRule of networking.istio.io is not implemented yet"},
+		{"apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\n", "p.yaml:2:7: kind: WorkloadGroup of networking.istio.io is not implemented yet"},
 		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n",
-		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, Sidecar, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
+		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, Sidecar, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
 		{"apiVersion: networking.istio.io/v2\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"networking.istio.io/v2\" has no ServiceEntry; use \"networking.istio.io/v1\""},
 		{"apiVersion: sluice.dev/v1beta1\nkind: Workload\n", "p.yaml:1:13: apiVersion: \"sluice.dev/v1beta1\" has no Workload; use \"sluice.dev/v1\""},
 	};
@@ -577,8 +577,6 @@ Test(config, virtual_service_rules_of_istio_hold)
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {}}]\n", "p.yaml:7:27: VirtualService/a: spec.http[0].route[0].destination.host: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}}, {destination: {host: a.com}}]\n",
 		 "p.yaml:7:12: VirtualService/a: spec.http[0].route: has 2 destinations, and the sum of their weights is 0"},
-		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com, subset: v1}}]\n",
-		 "p.yaml:7:41: VirtualService/a: spec.http[0].route[0].destination.subset: is an Istio field that is not implemented yet"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}, weight: -1}]\n",
 		 "p.yaml:7:50: VirtualService/a: spec.http[0].route[0].weight: -1 is not within 0 to 2147483647"},
 		{"  hosts: [a.com]\n  http:\n  - fault: {}\n" ROUTE, "p.yaml:7:12: VirtualService/a: spec.http[0].fault: must have delay or abort"},
@@ -833,6 +831,32 @@ Test(config, a_sidecar_is_read_and_checked)
 	cr_assert_eq(config->sidecar_count, 1);
 	cr_expect(config->sidecars[0]->has_mode && config->sidecars[0]->mode == MODE_REGISTRY_ONLY, "Istio's zero value blocks");
 	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+#define DESTINATION "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.com\n"
+
+Test(config, a_destination_rule_is_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{DESTINATION "", "p.yaml:1:1: warning: DestinationRule/a: spec.host: no ServiceEntry registers \"a.com\": the rule has no effect"},
+		{DESTINATION "  subsets: [{labels: {v: a}}]\n", "p.yaml:6:13: DestinationRule/a: spec.subsets[0].name: is required"},
+		{DESTINATION "  subsets: [{name: a b}]\n",
+		 "p.yaml:6:20: DestinationRule/a: spec.subsets[0].name: \"a b\" is not a name: letters, digits and inner hyphens, at most 63"},
+		{DESTINATION "  subsets: [{name: x}, {name: x}]\n", "p.yaml:6:24: DestinationRule/a: spec.subsets[1]: \"x\" is the name of item 0 too"},
+		{DESTINATION "  trafficPolicy: {connectionPool: {}}\n",
+		 "p.yaml:6:35: DestinationRule/a: spec.trafficPolicy.connectionPool: must have tcp or http"},
+		{DESTINATION "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}\n",
+		 "p.yaml:6:42: DestinationRule/a: spec.trafficPolicy.connectionPool.tcp.maxConnections: is an Istio field that is not implemented yet"},
+		{DESTINATION "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n",
+		 "p.yaml:6:42: DestinationRule/a: spec.trafficPolicy.loadBalancer.simple: \"PASSTHROUGH\" is not implemented yet"},
+		{DESTINATION "  trafficPolicy: {portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]}\n",
+		 "p.yaml:6:61: DestinationRule/a: spec.trafficPolicy.portLevelSettings[1]: port 80 is that of item 0 too"},
+	};
+
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);
 }

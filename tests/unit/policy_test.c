@@ -241,6 +241,87 @@ Test(policy, a_virtual_service_routes_where_it_is_exported)
 	}
 }
 
+#define RULE_IN(where, name) \
+	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " where "}\nspec: "
+#define TIMEOUT(ms) "{connectionPool: {tcp: {connectTimeout: " ms "}}}"
+
+/* The connect timeout of a service as the workloads of a namespace have it. */
+static uint64_t timeout_from(const char *namespace_, const char *host, uint16_t port)
+{
+	const struct workload_identity who = {namespace_, "w", NULL, 0};
+	const struct service *found;
+	const struct rule_set *rules;
+
+	policy_rule_set(policy, &who, &rules);
+	found = policy_find(policy, rules->registry, host, strlen(host), port, true);
+	cr_assert_not_null(found);
+	return found->policy.pool.connect_timeout_ms;
+}
+
+Test(policy, the_own_namespaces_rule_then_the_services_then_the_root_ones)
+{
+	compile(IN("svc", "x") "{hosts: [a.x.com, b.x.com, c.x.com], " HTTP80 "}\n"
+		RULE_IN("svc", "d") "{host: a.x.com, trafficPolicy: " TIMEOUT("20ms") "}\n"
+		RULE_IN("istio-system", "d") "{host: '*.x.com', trafficPolicy: " TIMEOUT("30ms") "}\n"
+		RULE_IN("me", "d") "{host: a.x.com, trafficPolicy: " TIMEOUT("10ms") "}\n"
+		RULE_IN("me", "private") "{host: b.x.com, exportTo: [.], trafficPolicy: " TIMEOUT("11ms") "}\n"
+		RULE_IN("svc", "hidden") "{host: c.x.com, exportTo: [.], trafficPolicy: " TIMEOUT("12ms") "}\n");
+	cr_expect_eq(timeout_from("me", "a.x.com", 80), 10);
+	cr_expect_eq(timeout_from("me", "b.x.com", 80), 11);
+	cr_expect_eq(timeout_from("me", "c.x.com", 80), 30);
+	cr_expect_eq(timeout_from("you", "a.x.com", 80), 20);
+	cr_expect_eq(timeout_from("you", "b.x.com", 80), 30);
+	cr_expect_eq(timeout_from("svc", "c.x.com", 80), 12);
+}
+
+Test(policy, a_port_has_its_own_settings_and_nothing_of_the_others)
+{
+	compile(ENTRY("x") "{hosts: [x.com], ports: [{number: 80, name: a, protocol: HTTP}, {number: 81, name: b, protocol: HTTP}]}\n"
+		RULE_IN("default", "d") "{host: x.com, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}, loadBalancer: {simple: RANDOM}, "
+		"portLevelSettings: [{port: {number: 81}, connectionPool: {tcp: {connectTimeout: 2s}}}]}}\n");
+	cr_expect_eq(must_have("x.com", 80)->policy.pool.connect_timeout_ms, 1000);
+	cr_expect_eq(must_have("x.com", 80)->policy.balance.way, BALANCE_RANDOM);
+	cr_expect_eq(must_have("x.com", 81)->policy.pool.connect_timeout_ms, 2000);
+	cr_expect_eq(must_have("x.com", 81)->policy.balance.way, BALANCE_DEFAULT);
+}
+
+static const struct service *subset_of(const struct service *service, const char *name)
+{
+	for (uint32_t id = service->next_subset; id; id = policy_service(policy, id)->next_subset)
+		if (!strcmp(policy_service(policy, id)->subset, name))
+			return policy_service(policy, id);
+	return NULL;
+}
+
+Test(policy, rules_for_one_host_are_merged)
+{
+	const struct service *x, *one, *two;
+
+	compile(ENTRY("x") "{hosts: [x.com], resolution: STATIC, " HTTP80 ", endpoints: [{address: 192.0.2.1, labels: {v: a}}, {address: 192.0.2.2, "
+		"labels: {v: b, w: c}}, {address: 192.0.2.3}]}\n"
+		RULE_IN("default", "d") "{host: x.com, subsets: [{name: one, labels: {v: a}}]}\n"
+		RULE_IN("default", "e") "{host: x.com, trafficPolicy: " TIMEOUT("1s") ", subsets: [{name: one, labels: {v: b}}, {name: two, labels: {v: b}, "
+		"trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}, {name: all}]}\n"
+		ROUTES("r") "{hosts: [x.com], http: [{route: [{destination: {host: x.com, subset: two}}]}]}\n");
+	x = find("x.com", 80, true);
+	cr_assert_not_null(x);
+	cr_expect_null(x->subset);
+	one = subset_of(x, "one");
+	two = subset_of(x, "two");
+	cr_assert(one && two && subset_of(x, "all") && !subset_of(x, "three"));
+	cr_assert_eq(one->target_count, 1);
+	cr_expect_eq(one->targets[0].addr[15], 1, "the older rule's");
+	cr_assert_eq(two->target_count, 1);
+	cr_expect_eq(two->targets[0].addr[15], 2);
+	cr_expect_eq(subset_of(x, "all")->target_count, 3);
+	cr_expect_eq(two->policy.pool.connect_timeout_ms, 1000, "inherited");
+	cr_expect_eq(two->policy.balance.way, BALANCE_ROUND_ROBIN);
+	cr_expect_eq(one->policy.balance.way, BALANCE_DEFAULT);
+	cr_assert_eq(x->route_count, 1);
+	cr_expect_eq(x->routes[0].targets[0].service, two->id);
+	cr_expect_eq(two->route_count, 0);
+}
+
 Test(policy, an_endpoints_port_beats_target_port_beats_number)
 {
 	const struct service *service;

@@ -92,6 +92,7 @@ struct endpoint {
 	size_t port_count;
 	size_t port_capacity;
 	uint32_t weight;     /* default 1 */
+	struct label_list labels;
 	struct position at;
 };
 
@@ -168,8 +169,9 @@ struct http_match {
 };
 
 struct route_destination {
-	const char *host; /* lower case */
-	uint16_t port;    /* 0: absent */
+	const char *host;   /* lower case */
+	uint16_t port;      /* 0: absent */
+	const char *subset; /* NULL: absent */
 	uint32_t weight;
 	struct header_changes headers;
 	struct position at;
@@ -259,6 +261,73 @@ struct virtual_service {
 	size_t host_count, host_capacity;
 	struct http_route *http;
 	size_t http_count, http_capacity;
+};
+
+/* ---- DestinationRule (networking.istio.io) ---- */
+
+struct keepalive {
+	bool present;
+	uint32_t probes, time_s, interval_s; /* 0: the kernel's */
+};
+
+struct pool_settings {
+	bool present;
+	uint64_t connect_timeout_ms; /* 0: absent */
+	struct keepalive keepalive;
+	uint32_t max_requests;       /* of one upstream connection; 0: no bound */
+};
+
+enum balance {
+	BALANCE_DEFAULT, /* LEAST_REQUEST */
+	BALANCE_RANDOM,
+	BALANCE_ROUND_ROBIN,
+};
+
+struct balance_settings {
+	bool present;
+	enum balance way;
+};
+
+enum tls_mode { TLS_DISABLE };
+
+struct tls_settings {
+	bool present;
+	enum tls_mode mode;
+	struct position at;
+};
+
+/* How a service is spoken to. What is not present is left to who comes before. */
+struct traffic_policy {
+	struct pool_settings pool;
+	struct balance_settings balance;
+	struct tls_settings tls;
+};
+
+struct port_policy {
+	uint16_t port;
+	struct traffic_policy policy; /* what it leaves out is as if nobody had said it */
+};
+
+struct traffic_rules {
+	bool present;
+	struct traffic_policy all;
+	struct port_policy *ports;
+	size_t port_count, port_capacity;
+};
+
+struct subset {
+	const char *name;
+	struct label_list labels; /* of endpoints */
+	struct traffic_rules policy;
+	struct position at;
+};
+
+struct destination_rule {
+	struct object object;
+	const char *host; /* lower case; may start with "*" */
+	struct traffic_rules policy;
+	struct subset *subsets;
+	size_t subset_count, subset_capacity;
 };
 
 /* ---- Workload (sluice.dev/v1) ---- */
@@ -354,6 +423,8 @@ struct config {
 	size_t egress_policy_count, egress_policy_capacity;
 	struct sidecar **sidecars;
 	size_t sidecar_count, sidecar_capacity;
+	struct destination_rule **destination_rules;
+	size_t destination_rule_count, destination_rule_capacity;
 	size_t document_count; /* non-empty documents, of whatever kind */
 	struct problem *problems;
 	size_t problem_count, problem_capacity;

@@ -147,14 +147,6 @@ static void read_weight(struct walk *walk, const struct node *node, void *out)
 		*(uint32_t *)out = (uint32_t)value;
 }
 
-static void read_endpoint_labels(struct walk *walk, const struct node *node, void *out)
-{
-	struct label_list labels = {0};
-
-	(void)out; /* subsets select by them; without subsets they mean nothing */
-	walk_labels(walk, node, &labels);
-}
-
 /* locality matters with outlierDetection, serviceAccount with mutual TLS: both come with a DestinationRule only. */
 static void check_text(struct walk *walk, const struct node *node, void *out)
 {
@@ -170,7 +162,7 @@ static void read_endpoint(struct walk *walk, const struct node *node, void *out)
 		{"address", read_string, offsetof(struct endpoint, address), FIELD_REQUIRED},
 		{"ports", read_endpoint_ports, 0, FIELD_OPTIONAL},
 		{"weight", read_weight, offsetof(struct endpoint, weight), FIELD_OPTIONAL},
-		{"labels", read_endpoint_labels, 0, FIELD_OPTIONAL},
+		{"labels", walk_labels, offsetof(struct endpoint, labels), FIELD_OPTIONAL},
 		{"locality", check_text, 0, FIELD_OPTIONAL},
 		{"serviceAccount", check_text, 0, FIELD_OPTIONAL},
 		UNSUPPORTED("network"),

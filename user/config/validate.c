@@ -42,7 +42,7 @@ static bool same_identity(const struct object *a, const struct object *b)
 static void check_duplicates(struct config *config)
 {
 	size_t total = config->service_entry_count + config->virtual_service_count + config->workload_count +
-		       config->egress_policy_count + config->sidecar_count, n = 0;
+		       config->egress_policy_count + config->sidecar_count + config->destination_rule_count, n = 0;
 	const struct object **objects = arena_alloc(config->arena, total + 1, sizeof(*objects));
 
 	for (size_t i = 0; i < config->service_entry_count; i++)
@@ -55,6 +55,8 @@ static void check_duplicates(struct config *config)
 		objects[n++] = &config->egress_policies[i]->object;
 	for (size_t i = 0; i < config->sidecar_count; i++)
 		objects[n++] = &config->sidecars[i]->object;
+	for (size_t i = 0; i < config->destination_rule_count; i++)
+		objects[n++] = &config->destination_rules[i]->object;
 	qsort(objects, n, sizeof(*objects), compare_objects);
 	for (size_t i = 1; i < n; i++) {
 		const struct object *first = objects[i - 1], *second = objects[i];
@@ -241,27 +243,46 @@ static bool has_number(const struct service_entry *entry, uint16_t number)
 	return false;
 }
 
+static bool is_on_port(const struct registered *found, size_t count, uint16_t port)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!port || has_number(found[i].entry, port))
+			return true;
+	return false;
+}
+
+static bool has_subset(const struct config *config, const char *host, const char *name)
+{
+	for (size_t i = 0; i < config->destination_rule_count; i++) {
+		const struct destination_rule *rule = config->destination_rules[i];
+
+		for (size_t k = 0; rule->host && k < rule->subset_count; k++)
+			if (host_covers(rule->host, host) && !strcmp(rule->subsets[k].name, name))
+				return true;
+	}
+	return false;
+}
+
 static void check_destination(struct config *config, const struct registry *registry, const struct object *object,
 			      const struct route_destination *destination, size_t rule, size_t index)
 {
 	const char *field = arena_printf(config->arena, "spec.http[%zu].route[%zu].destination", rule, index);
 	const struct registered *found;
+	const char *why = NULL;
 	size_t count;
 
 	if (!destination->host)
 		return;
 	found = find_host(config, registry, destination->host, &count);
-	for (size_t i = 0; i < count; i++) {
-		if (!destination->port || has_number(found[i].entry, destination->port))
-			return;
-	}
 	if (!found)
+		why = arena_printf(config->arena, "no ServiceEntry registers \"%s\"", destination->host);
+	else if (!is_on_port(found, count, destination->port))
+		why = arena_printf(config->arena, "\"%s\" is not registered on port %u", destination->host, destination->port);
+	else if (destination->subset && !has_subset(config, destination->host, destination->subset))
+		why = arena_printf(config->arena, "no DestinationRule for \"%s\" has a subset \"%s\"", destination->host, destination->subset);
+	if (why)
 		config_problem(config, SEVERITY_WARNING, &destination->at, label_of(config, object), field,
-			       "no ServiceEntry registers \"%s\": requests are answered with 503", destination->host);
-	else
-		config_problem(config, SEVERITY_WARNING, &destination->at, label_of(config, object), field,
-			       "\"%s\" is not registered on port %u: requests are answered with 503", destination->host,
-			       destination->port);
+			       "%s: requests are answered with 503", why);
 }
 
 static void check_virtual_services(struct config *config, const struct registry *registry)
@@ -276,6 +297,18 @@ static void check_virtual_services(struct config *config, const struct registry 
 		for (size_t r = 0; r < service->http_count; r++)
 			for (size_t d = 0; d < service->http[r].destination_count; d++)
 				check_destination(config, registry, &service->object, &service->http[r].destinations[d], r, d);
+	}
+}
+
+static void check_destination_rules(struct config *config, const struct registry *registry)
+{
+	for (size_t i = 0; i < config->destination_rule_count; i++) {
+		const struct destination_rule *rule = config->destination_rules[i];
+		size_t count;
+
+		if (rule->host && !find_host(config, registry, rule->host, &count) && !covers_any(registry, rule->host))
+			config_problem(config, SEVERITY_WARNING, &rule->object.at, label_of(config, &rule->object), "spec.host",
+				       "no ServiceEntry registers \"%s\": the rule has no effect", rule->host);
 	}
 }
 
@@ -370,6 +403,7 @@ void config_validate(struct config *config, const char *root_namespace)
 	check_policy_scopes(config);
 	check_sidecar_scopes(config);
 	check_virtual_services(config, &registry);
+	check_destination_rules(config, &registry);
 	check_resolvers(config, root);
 	check_routed_ports(config, &registry, root);
 }

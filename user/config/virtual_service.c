@@ -203,7 +203,7 @@ static void read_destination(struct walk *walk, const struct node *node, void *o
 	static const struct field fields[] = {
 		{"host", read_destination_host, offsetof(struct route_destination, host), FIELD_REQUIRED},
 		{"port", read_destination_port, offsetof(struct route_destination, port), FIELD_OPTIONAL},
-		UNSUPPORTED("subset"),
+		{"subset", read_label_name, offsetof(struct route_destination, subset), FIELD_OPTIONAL},
 	};
 
 	((struct route_destination *)out)->at = walk_position(walk, node);

@@ -60,7 +60,7 @@ void policy_index(struct policy *policy)
 	for (size_t i = 0; i < policy->service_count; i++) {
 		const struct service *service = &policy->services[i];
 
-		if (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol))
+		if (service->subset || (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol)))
 			continue;
 		add_alias(policy, service->host, service);
 		if (policy_is_http(service->protocol))

@@ -329,12 +329,14 @@ struct image *policy_image_build(const struct policy *policy, names_lookup looku
 	for (size_t i = 0; i < policy->service_count; i++) {
 		const struct service *service = &policy->services[i];
 
+		add_catalog(&b, service);
+		if (service->subset)
+			continue; /* its endpoints are the whole service's */
 		add_dialled(&b, service);
 		add_upstreams(&b, service);
 		add_original_addresses(&b, service);
 		add_service_port(&b, service);
 		add_shown_name(&b, service);
-		add_catalog(&b, service);
 	}
 	for (size_t i = 0; i < policy->rule_set_count; i++) {
 		struct rule_set_item *item = array_append(image->rule_sets, image->rule_set_count, image->rule_set_capacity);

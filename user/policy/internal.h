@@ -29,6 +29,10 @@ struct registry {
 	size_t offer_count, offer_capacity;
 	const struct virtual_service **virtual_services; /* by precedence */
 	size_t virtual_service_count;
+	const struct destination_rule **rules; /* that are seen, older first */
+	size_t rule_count;
+	const struct destination_rule **chosen; /* of each offer those that are for it, and a NULL; none if there are no rules */
+	size_t chosen_count, chosen_capacity;
 	size_t first_service; /* its services follow each other, as the offers do */
 };
 
@@ -60,6 +64,7 @@ struct policy {
 	const char *root_namespace;
 	struct service_entry **entries_by_age; /* oldest first */
 	struct virtual_service **virtual_services_by_age;
+	struct destination_rule **rules_by_age;
 	struct registry *registries;
 	size_t registry_count, registry_capacity;
 	struct workload_class *classes; /* the first: of all the namespaces that are not told apart */
@@ -93,6 +98,10 @@ const char *policy_origin_of(struct policy *policy, const struct object *object)
 bool policy_is_wildcard(const char *host);
 bool policy_is_http(enum port_protocol protocol);
 bool policy_is_tls(enum port_protocol protocol);
+
+/* subsets.c */
+void policy_choose_rules(struct policy *policy, struct registry *registry);
+void policy_add_destination_rules(struct policy *policy);
 
 /* routes.c */
 void policy_add_routes(struct policy *policy, struct config *config);

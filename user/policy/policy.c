@@ -50,6 +50,11 @@ static int virtual_services_by_age(const void *a, const void *b)
 	return compare_age(&(*(struct virtual_service *const *)a)->object, &(*(struct virtual_service *const *)b)->object);
 }
 
+static int rules_by_age(const void *a, const void *b)
+{
+	return compare_age(&(*(struct destination_rule *const *)a)->object, &(*(struct destination_rule *const *)b)->object);
+}
+
 static int policies_by_age(const void *a, const void *b)
 {
 	return compare_age(&(*(const struct egress_policy *const *)a)->object, &(*(const struct egress_policy *const *)b)->object);
@@ -77,6 +82,7 @@ static void sort_by_age(struct policy *policy, const struct config *config)
 	policy->by_age = sorted_copy(arena, config->egress_policies, config->egress_policy_count, policies_by_age);
 	policy->sidecars_by_age = sorted_copy(arena, config->sidecars, config->sidecar_count, sidecars_by_age);
 	policy->entries_by_age = sorted_copy(arena, config->service_entries, config->service_entry_count, entries_by_age);
+	policy->rules_by_age = sorted_copy(arena, config->destination_rules, config->destination_rule_count, rules_by_age);
 	policy->virtual_services_by_age =
 		sorted_copy(arena, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
 }
@@ -106,6 +112,7 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	sort_by_age(policy, config);
 	policy_add_registries(policy, config);
 	policy_add_services(policy);
+	policy_add_destination_rules(policy);
 	policy_add_routes(policy, config);
 	collect_names(policy);
 	if (config->error_count) {

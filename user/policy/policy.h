@@ -15,6 +15,7 @@ struct upstream_target {
 	uint8_t addr[16];
 	uint16_t port;     /* host order */
 	uint32_t weight;
+	const struct label_list *labels; /* of the endpoint, or NULL */
 };
 
 /* Where a route leads, drawn by weight. */
@@ -54,6 +55,9 @@ struct service {
 	const char *origin;                    /* "file:line ServiceEntry/name" */
 	const struct service_entry *entry;     /* NULL: a VirtualService host that nobody registers */
 	bool one_address;                      /* DNS_ROUND_ROBIN: only the first answer counts */
+	const char *subset;                    /* NULL: the whole service. A subset is found by routes only */
+	uint32_t next_subset;                  /* id of another one of the same service; 0: none */
+	struct traffic_policy policy;          /* of DestinationRules, for its port */
 };
 
 struct workload_identity {

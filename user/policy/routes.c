@@ -152,6 +152,16 @@ static void add_unregistered_hosts(struct policy *policy, const struct routes *r
 	}
 }
 
+/* 0: it has no such subset. */
+static uint32_t subset_of(const struct policy *policy, const struct service *service, const char *name)
+{
+	uint32_t id = service->next_subset;
+
+	while (id && strcmp(policy_service(policy, id)->subset, name))
+		id = policy_service(policy, id)->next_subset;
+	return id;
+}
+
 /* Port: the one given, else the destination's only one, else the one the client dialled. */
 static uint32_t destination_of(const struct policy *policy, const struct routes *routes,
 			       const struct route_destination *destination, uint16_t dialled)
@@ -167,7 +177,7 @@ static uint32_t destination_of(const struct policy *policy, const struct routes 
 		port = host && host->ports == 1 ? host->port : dialled;
 	}
 	found = policy_find(policy, routes->registry, destination->host, strlen(destination->host), port, true);
-	return found ? found->id : 0;
+	return !found ? 0 : destination->subset ? subset_of(policy, found, destination->subset) : found->id;
 }
 
 static bool drops(const struct header_ops *ops, const char *line)

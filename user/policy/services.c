@@ -54,7 +54,8 @@ static void set_targets(struct policy *policy, struct service *service, const st
 		const struct endpoint *endpoint = &entry->endpoints[i];
 
 		targets[i] = (struct upstream_target){.host = endpoint->is_ip ? NULL : endpoint->address,
-						      .port = port_of_endpoint(endpoint, port), .weight = endpoint->weight};
+						      .port = port_of_endpoint(endpoint, port), .weight = endpoint->weight,
+						      .labels = &endpoint->labels};
 		memcpy(targets[i].addr, endpoint->ip, 16);
 	}
 	service->targets = targets;

@@ -145,6 +145,20 @@ static void collect_virtual_services(struct policy *policy, struct registry *reg
 	}
 }
 
+/* A workload knows those of its own namespace, and what others export to it. */
+static void collect_rules(struct policy *policy, struct registry *registry)
+{
+	size_t capacity = 0;
+
+	for (size_t i = 0; i < policy->config->destination_rule_count; i++) {
+		const struct destination_rule *one = policy->rules_by_age[i];
+		bool is_own = registry->namespace_ && !strcmp(one->object.namespace_, registry->namespace_);
+
+		if (is_own || is_exported(&one->object, registry->namespace_))
+			*arena_append(policy->arena, registry->rules, registry->rule_count, capacity) = one;
+	}
+}
+
 /* ---- the same host more than once ---- */
 
 struct ranked {
@@ -303,12 +317,16 @@ static void add_rivals(struct policy *policy, struct string_list *out)
 	}
 }
 
+static bool same_items(const void *a, size_t a_count, const void *b, size_t b_count, size_t size)
+{
+	return a_count == b_count && (!a_count || !memcmp(a, b, a_count * size));
+}
+
 static bool same_registry(const struct registry *a, const struct registry *b)
 {
-	return a->offer_count == b->offer_count && a->virtual_service_count == b->virtual_service_count &&
-	       (!a->offer_count || !memcmp(a->offers, b->offers, a->offer_count * sizeof(*a->offers))) &&
-	       (!a->virtual_service_count ||
-		!memcmp(a->virtual_services, b->virtual_services, a->virtual_service_count * sizeof(void *)));
+	return same_items(a->offers, a->offer_count, b->offers, b->offer_count, sizeof(*a->offers)) &&
+	       same_items(a->virtual_services, a->virtual_service_count, b->virtual_services, b->virtual_service_count, sizeof(void *)) &&
+	       same_items(a->chosen, a->chosen_count, b->chosen, b->chosen_count, sizeof(void *));
 }
 
 static uint32_t registry_id(struct policy *policy, const struct registry *wanted)
@@ -325,10 +343,12 @@ static void add_class(struct policy *policy, const char *namespace_, const struc
 	struct registry registry = {.namespace_ = namespace_, .sidecar = sidecar};
 
 	collect_virtual_services(policy, &registry);
+	collect_rules(policy, &registry);
 	collect_offers(policy, &registry);
 	if (sidecar && sidecar->listener_count)
 		collect_destinations(policy, &registry);
 	drop_hidden(policy, &registry);
+	policy_choose_rules(policy, &registry);
 	*arena_append(policy->arena, policy->classes, policy->class_count, policy->class_capacity) =
 		(struct workload_class){namespace_, sidecar, registry_id(policy, &registry)};
 }
@@ -353,6 +373,10 @@ void policy_add_registries(struct policy *policy, struct config *config)
 		add_exports(policy, &names, &config->virtual_services[i]->object);
 	for (size_t i = 0; i < config->sidecar_count; i++)
 		add_namespace(policy, &names, config->sidecars[i]->object.namespace_);
+	for (size_t i = 0; i < config->destination_rule_count; i++) {
+		add_exports(policy, &names, &config->destination_rules[i]->object);
+		add_namespace(policy, &names, config->destination_rules[i]->object.namespace_);
+	}
 	add_rivals(policy, &names);
 	add_class(policy, NULL, root); /* of the namespaces that nothing tells apart */
 	for (size_t i = 0; i < names.count; i++) {

@@ -118,6 +118,10 @@ static const struct {
 } options[] = {
 	{SCMP_SYS(setsockopt), SOL_SOCKET, SO_LINGER},
 	{SCMP_SYS(setsockopt), SOL_SOCKET, SO_SNDTIMEO},
+	{SCMP_SYS(setsockopt), SOL_SOCKET, SO_KEEPALIVE},
+	{SCMP_SYS(setsockopt), IPPROTO_TCP, TCP_KEEPCNT},
+	{SCMP_SYS(setsockopt), IPPROTO_TCP, TCP_KEEPIDLE},
+	{SCMP_SYS(setsockopt), IPPROTO_TCP, TCP_KEEPINTVL},
 	{SCMP_SYS(setsockopt), IPPROTO_TCP, TCP_NODELAY},
 	{SCMP_SYS(getsockopt), SOL_SOCKET, SO_ERROR},
 	{SCMP_SYS(getsockopt), SOL_SOCKET, SO_DOMAIN},

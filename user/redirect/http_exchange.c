@@ -389,6 +389,13 @@ static enum moved pull_response(struct conn *conn)
 
 /* ---- the end of an exchange ---- */
 
+static bool may_serve_again(struct conn *conn)
+{
+	uint32_t most = conn->service ? conn->service->policy.pool.max_requests : 0;
+
+	return conn->keep_upstream && conn->request_done && !buffer_length(conn->from_upstream) && (++conn->served < most || !most);
+}
+
 static enum step finish(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
@@ -399,7 +406,7 @@ static enum step finish(struct conn *conn)
 		relay_begin(conn);
 		return STEP_ADVANCED;
 	}
-	if (!conn->is_local && conn->keep_upstream && conn->request_done && !buffer_length(conn->from_upstream)) {
+	if (!conn->is_local && may_serve_again(conn)) {
 		conn->kept = true;
 		buffer_drop_if_empty(worker, &conn->from_upstream);
 	} else if (!conn->is_local || !conn->keep_client) {

@@ -44,6 +44,7 @@ struct table {
 	uint64_t generation;
 	struct config *config;
 	struct policy *policy;
+	atomic_uint_least64_t *turns;      /* by service id - 1: of ROUND_ROBIN */
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
 	const struct service **plain;      /* TCP services by (host, port, registry): they have no name that clients show */
 	size_t plain_count;
@@ -197,6 +198,7 @@ struct conn {
 	unsigned int unconnected;       /* tries that found nobody */
 	uint64_t draw;                  /* settles the order of the addresses for all tries */
 	bool reused;                    /* the request went out on a connection that had served before */
+	uint32_t served;                /* requests that the open upstream connection has answered */
 	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
 	const struct service *kept_for; /* of `table`; NULL: the original destination */
 	uint64_t connect_ms;            /* when the search for a connection began */

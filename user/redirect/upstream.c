@@ -369,14 +369,35 @@ void upstream_drop(struct conn *conn)
 	}
 	conn->upstream = (struct end){.watch = conn->upstream.watch, .fd = -1};
 	conn->kept = false;
+	conn->served = 0;
 	buffer_put(conn->worker, &conn->from_upstream);
+}
+
+static const struct traffic_policy *policy_of(const struct service *service)
+{
+	static const struct traffic_policy none;
+
+	return service ? &service->policy : &none;
+}
+
+/* What settles the order of the targets, and of a target's addresses in its upper half. */
+static uint64_t new_draw(struct conn *conn, const struct service *service)
+{
+	uint64_t total = 0, turn;
+
+	if (policy_of(service)->balance.way != BALANCE_ROUND_ROBIN)
+		return worker_random(conn->worker);
+	for (size_t i = 0; i < service->target_count; i++)
+		total += weight_of(&service->targets[i]);
+	turn = atomic_fetch_add_explicit(&conn->table->turns[service->id - 1], 1, memory_order_relaxed);
+	return total ? turn / total << 32 | turn % total : 0;
 }
 
 void upstream_begin(struct conn *conn, const struct service *service)
 {
 	conn->service = service;
 	conn->tries = conn->unconnected = 0;
-	conn->draw = worker_random(conn->worker);
+	conn->draw = new_draw(conn, service);
 	conn->connect_ms = conn->worker->now_ms;
 	memcpy(conn->addr, conn->record.addr, 16);
 	conn->port = conn->record.port;
@@ -454,12 +475,27 @@ static size_t candidate_at(const struct conn *conn, const struct candidate *cand
 	return conn->tries % (own ? own : count);
 }
 
+static void keep_alive(int fd, const struct keepalive *wanted)
+{
+	const struct {
+		int option;
+		uint32_t value;
+	} options[] = {{TCP_KEEPCNT, wanted->probes}, {TCP_KEEPIDLE, wanted->time_s}, {TCP_KEEPINTVL, wanted->interval_s}};
+	int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (options[i].value)
+			setsockopt(fd, IPPROTO_TCP, options[i].option, &options[i].value, sizeof(options[i].value));
+}
+
 /* Takes a socket and dials the next candidate. */
 static enum step begin_try(struct conn *conn)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &conn->upstream.watch};
 	struct worker *worker = conn->worker;
 	struct candidate candidates[MAX_CANDIDATES];
+	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
 	struct pool *pool = pool_of(worker, conn->place, conn->record.workload);
 	size_t count = candidates_of(conn, candidates), at;
 	int fd, error, on = 1;
@@ -483,6 +519,8 @@ static enum step begin_try(struct conn *conn)
 	if (conn->purpose == FOR_HTTP)
 		http_start_try(conn);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (pool_settings->keepalive.present)
+		keep_alive(fd, &pool_settings->keepalive);
 	conn->upstream.fd = fd;
 	conn->upstream.registered = worker->round;
 	error = dial(conn, fd, pool->v4_only);
@@ -495,7 +533,7 @@ static enum step begin_try(struct conn *conn)
 		try_failed(conn, errno, count);
 		return STEP_ADVANCED;
 	}
-	worker_timer(conn, worker->now_ms + CONNECT_TIMEOUT_MS);
+	worker_timer(conn, worker->now_ms + (pool_settings->connect_timeout_ms ? pool_settings->connect_timeout_ms : CONNECT_TIMEOUT_MS));
 	return STEP_BLOCKED;
 }
 

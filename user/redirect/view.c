@@ -82,6 +82,7 @@ void table_release(struct table *table)
 		free(table->target_names[i]);
 	free(table->target_names);
 	free(table->plain);
+	free(table->turns);
 	policy_free(table->policy);
 	config_free(table->config);
 	free(table);
@@ -107,6 +108,7 @@ static void bind_names(struct table *table)
 	size_t count = policy_service_count(table->policy);
 
 	table->target_names = xcalloc(count, sizeof(*table->target_names));
+	table->turns = xcalloc(count, sizeof(*table->turns));
 	for (size_t i = 0; i < count; i++) {
 		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
 
@@ -135,7 +137,7 @@ static void collect_plain(struct table *table)
 	for (size_t i = 0; i < count; i++) {
 		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
 
-		if (service->flags & SERVICE_TCP && service->protocol != PROTOCOL_UDP)
+		if (service->flags & SERVICE_TCP && service->protocol != PROTOCOL_UDP && !service->subset)
 			table->plain[table->plain_count++] = service;
 	}
 	qsort(table->plain, table->plain_count, sizeof(*table->plain), by_host_and_port);

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+/* DestinationRule: fields and rules of ISTIO.md §1.7. */
+#include <stddef.h>
+#include <string.h>
+
+#include "config/reader.h"
+#include "config/walk.h"
+
+#define MAX_SUBSETS 256
+#define MAX_PORTS 4096 /* of portLevelSettings: as Istio's schema */
+
+/* ---- connectionPool ---- */
+
+static void read_count(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	if (walk_integer(walk, node, 0, INT32_MAX, &value))
+		*(uint32_t *)out = (uint32_t)value;
+}
+
+static void read_seconds(struct walk *walk, const struct node *node, void *out)
+{
+	uint64_t ms = 0;
+
+	walk_duration(walk, node, &ms);
+	*(uint32_t *)out = (uint32_t)((ms + 999) / 1000);
+}
+
+static void read_keepalive(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"probes", read_count, offsetof(struct keepalive, probes), FIELD_OPTIONAL},
+		{"time", read_seconds, offsetof(struct keepalive, time_s), FIELD_OPTIONAL},
+		{"interval", read_seconds, offsetof(struct keepalive, interval_s), FIELD_OPTIONAL},
+	};
+	struct keepalive *keepalive = out;
+
+	keepalive->present = true;
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), keepalive);
+}
+
+static void read_pool_tcp(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"connectTimeout", walk_duration, offsetof(struct pool_settings, connect_timeout_ms), FIELD_OPTIONAL},
+		{"tcpKeepalive", read_keepalive, offsetof(struct pool_settings, keepalive), FIELD_OPTIONAL},
+		UNSUPPORTED("maxConnections"), UNSUPPORTED("maxConnectionDuration"), UNSUPPORTED("idleTimeout"),
+	};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_pool_http(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"maxRequestsPerConnection", read_count, offsetof(struct pool_settings, max_requests), FIELD_OPTIONAL},
+		UNSUPPORTED("http1MaxPendingRequests"), UNSUPPORTED("http2MaxRequests"), UNSUPPORTED("maxRetries"),
+		UNSUPPORTED("idleTimeout"), UNSUPPORTED("h2UpgradePolicy"), UNSUPPORTED("useClientProtocol"),
+		UNSUPPORTED("maxConcurrentStreams"),
+	};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_pool(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"tcp", read_pool_tcp, 0, FIELD_OPTIONAL},
+		{"http", read_pool_http, 0, FIELD_OPTIONAL},
+	};
+	struct pool_settings *pool = out;
+
+	pool->present = true;
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), pool) && !node_field(node, "tcp") && !node_field(node, "http"))
+		walk_error(walk, node, "must have tcp or http");
+}
+
+/* ---- loadBalancer ---- */
+
+static void read_simple(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice choices[] = {
+		{"UNSPECIFIED", BALANCE_DEFAULT}, {"LEAST_REQUEST", BALANCE_DEFAULT}, {"LEAST_CONN", BALANCE_DEFAULT},
+		{"RANDOM", BALANCE_RANDOM}, {"ROUND_ROBIN", BALANCE_ROUND_ROBIN}, {"PASSTHROUGH", -1},
+	};
+	int value;
+
+	if (walk_choice(walk, node, "a way to balance", choices, ARRAY_SIZE(choices), &value))
+		((struct balance_settings *)out)->way = value;
+}
+
+static void read_balancer(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"simple", read_simple, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("consistentHash"), UNSUPPORTED("localityLbSetting"), UNSUPPORTED("warmup"), UNSUPPORTED("warmupDurationSecs"),
+	};
+	struct balance_settings *balance = out;
+
+	balance->present = true;
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), balance);
+}
+
+/* ---- tls ---- */
+
+static void read_tls_mode(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice choices[] = {
+		{"DISABLE", TLS_DISABLE}, {"SIMPLE", -1}, {"MUTUAL", -1}, {"ISTIO_MUTUAL", -1},
+	};
+	int value;
+
+	if (walk_choice(walk, node, "a TLS mode", choices, ARRAY_SIZE(choices), &value))
+		*(enum tls_mode *)out = value;
+}
+
+static void read_tls(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"mode", read_tls_mode, offsetof(struct tls_settings, mode), FIELD_OPTIONAL},
+		UNSUPPORTED("clientCertificate"), UNSUPPORTED("privateKey"), UNSUPPORTED("caCertificates"), UNSUPPORTED("caCrl"),
+		UNSUPPORTED("credentialName"), UNSUPPORTED("subjectAltNames"), UNSUPPORTED("sni"), UNSUPPORTED("insecureSkipVerify"),
+	};
+	struct tls_settings *tls = out;
+
+	tls->present = true;
+	tls->at = walk_position(walk, node);
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), tls);
+}
+
+/* ---- trafficPolicy ---- */
+
+static void read_policy_port(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"number", read_port_number, 0, FIELD_REQUIRED}};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
+static void read_port_policy(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"port", read_policy_port, offsetof(struct port_policy, port), FIELD_REQUIRED},
+		{"connectionPool", read_pool, offsetof(struct port_policy, policy.pool), FIELD_OPTIONAL},
+		{"loadBalancer", read_balancer, offsetof(struct port_policy, policy.balance), FIELD_OPTIONAL},
+		{"tls", read_tls, offsetof(struct port_policy, policy.tls), FIELD_OPTIONAL},
+		UNSUPPORTED("outlierDetection"),
+	};
+	struct traffic_rules *rules = out;
+	struct port_policy one = {0};
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &one))
+		return;
+	for (size_t i = 0; i < rules->port_count; i++)
+		if (rules->ports[i].port == one.port && one.port)
+			walk_error(walk, node, "port %u is that of item %zu too", one.port, i);
+	*arena_append(walk->config->arena, rules->ports, rules->port_count, rules->port_capacity) = one;
+}
+
+static void read_port_policies(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_PORTS, read_port_policy, out);
+}
+
+static void read_traffic_policy(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"connectionPool", read_pool, offsetof(struct traffic_rules, all.pool), FIELD_OPTIONAL},
+		{"loadBalancer", read_balancer, offsetof(struct traffic_rules, all.balance), FIELD_OPTIONAL},
+		{"tls", read_tls, offsetof(struct traffic_rules, all.tls), FIELD_OPTIONAL},
+		{"portLevelSettings", read_port_policies, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("outlierDetection"), UNSUPPORTED("tunnel"), UNSUPPORTED("proxyProtocol"), UNSUPPORTED("retryBudget"),
+	};
+	struct traffic_rules *rules = out;
+
+	rules->present = true;
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rules);
+}
+
+/* ---- subsets ---- */
+
+static void read_subset(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"name", read_label_name, offsetof(struct subset, name), FIELD_REQUIRED},
+		{"labels", walk_labels, offsetof(struct subset, labels), FIELD_OPTIONAL},
+		{"trafficPolicy", read_traffic_policy, offsetof(struct subset, policy), FIELD_OPTIONAL},
+	};
+	struct destination_rule *rule = out;
+	struct subset subset = {.at = walk_position(walk, node)};
+
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &subset) || !subset.name)
+		return;
+	for (size_t i = 0; i < rule->subset_count; i++)
+		if (!strcmp(rule->subsets[i].name, subset.name))
+			walk_error(walk, node, "\"%s\" is the name of item %zu too", subset.name, i);
+	*arena_append(walk->config->arena, rule->subsets, rule->subset_count, rule->subset_capacity) = subset;
+}
+
+static void read_subsets(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_SUBSETS, read_subset, out);
+}
+
+static void read_rule_host(struct walk *walk, const struct node *node, void *out)
+{
+	read_host(walk, node, HOST_ANY, out);
+}
+
+void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object)
+{
+	static const struct field fields[] = {
+		{"host", read_rule_host, offsetof(struct destination_rule, host), FIELD_REQUIRED},
+		{"trafficPolicy", read_traffic_policy, offsetof(struct destination_rule, policy), FIELD_OPTIONAL},
+		{"subsets", read_subsets, 0, FIELD_OPTIONAL},
+		{"exportTo", read_export_to, offsetof(struct destination_rule, object), FIELD_OPTIONAL},
+		UNSUPPORTED("workloadSelector"),
+	};
+	struct config *config = walk->config;
+	struct destination_rule *rule = arena_alloc(config->arena, 1, sizeof(*rule));
+
+	rule->object = *object;
+	*arena_append(config->arena, config->destination_rules, config->destination_rule_count,
+		      config->destination_rule_capacity) = rule;
+	walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), rule);
+}
