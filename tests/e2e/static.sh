@@ -45,6 +45,20 @@ test_an_endpoint_port_beats_the_target_port()
 	expect 'result=ok .*data=hello'
 }
 
+test_workload_entries_are_endpoints()
+{
+	local place='---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm}
+spec: {address: 203.0.113.12, ports: {port-5432: 9000}, labels: {app: db}}'
+
+	policy "$(mode REGISTRY_ONLY)" "$(service db.example.com 5432/TCP 'resolution: STATIC' 'addresses: [203.0.113.77]' \
+		'workloadSelector: {labels: {app: db}}')" "$place"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ok .*data=hello'
+}
+
 test_a_v6_endpoint_serves_a_v4_client()
 {
 	policy "$(mode REGISTRY_ONLY)" "$(service db.example.com 5432/TCP/9000 'resolution: STATIC' 'addresses: [203.0.113.77]' \

@@ -384,7 +384,7 @@ Test(config, field_given_twice_is_read_and_checked_alike)
 Test(config, control_characters_are_not_printed)
 {
 	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
-		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, Sidecar, EgressPolicy, Workload)");
+		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload)");
 }
 
 /* ---- what is refused: documents ---- */
@@ -396,7 +396,7 @@ Test(config, unknown_kinds_and_versions_are_refused)
 		{"kind: Workload\n", "p.yaml:1:1: apiVersion: is required"},
 		{"apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\n", "p.yaml:2:7: kind: WorkloadGroup of networking.istio.io is not implemented yet"},
 		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n",
-		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, Sidecar, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
+		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
 		{"apiVersion: networking.istio.io/v2\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"networking.istio.io/v2\" has no ServiceEntry; use \"networking.istio.io/v1\""},
 		{"apiVersion: sluice.dev/v1beta1\nkind: Workload\n", "p.yaml:1:13: apiVersion: \"sluice.dev/v1beta1\" has no Workload; use \"sluice.dev/v1\""},
 	};

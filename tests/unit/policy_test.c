@@ -241,6 +241,28 @@ Test(policy, a_virtual_service_routes_where_it_is_exported)
 	}
 }
 
+#define PLACE_IN(where, name) \
+	"---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: " name ", namespace: " where "}\nspec: "
+
+Test(policy, a_selector_takes_the_workload_entries_of_its_namespace_with_its_labels)
+{
+	const struct service *x;
+
+	compile(ENTRY("x") "{hosts: [x.com], resolution: STATIC, workloadSelector: {labels: {app: x}}, "
+		"ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]}\n"
+		ENTRY("y") "{hosts: [y.com], resolution: DNS, workloadSelector: {labels: {app: y}}, " HTTP80 "}\n"
+		PLACE_IN("default", "one") "{address: 192.0.2.1, labels: {app: x, v: a}, weight: 3}\n"
+		PLACE_IN("default", "two") "{address: 192.0.2.2, labels: {app: x}, ports: {http: 9000, other: 1}}\n"
+		PLACE_IN("default", "named") "{address: vm.example.com, labels: {app: x}}\n"
+		PLACE_IN("default", "bare") "{address: 192.0.2.3}\n" PLACE_IN("other", "three") "{address: 192.0.2.4, labels: {app: x}}\n");
+	x = must_have("x.com", 80);
+	cr_assert_eq(x->target_count, 2);
+	cr_expect(x->targets[0].addr[15] == 1 && x->targets[0].port == 8080 && x->targets[0].weight == 3);
+	cr_expect(x->targets[1].addr[15] == 2 && x->targets[1].port == 9000);
+	cr_expect_eq(warnings("\"vm.example.com\" is not an IP address"), 1);
+	cr_expect_eq(must_have("y.com", 80)->target_count, 0, "selects none: not its own name");
+}
+
 #define RULE_IN(where, name) \
 	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " where "}\nspec: "
 #define TIMEOUT(ms) "{connectionPool: {tcp: {connectTimeout: " ms "}}}"

@@ -112,6 +112,16 @@ struct service_entry {
 	size_t endpoint_count, endpoint_capacity;
 	enum resolution resolution;
 	bool mesh_internal; /* location: MESH_INTERNAL */
+	bool has_selector;  /* then the endpoints are the WorkloadEntries with these labels */
+	struct label_list selector;
+	struct string_list alt_names;
+};
+
+/* ---- WorkloadEntry (networking.istio.io) ---- */
+
+struct workload_entry {
+	struct object object;
+	struct endpoint endpoint;
 };
 
 /* ---- VirtualService (networking.istio.io) ---- */
@@ -423,6 +433,8 @@ struct config {
 	size_t egress_policy_count, egress_policy_capacity;
 	struct sidecar **sidecars;
 	size_t sidecar_count, sidecar_capacity;
+	struct workload_entry **workload_entries;
+	size_t workload_entry_count, workload_entry_capacity;
 	struct destination_rule **destination_rules;
 	size_t destination_rule_count, destination_rule_capacity;
 	size_t document_count; /* non-empty documents, of whatever kind */

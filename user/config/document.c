@@ -21,7 +21,7 @@ static const struct kind {
 	{"Workload", SLUICE_GROUP, read_workload},
 	{"Sidecar", ISTIO_GROUP, read_sidecar},
 	{"DestinationRule", ISTIO_GROUP, read_destination_rule},
-	{"WorkloadEntry", ISTIO_GROUP, NULL},
+	{"WorkloadEntry", ISTIO_GROUP, read_workload_entry},
 	{"WorkloadGroup", ISTIO_GROUP, NULL},
 	{"Gateway", ISTIO_GROUP, NULL},
 	{"EnvoyFilter", ISTIO_GROUP, NULL},
@@ -141,7 +141,7 @@ static const struct kind *find_kind(struct walk *walk, const struct node *root)
 	} else {
 		state = walk_enter(walk, "kind");
 		nearest = nearest_name(name, names, ARRAY_SIZE(names));
-		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, Sidecar, EgressPolicy, Workload)%s%s%s",
+		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload)%s%s%s",
 			   name, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
 	}
 	walk_leave(walk, state);
@@ -173,7 +173,8 @@ static void read_object(struct walk *walk, const struct node *root)
 	walk->object = object_label(walk, kind, root);
 	object.kind = kind->name;
 	object.order = (uint32_t)(config->service_entry_count + config->virtual_service_count + config->workload_count +
-				  config->egress_policy_count + config->sidecar_count + config->destination_rule_count);
+				  config->egress_policy_count + config->sidecar_count + config->destination_rule_count +
+				  config->workload_entry_count);
 	walk_mapping(walk, root, fields, ARRAY_SIZE(fields), NULL);
 	if (metadata) {
 		read_metadata(walk, metadata, &object);

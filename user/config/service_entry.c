@@ -156,7 +156,7 @@ static void check_text(struct walk *walk, const struct node *node, void *out)
 	walk_text(walk, node, &text);
 }
 
-static void read_endpoint(struct walk *walk, const struct node *node, void *out)
+bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out)
 {
 	static const struct field fields[] = {
 		{"address", read_string, offsetof(struct endpoint, address), FIELD_REQUIRED},
@@ -167,13 +167,21 @@ static void read_endpoint(struct walk *walk, const struct node *node, void *out)
 		{"serviceAccount", check_text, 0, FIELD_OPTIONAL},
 		UNSUPPORTED("network"),
 	};
-	struct service_entry *entry = out;
-	struct endpoint endpoint = {.weight = 1, .at = walk_position(walk, node)};
 
-	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &endpoint))
-		return;
-	endpoint.is_ip = endpoint.address && !parse_address(endpoint.ip, endpoint.address);
-	*arena_append(walk->config->arena, entry->endpoints, entry->endpoint_count, entry->endpoint_capacity) = endpoint;
+	*out = (struct endpoint){.weight = 1, .at = walk_position(walk, node)};
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out))
+		return false;
+	out->is_ip = out->address && !parse_address(out->ip, out->address);
+	return true;
+}
+
+static void read_endpoint(struct walk *walk, const struct node *node, void *out)
+{
+	struct service_entry *entry = out;
+	struct endpoint endpoint;
+
+	if (read_endpoint_fields(walk, node, &endpoint))
+		*arena_append(walk->config->arena, entry->endpoints, entry->endpoint_count, entry->endpoint_capacity) = endpoint;
 }
 
 static void read_endpoints(struct walk *walk, const struct node *node, void *out)
@@ -232,7 +240,7 @@ static void check_endpoints(struct walk *walk, const struct node *spec, struct s
 		walk_error(walk, node, "resolution NONE dials the original address and takes no endpoints");
 	if (entry->resolution == RESOLUTION_DNS_ROUND_ROBIN && entry->endpoint_count > 1)
 		walk_error(walk, node, "resolution DNS_ROUND_ROBIN takes one endpoint, not %zu", entry->endpoint_count);
-	if (entry->resolution == RESOLUTION_STATIC && !entry->endpoint_count && !node)
+	if (entry->resolution == RESOLUTION_STATIC && !entry->endpoint_count && !node && !entry->has_selector)
 		walk_warning(walk, spec, "resolution STATIC without endpoints leads nowhere: HTTP is answered with 503");
 	/* Endpoints that did not parse were left out: then items and endpoints no longer correspond. */
 	for (size_t i = 0; node && entry->endpoint_count == node->count && i < node->count; i++) {
@@ -305,6 +313,43 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 	walk_leave(walk, state);
 }
 
+static void read_selector(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"labels", walk_labels, offsetof(struct service_entry, selector), FIELD_OPTIONAL}};
+	struct service_entry *entry = out;
+
+	entry->has_selector = true;
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), entry) && !entry->selector.count)
+		walk_warning(walk, node, "selects no label, and so nothing");
+}
+
+static void check_selector(struct walk *walk, const struct node *spec, const struct service_entry *entry)
+{
+	const struct node *node = node_field(spec, "workloadSelector");
+	size_t state = walk_enter(walk, "workloadSelector");
+
+	if (entry->has_selector && entry->endpoint_count)
+		walk_error(walk, node, "stands beside endpoints: only one of them can say where the service is");
+	else if (entry->has_selector && entry->resolution == RESOLUTION_NONE)
+		walk_warning(walk, node, "has no effect: resolution NONE dials the original address");
+	walk_leave(walk, state);
+}
+
+static void read_alt_name(struct walk *walk, const struct node *node, void *out)
+{
+	struct string_list *names = out;
+	const char *text;
+
+	if (walk_text(walk, node, &text))
+		*arena_append(walk->config->arena, names->items, names->count, names->capacity) = arena_strdup(walk->config->arena, text);
+}
+
+/* Of the server's certificate: they count where TLS is originated. */
+static void read_alt_names(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_ITEMS, read_alt_name, out);
+}
+
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
@@ -315,7 +360,8 @@ void read_service_entry(struct walk *walk, const struct node *spec, const struct
 		{"resolution", read_resolution, offsetof(struct service_entry, resolution), FIELD_OPTIONAL},
 		{"endpoints", read_endpoints, 0, FIELD_OPTIONAL},
 		{"exportTo", read_export_to, offsetof(struct service_entry, object), FIELD_OPTIONAL},
-		UNSUPPORTED("workloadSelector"), UNSUPPORTED("subjectAltNames"),
+		{"workloadSelector", read_selector, 0, FIELD_OPTIONAL},
+		{"subjectAltNames", read_alt_names, offsetof(struct service_entry, alt_names), FIELD_OPTIONAL},
 	};
 	struct config *config = walk->config;
 	struct service_entry *entry = arena_alloc(config->arena, 1, sizeof(*entry));
@@ -329,4 +375,5 @@ void read_service_entry(struct walk *walk, const struct node *spec, const struct
 	check_addresses(walk, spec, entry);
 	check_ports(walk, spec, entry);
 	check_endpoints(walk, spec, entry);
+	check_selector(walk, spec, entry);
 }

@@ -42,7 +42,8 @@ static bool same_identity(const struct object *a, const struct object *b)
 static void check_duplicates(struct config *config)
 {
 	size_t total = config->service_entry_count + config->virtual_service_count + config->workload_count +
-		       config->egress_policy_count + config->sidecar_count + config->destination_rule_count, n = 0;
+		       config->egress_policy_count + config->sidecar_count + config->destination_rule_count +
+		       config->workload_entry_count, n = 0;
 	const struct object **objects = arena_alloc(config->arena, total + 1, sizeof(*objects));
 
 	for (size_t i = 0; i < config->service_entry_count; i++)
@@ -57,6 +58,8 @@ static void check_duplicates(struct config *config)
 		objects[n++] = &config->sidecars[i]->object;
 	for (size_t i = 0; i < config->destination_rule_count; i++)
 		objects[n++] = &config->destination_rules[i]->object;
+	for (size_t i = 0; i < config->workload_entry_count; i++)
+		objects[n++] = &config->workload_entries[i]->object;
 	qsort(objects, n, sizeof(*objects), compare_objects);
 	for (size_t i = 1; i < n; i++) {
 		const struct object *first = objects[i - 1], *second = objects[i];
@@ -398,6 +401,7 @@ void config_validate(struct config *config, const char *root_namespace)
 	struct registry registry = {0};
 
 	config_resolve_delegates(config);
+	config_resolve_selectors(config);
 	build_registry(&registry, config);
 	check_duplicates(config);
 	check_policy_scopes(config);

@@ -108,6 +108,9 @@ bool read_gateway_list(struct walk *walk, const struct node *node); /* whether "
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object);
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
+bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */
+void config_resolve_selectors(struct config *config); /* once all documents are read */
+void read_workload_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object);
 void read_workload(struct walk *walk, const struct node *spec, const struct object *object);
 void read_egress_policy(struct walk *walk, const struct node *spec, const struct object *object);

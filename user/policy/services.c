@@ -41,7 +41,7 @@ static void set_targets(struct policy *policy, struct service *service, const st
 	if (entry->resolution == RESOLUTION_NONE)
 		return;
 	if (!entry->endpoint_count) {
-		if (entry->resolution == RESOLUTION_STATIC || service->wildcard)
+		if (entry->resolution == RESOLUTION_STATIC || service->wildcard || entry->has_selector)
 			return;
 		targets = arena_alloc(policy->arena, 1, sizeof(*targets));
 		targets[0] = (struct upstream_target){.host = service->host, .port = service->target_port, .weight = 1};
