@@ -250,7 +250,7 @@ Test(policy, a_selector_takes_the_workload_entries_of_its_namespace_with_its_lab
 
 	compile(ENTRY("x") "{hosts: [x.com], resolution: STATIC, workloadSelector: {labels: {app: x}}, "
 		"ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]}\n"
-		ENTRY("y") "{hosts: [y.com], resolution: DNS, workloadSelector: {labels: {app: y}}, " HTTP80 "}\n"
+		ENTRY("none") "{hosts: [y.com], resolution: DNS, workloadSelector: {labels: {app: none}}, " HTTP80 "}\n"
 		PLACE_IN("default", "one") "{address: 192.0.2.1, labels: {app: x, v: a}, weight: 3}\n"
 		PLACE_IN("default", "two") "{address: 192.0.2.2, labels: {app: x}, ports: {http: 9000, other: 1}}\n"
 		PLACE_IN("default", "named") "{address: vm.example.com, labels: {app: x}}\n"
