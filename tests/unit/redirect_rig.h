@@ -118,7 +118,7 @@ RIG void turn_for(int ms)
 RIG void apply(const char *documents)
 {
 	struct config_file file = {"p.yaml", documents, strlen(documents)};
-	struct config_source source = {&file, 1, 1};
+	struct config_source source = {.files = &file, .count = 1, .capacity = 1};
 	int memfd = memfd_create("table", MFD_CLOEXEC);
 	char why[1024] = "", *bytes;
 	struct table *table = NULL;

@@ -86,6 +86,33 @@ static uint64_t sources_signature(const char *folder)
 	return sum;
 }
 
+/* The same of the PEM files that a configuration names. */
+static uint64_t credentials_signature(const struct daemon *daemon)
+{
+	uint64_t sum = 1;
+
+	for (size_t i = 0; i < daemon->credentials.count; i++)
+		sum += mix_file(daemon->credentials.items[i], daemon->credentials.items[i]);
+	return sum;
+}
+
+static void forget_credentials(struct daemon *daemon)
+{
+	for (size_t i = 0; i < daemon->credentials.count; i++)
+		free((char *)daemon->credentials.items[i]);
+	daemon->credentials.count = 0;
+}
+
+/* Of the folder as it was judged last, whether it was taken or not: a file that was missing may come. */
+static void watch_credentials(struct daemon *daemon, const struct config *config)
+{
+	forget_credentials(daemon);
+	for (size_t i = 0; i < config->credential_count; i++)
+		*array_append(daemon->credentials.items, daemon->credentials.count, daemon->credentials.capacity) =
+			xstrdup(credential_file(config->credentials[i].path));
+	daemon->credentials_signature = credentials_signature(daemon);
+}
+
 /* ---- refusing ---- */
 
 static void refuse(struct daemon *daemon, const char *first)
@@ -442,9 +469,7 @@ static int read_applied(struct daemon *daemon, struct configuration *out)
 	bytes = xcalloc((size_t)st.st_size + 1, 1);
 	if (read(fd, bytes, (size_t)st.st_size) != st.st_size || config_source_unpack(&out->source, bytes, (size_t)st.st_size))
 		return -EIO;
-	for (size_t i = 0; i < out->source.count; i++)
-		config_parse(out->config, &out->source.files[i]);
-	config_validate(out->config, daemon->options->root_namespace);
+	config_parse_source(out->config, &out->source, daemon->options->root_namespace);
 	return out->config->error_count ? -EINVAL : compile(daemon, out);
 }
 
@@ -616,6 +641,7 @@ static bool judge_folder(struct daemon *daemon)
 	int error = read_folder(daemon, &next);
 
 	loop_timer_disarm(daemon->retry);
+	watch_credentials(daemon, next.config);
 	if (error) {
 		configuration_fini(&next);
 		return error != -EAGAIN;
@@ -631,6 +657,8 @@ static void on_watch(void *context)
 	uint64_t now = sources_signature(daemon->options->config);
 	uint64_t wait = WATCH_PERIOD_MS;
 
+	if (credentials_signature(daemon) != daemon->credentials_signature)
+		daemon->signature = 0;
 	if (now != daemon->signature) {
 		if (now != daemon->unstable)
 			wait = STABLE_MS;
@@ -702,6 +730,8 @@ void apply_stop(struct daemon *daemon)
 		free(daemon->changed_names[i]);
 	free(daemon->changed_names);
 	free(daemon->wanted.items);
+	forget_credentials(daemon);
+	free(daemon->credentials.items);
 	configuration_fini(&daemon->pending);
 	configuration_fini(&daemon->live);
 }

@@ -76,6 +76,8 @@ struct daemon {
 	struct configuration pending; /* waits for the first answers about its names */
 	struct string_list wanted;    /* names of both, while one is pending */
 	uint64_t signature;           /* of the folder as last judged */
+	struct string_list credentials; /* PEM files that the folder named then; owned */
+	uint64_t credentials_signature;
 	uint64_t unstable;            /* a signature seen once: judged when it stays */
 	char refused[SLUICE_ERROR_TEXT]; /* why the configuration in the folder is not in force, or empty */
 	struct loop_timer *watch;

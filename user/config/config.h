@@ -298,11 +298,26 @@ struct balance_settings {
 	enum balance way;
 };
 
-enum tls_mode { TLS_DISABLE };
+enum tls_mode { TLS_DISABLE, TLS_SIMPLE, TLS_MUTUAL };
+
+/* Stands for the file of authorities that the loader's system trusts, wherever it has it. */
+#define SYSTEM_AUTHORITIES "the system's authorities"
+
+/* A PEM file that documents name: read by the loader, handed to the redirector with them. */
+struct credential {
+	const char *path;
+	struct position at;              /* where it is first named */
+	const char *object, *field;
+	const char *text; size_t length; /* NULL: not read (yet) */
+};
 
 struct tls_settings {
 	bool present;
 	enum tls_mode mode;
+	size_t authorities, certificate, key; /* index + 1 in config->credentials; 0: none. Authorities are never none */
+	const char *sni;                      /* NULL: the request's host */
+	struct string_list alt_names;         /* one of them must be the server's; none: the SNI must be */
+	bool skip_verify;
 	struct position at;
 };
 
@@ -437,6 +452,8 @@ struct config {
 	size_t workload_entry_count, workload_entry_capacity;
 	struct destination_rule **destination_rules;
 	size_t destination_rule_count, destination_rule_capacity;
+	struct credential *credentials;
+	size_t credential_count, credential_capacity;
 	size_t document_count; /* non-empty documents, of whatever kind */
 	struct problem *problems;
 	size_t problem_count, problem_capacity;
@@ -473,6 +490,8 @@ void config_problem_format(char *out, size_t room, const struct problem *problem
 struct config_source {
 	struct config_file *files; /* sorted by name; names and texts are owned */
 	size_t count, capacity;
+	struct config_file *credentials; /* the PEM files that these name */
+	size_t credential_count, credential_capacity;
 };
 
 /*
@@ -485,7 +504,13 @@ struct config_source {
 int config_source_read(struct config_source *out, const char *path, struct config *config);
 void config_source_free(struct config_source *source);
 
-/* config_source_read of each path + config_parse of each file + config_validate. */
+/* Where a credential is read: its path, or that of SYSTEM_AUTHORITIES here. */
+const char *credential_file(const char *path);
+
+/* config_parse of each file + config_validate, with the credentials that the source has. */
+void config_parse_source(struct config *config, const struct config_source *source, const char *root_namespace);
+
+/* config_source_read of each path, the credentials that the documents name, and config_parse_source. */
 int config_load(struct config *config, struct config_source *source, const char *const *paths, size_t count,
 		const char *root_namespace);
 

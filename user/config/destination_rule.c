@@ -107,7 +107,7 @@ static void read_balancer(struct walk *walk, const struct node *node, void *out)
 static void read_tls_mode(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct choice choices[] = {
-		{"DISABLE", TLS_DISABLE}, {"SIMPLE", -1}, {"MUTUAL", -1}, {"ISTIO_MUTUAL", -1},
+		{"DISABLE", TLS_DISABLE}, {"SIMPLE", TLS_SIMPLE}, {"MUTUAL", TLS_MUTUAL}, {"ISTIO_MUTUAL", -1},
 	};
 	int value;
 
@@ -115,18 +115,71 @@ static void read_tls_mode(struct walk *walk, const struct node *node, void *out)
 		*(enum tls_mode *)out = value;
 }
 
+static size_t want_credential(struct walk *walk, const struct node *node, const char *path)
+{
+	struct config *config = walk->config;
+
+	for (size_t i = 0; i < config->credential_count; i++)
+		if (!strcmp(config->credentials[i].path, path))
+			return i + 1;
+	*arena_append(config->arena, config->credentials, config->credential_count, config->credential_capacity) =
+		(struct credential){.path = arena_strdup(config->arena, path), .at = walk_position(walk, node),
+				    .object = walk->object, .field = arena_strdup(config->arena, walk->path)};
+	return config->credential_count;
+}
+
+static void read_credential(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	if (!walk_text(walk, node, &text) || !*text)
+		return;
+	if (*text != '/')
+		walk_error(walk, node, "%s is not the path of a file from / on", node_shown(walk, node));
+	else
+		*(size_t *)out = want_credential(walk, node, text);
+}
+
+static void read_alt_names(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_SUBSETS, read_string_item, out);
+}
+
+static void read_sni(struct walk *walk, const struct node *node, void *out)
+{
+	read_host(walk, node, HOST_EXACT, out);
+}
+
+static void check_tls(struct walk *walk, const struct node *node, struct tls_settings *tls)
+{
+	bool has_pair = node_field(node, "clientCertificate") || node_field(node, "privateKey");
+
+	if (tls->mode == TLS_MUTUAL && !(tls->certificate && tls->key))
+		walk_error(walk, node, "mode MUTUAL needs clientCertificate and privateKey");
+	else if (tls->mode != TLS_MUTUAL && has_pair)
+		walk_error(walk, node, "has a client certificate, which is for mode MUTUAL");
+	if (tls->mode != TLS_DISABLE && !tls->authorities && !tls->skip_verify)
+		tls->authorities = want_credential(walk, node, SYSTEM_AUTHORITIES);
+}
+
 static void read_tls(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"mode", read_tls_mode, offsetof(struct tls_settings, mode), FIELD_OPTIONAL},
-		UNSUPPORTED("clientCertificate"), UNSUPPORTED("privateKey"), UNSUPPORTED("caCertificates"), UNSUPPORTED("caCrl"),
-		UNSUPPORTED("credentialName"), UNSUPPORTED("subjectAltNames"), UNSUPPORTED("sni"), UNSUPPORTED("insecureSkipVerify"),
+		{"clientCertificate", read_credential, offsetof(struct tls_settings, certificate), FIELD_OPTIONAL},
+		{"privateKey", read_credential, offsetof(struct tls_settings, key), FIELD_OPTIONAL},
+		{"caCertificates", read_credential, offsetof(struct tls_settings, authorities), FIELD_OPTIONAL},
+		{"subjectAltNames", read_alt_names, offsetof(struct tls_settings, alt_names), FIELD_OPTIONAL},
+		{"sni", read_sni, offsetof(struct tls_settings, sni), FIELD_OPTIONAL},
+		{"insecureSkipVerify", read_flag, offsetof(struct tls_settings, skip_verify), FIELD_OPTIONAL},
+		UNSUPPORTED("credentialName"), UNSUPPORTED("caCrl"),
 	};
 	struct tls_settings *tls = out;
 
 	tls->present = true;
 	tls->at = walk_position(walk, node);
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), tls);
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), tls))
+		check_tls(walk, node, tls);
 }
 
 /* ---- trafficPolicy ---- */

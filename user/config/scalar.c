@@ -166,6 +166,15 @@ bool is_label(const char *text, size_t length)
 	return true;
 }
 
+void read_string_item(struct walk *walk, const struct node *node, void *out)
+{
+	struct string_list *list = out;
+	const char *text;
+
+	if (walk_text(walk, node, &text))
+		*arena_append(walk->config->arena, list->items, list->count, list->capacity) = arena_strdup(walk->config->arena, text);
+}
+
 void read_label_name(struct walk *walk, const struct node *node, void *string)
 {
 	const char *text;

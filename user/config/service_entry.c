@@ -335,19 +335,10 @@ static void check_selector(struct walk *walk, const struct node *spec, const str
 	walk_leave(walk, state);
 }
 
-static void read_alt_name(struct walk *walk, const struct node *node, void *out)
-{
-	struct string_list *names = out;
-	const char *text;
-
-	if (walk_text(walk, node, &text))
-		*arena_append(walk->config->arena, names->items, names->count, names->capacity) = arena_strdup(walk->config->arena, text);
-}
-
 /* Of the server's certificate: they count where TLS is originated. */
 static void read_alt_names(struct walk *walk, const struct node *node, void *out)
 {
-	walk_list(walk, node, MAX_ITEMS, read_alt_name, out);
+	walk_list(walk, node, MAX_ITEMS, read_string_item, out);
 }
 
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object)

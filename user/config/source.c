@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "config/config.h"
 #include "config/walk.h"
@@ -20,20 +21,22 @@
 
 static void add_file(struct config_source *source, const char *name, char *text, size_t length)
 {
-	struct config_file *file = array_append(source->files, source->count, source->capacity);
+	*array_append(source->files, source->count, source->capacity) = (struct config_file){xstrdup(name), text, length};
+}
 
-	file->name = xstrdup(name);
-	file->text = text;
-	file->length = length;
+static void free_files(struct config_file *files, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free((char *)files[i].name);
+		free((char *)files[i].text);
+	}
+	free(files);
 }
 
 void config_source_free(struct config_source *source)
 {
-	for (size_t i = 0; i < source->count; i++) {
-		free((char *)source->files[i].name);
-		free((char *)source->files[i].text);
-	}
-	free(source->files);
+	free_files(source->files, source->count);
+	free_files(source->credentials, source->credential_count);
 	memset(source, 0, sizeof(*source));
 }
 
@@ -205,24 +208,100 @@ int config_source_read(struct config_source *out, const char *path, struct confi
 	return error;
 }
 
+static const char *fault_of(int error)
+{
+	switch (error) {
+	case -EFBIG:
+		return "it is larger than 16 MiB";
+	case -EAGAIN:
+		return "it changed while it was read";
+	case -ENODATA:
+		return "it is empty";
+	default:
+		return error > 0 ? "it is no file" : strerror(-error);
+	}
+}
+
+const char *credential_file(const char *path)
+{
+	static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
+
+	if (strcmp(path, SYSTEM_AUTHORITIES))
+		return path;
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (!access(places[i], R_OK))
+			return places[i];
+	return places[0];
+}
+
+/* -EAGAIN: one changed while it was read; what else is wrong is a problem of the document. */
+static int read_credentials(struct config_source *source, struct config *config)
+{
+	struct config_source one = {0};
+	int result = 0;
+
+	for (size_t i = 0; i < config->credential_count; i++) {
+		const struct credential *wanted = &config->credentials[i];
+		const char *file = credential_file(wanted->path);
+		int error = read_file(&one, AT_FDCWD, file, wanted->path);
+
+		if (error)
+			config_problem(config, SEVERITY_ERROR, &wanted->at, wanted->object, wanted->field, "\"%s\": cannot be read: %s",
+				       file, fault_of(error));
+		if (error == -EAGAIN)
+			result = error;
+	}
+	source->credentials = one.files;
+	source->credential_count = one.count;
+	source->credential_capacity = one.capacity;
+	return result;
+}
+
+static void use_credentials(struct config *config, const struct config_source *source)
+{
+	for (size_t i = 0; i < config->credential_count; i++) {
+		struct credential *wanted = &config->credentials[i];
+
+		for (size_t k = 0; k < source->credential_count && !wanted->text; k++) {
+			if (strcmp(source->credentials[k].name, wanted->path))
+				continue;
+			wanted->text = arena_strndup(config->arena, source->credentials[k].text, source->credentials[k].length);
+			wanted->length = source->credentials[k].length;
+		}
+	}
+}
+
+void config_parse_source(struct config *config, const struct config_source *source, const char *root_namespace)
+{
+	for (size_t i = 0; i < source->count; i++)
+		config_parse(config, &source->files[i]);
+	use_credentials(config, source);
+	config_validate(config, root_namespace);
+}
+
 int config_load(struct config *config, struct config_source *source, const char *const *paths, size_t count,
 		const char *root_namespace)
 {
-	int result = 0;
+	int result = 0, error;
 
 	for (size_t i = 0; i < count; i++) {
-		int error = config_source_read(source, paths[i], config);
+		error = config_source_read(source, paths[i], config);
 
 		if (!result)
 			result = error;
 	}
 	for (size_t i = 0; i < source->count; i++)
 		config_parse(config, &source->files[i]);
+	error = read_credentials(source, config);
+	use_credentials(config, source);
 	config_validate(config, root_namespace);
-	return result;
+	return result ? result : error;
 }
 
-/* u32 count; for each file u32 length and bytes of its name, then of its text. Both ends are the same binary. */
+/*
+ * u32 count; for each file u32 length and bytes of its name, then of its text; the same of credentials. Both ends are the
+ * same binary.
+ */
 static char *pack_bytes(char *p, const char *bytes, size_t length)
 {
 	uint32_t n = (uint32_t)length;
@@ -232,24 +311,38 @@ static char *pack_bytes(char *p, const char *bytes, size_t length)
 	return p + sizeof(n) + length;
 }
 
-int config_source_pack(const struct config_source *source, char **bytes, size_t *length)
+static size_t packed_size(const struct config_file *files, size_t count)
 {
 	size_t total = sizeof(uint32_t);
-	uint32_t count = (uint32_t)source->count;
-	char *p, *packed;
 
-	for (size_t i = 0; i < source->count; i++) {
+	for (size_t i = 0; i < count; i++)
+		total += 2 * sizeof(uint32_t) + strlen(files[i].name) + files[i].length;
+	return total;
+}
+
+static char *pack_files(char *p, const struct config_file *files, size_t count)
+{
+	uint32_t n = (uint32_t)count;
+
+	memcpy(p, &n, sizeof(n));
+	p += sizeof(n);
+	for (size_t i = 0; i < count; i++) {
+		p = pack_bytes(p, files[i].name, strlen(files[i].name));
+		p = pack_bytes(p, files[i].text, files[i].length);
+	}
+	return p;
+}
+
+int config_source_pack(const struct config_source *source, char **bytes, size_t *length)
+{
+	size_t total = packed_size(source->files, source->count) + packed_size(source->credentials, source->credential_count);
+	char *packed;
+
+	for (size_t i = 0; i < source->count; i++)
 		if (source->files[i].length > CONFIG_MAX_FILE)
 			return -EFBIG;
-		total += 2 * sizeof(uint32_t) + strlen(source->files[i].name) + source->files[i].length;
-	}
 	packed = xcalloc(total, 1);
-	memcpy(packed, &count, sizeof(count));
-	p = packed + sizeof(count);
-	for (size_t i = 0; i < source->count; i++) {
-		p = pack_bytes(p, source->files[i].name, strlen(source->files[i].name));
-		p = pack_bytes(p, source->files[i].text, source->files[i].length);
-	}
+	pack_files(pack_files(packed, source->files, source->count), source->credentials, source->credential_count);
 	*bytes = packed;
 	*length = total;
 	return 0;
@@ -279,28 +372,33 @@ static char *owned_copy(const char *bytes, size_t length)
 	return copy;
 }
 
+static int unpack_files(const char **p, size_t *left, struct config_file **files, size_t *total, size_t *capacity)
+{
+	uint32_t count;
+
+	if (*left < sizeof(count))
+		return -EBADMSG;
+	memcpy(&count, *p, sizeof(count));
+	*p += sizeof(count);
+	*left -= sizeof(count);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t name_length, text_length;
+		const char *name, *text;
+
+		if (unpack_bytes(p, left, &name, &name_length, PATH_MAX) || unpack_bytes(p, left, &text, &text_length, CONFIG_MAX_FILE))
+			return -EBADMSG;
+		*array_append(*files, *total, *capacity) =
+			(struct config_file){owned_copy(name, name_length), owned_copy(text, text_length), text_length};
+	}
+	return 0;
+}
+
 int config_source_unpack(struct config_source *out, const char *bytes, size_t length)
 {
 	__attribute__((cleanup(config_source_free))) struct config_source source = {0};
-	uint32_t count;
 
-	if (length < sizeof(count))
-		return -EBADMSG;
-	memcpy(&count, bytes, sizeof(count));
-	bytes += sizeof(count);
-	length -= sizeof(count);
-	for (uint32_t i = 0; i < count; i++) {
-		_cleanup_free_ char *name = NULL;
-		uint32_t name_length, text_length;
-		const char *raw_name, *text;
-
-		if (unpack_bytes(&bytes, &length, &raw_name, &name_length, PATH_MAX) ||
-		    unpack_bytes(&bytes, &length, &text, &text_length, CONFIG_MAX_FILE))
-			return -EBADMSG;
-		name = owned_copy(raw_name, name_length);
-		add_file(&source, name, owned_copy(text, text_length), text_length);
-	}
-	if (length)
+	if (unpack_files(&bytes, &length, &source.files, &source.count, &source.capacity) ||
+	    unpack_files(&bytes, &length, &source.credentials, &source.credential_count, &source.credential_capacity) || length)
 		return -EBADMSG;
 	*out = source;
 	memset(&source, 0, sizeof(source));

@@ -408,6 +408,7 @@ void config_validate(struct config *config, const char *root_namespace)
 	check_sidecar_scopes(config);
 	check_virtual_services(config, &registry);
 	check_destination_rules(config, &registry);
+	config_check_credentials(config);
 	check_resolvers(config, root);
 	check_routed_ports(config, &registry, root);
 }

@@ -80,6 +80,7 @@ const char *nearest_name(const char *text, const char *const *names, size_t coun
 
 /* Common values, each a read_fn on the type named. */
 void read_string(struct walk *walk, const struct node *node, void *string);        /* const char * */
+void read_string_item(struct walk *walk, const struct node *node, void *list);    /* struct string_list */
 void read_label_name(struct walk *walk, const struct node *node, void *string);    /* const char *, RFC 1123 label */
 void read_object_name(struct walk *walk, const struct node *node, void *string);   /* const char * */
 void read_port_number(struct walk *walk, const struct node *node, void *number);   /* uint16_t */
@@ -110,6 +111,7 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */
 void config_resolve_selectors(struct config *config); /* once all documents are read */
+void config_check_credentials(struct config *config);
 void read_workload_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object);
 void read_workload(struct walk *walk, const struct node *spec, const struct object *object);

@@ -101,7 +101,7 @@ bool policy_is_tls(enum port_protocol protocol);
 
 /* subsets.c */
 void policy_choose_rules(struct policy *policy, struct registry *registry);
-void policy_add_destination_rules(struct policy *policy);
+void policy_add_destination_rules(struct policy *policy, struct config *config);
 
 /* routes.c */
 void policy_add_routes(struct policy *policy, struct config *config);

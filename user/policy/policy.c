@@ -112,7 +112,7 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	sort_by_age(policy, config);
 	policy_add_registries(policy, config);
 	policy_add_services(policy);
-	policy_add_destination_rules(policy);
+	policy_add_destination_rules(policy, config);
 	policy_add_routes(policy, config);
 	collect_names(policy);
 	if (config->error_count) {

@@ -60,6 +60,12 @@ struct service {
 	struct traffic_policy policy;          /* of DestinationRules, for its port */
 };
 
+/* A client's plaintext goes on in TLS. */
+static inline bool service_originates(const struct service *service)
+{
+	return service->policy.tls.mode != TLS_DISABLE && service->flags & SERVICE_HTTP;
+}
+
 struct workload_identity {
 	const char *namespace_; /* "" for the node's default workload (0) */
 	const char *name;

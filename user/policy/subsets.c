@@ -120,7 +120,21 @@ static void keep_selected(struct policy *policy, struct service *service, const 
 	service->target_count = count;
 }
 
-static void make_subset(struct policy *policy, size_t of, const struct subset *subset)
+/* Under ALLOW_ANY too its clients are led to the redirector. */
+static void settle_tls(struct config *config, struct service *service)
+{
+	const struct tls_settings *tls = &service->policy.tls;
+
+	if (tls->mode == TLS_DISABLE)
+		return;
+	if (service->flags & SERVICE_HTTP)
+		service->flags |= SERVICE_ROUTED;
+	else
+		config_problem(config, SEVERITY_ERROR, &tls->at, "DestinationRule", "trafficPolicy.tls",
+			       "%s port %u (%s) is not HTTP: TLS towards it " NOT_IMPLEMENTED, service->host, service->port, service->origin);
+}
+
+static void make_subset(struct policy *policy, struct config *config, size_t of, const struct subset *subset)
 {
 	struct service *service = policy_append_service(policy, policy->services[of].registry), *whole = &policy->services[of];
 	uint32_t id = service->id;
@@ -130,10 +144,11 @@ static void make_subset(struct policy *policy, size_t of, const struct subset *s
 	service->subset = subset->name;
 	whole->next_subset = id; /* and it goes on to the one before */
 	apply(&service->policy, &subset->policy, service->port);
+	settle_tls(config, service);
 	keep_selected(policy, service, &subset->labels);
 }
 
-static void add_rules(struct policy *policy, const struct registry *registry)
+static void add_rules(struct policy *policy, struct config *config, const struct registry *registry)
 {
 	const struct destination_rule **chosen = registry->chosen;
 
@@ -145,14 +160,15 @@ static void add_rules(struct policy *policy, const struct registry *registry)
 		chosen++;
 		if (merged.policy)
 			apply(&policy->services[i].policy, merged.policy, policy->services[i].port);
+		settle_tls(config, &policy->services[i]);
 		for (size_t k = 0; k < merged.subset_count; k++)
-			make_subset(policy, i, merged.subsets[k]);
+			make_subset(policy, config, i, merged.subsets[k]);
 	}
 }
 
-void policy_add_destination_rules(struct policy *policy)
+void policy_add_destination_rules(struct policy *policy, struct config *config)
 {
 	for (size_t i = 0; i < policy->registry_count; i++)
 		if (policy->registries[i].chosen_count)
-			add_rules(policy, &policy->registries[i]);
+			add_rules(policy, config, &policy->registries[i]);
 }

@@ -98,6 +98,8 @@ static const int allowed[] = {
 	SCMP_SYS(restart_syscall),
 	/* memory; mmap and mprotect are below. qsort() asks how much there is */
 	SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(sysinfo),
+	/* the randomness of TLS */
+	SCMP_SYS(getrandom),
 	/* time, where the vDSO has none */
 	SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),
 	/* the end: return from main(), and abort() with tgkill below */

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "redirect/client_hello.h"
 #include "redirect/internal.h"
+#include "redirect/origination.h"
 
 #define ACCEPT_BATCH 32
 #define LINGER_BYTES 65536
@@ -112,11 +113,12 @@ int end_read(struct worker *worker, struct end *end, struct buffer **buffer)
 	if (!buffer_make_room(worker, buffer))
 		return 0;
 	room = (*buffer)->size - (*buffer)->end;
-	n = recv(end->fd, (*buffer)->bytes + (*buffer)->end, room, 0);
+	n = end->tls ? origination_receive(end, (*buffer)->bytes + (*buffer)->end, room)
+		     : recv(end->fd, (*buffer)->bytes + (*buffer)->end, room, 0);
 	if (n > 0) {
 		(*buffer)->end += (uint32_t)n;
 		(*buffer)->was_filled = (uint32_t)n == (*buffer)->size;
-		if ((uint32_t)n < room && !end->ending)
+		if ((uint32_t)n < room && !end->ending && !end->tls)
 			end->readable = false; /* edge-triggered: a short read says there is no more */
 		return 1;
 	}
@@ -321,6 +323,7 @@ void conn_run(struct conn *conn)
 		case CONN_NAME:
 		case CONN_SOCKET:
 		case CONN_CONNECT:
+		case CONN_TLS:
 			step = upstream_step(conn);
 			break;
 		case CONN_RELAY:
@@ -392,6 +395,7 @@ void conn_timeout(struct conn *conn)
 	case CONN_SOCKET:
 	case CONN_BACKOFF:
 	case CONN_CONNECT:
+	case CONN_TLS:
 		upstream_timeout(conn);
 		break;
 	default:
@@ -471,6 +475,7 @@ static bool is_under_way(const struct conn *conn)
 	case CONN_SOCKET:
 	case CONN_BACKOFF:
 	case CONN_CONNECT:
+	case CONN_TLS:
 	case CONN_RELAY:
 		return true;
 	case CONN_EXCHANGE:

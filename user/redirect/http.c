@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "redirect/http_internal.h"
 #include "redirect/http_route.h"
+#include "redirect/origination.h"
 
 static const char *workload_name(const struct conn *conn)
 {
@@ -93,7 +94,7 @@ void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason
 
 	http_answer(conn, status, "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%s",
 		    retried ? "retried and the latest " : "", reason,
-		    failure ? ", transport failure reason: delayed connect error: " : "", failure ? failure : "");
+		    failure ? ", transport failure reason: " : "", failure ? failure : "");
 }
 
 static void answer_malformed(struct conn *conn, uint16_t status, const char *why)
@@ -209,6 +210,13 @@ void http_route_timeout(struct conn *conn)
 	http_answer(conn, 504, "upstream request timeout");
 }
 
+const char *http_asked_host(const struct conn *conn)
+{
+	const struct http_rewrite *rewrite = conn->route ? &conn->route->rewrite : NULL;
+
+	return rewrite && rewrite->present && rewrite->authority && rewrite->authority[0] ? rewrite->authority : conn->shown;
+}
+
 /* After a delay, or at once: abort, or go where the route leads. */
 static void follow_route(struct conn *conn)
 {
@@ -235,7 +243,8 @@ static void follow_route(struct conn *conn)
 			return;
 		}
 	}
-	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to) {
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to &&
+	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
 		conn->service = to;
 		conn->reused = true;
 		conn->tries = 1;
@@ -375,8 +384,15 @@ static uint64_t expected_ms(const struct conn *conn)
 	return one && (!whole || one < whole) ? one : whole;
 }
 
+/* Where the request goes; NULL: to the original destination, or nowhere. */
+static const struct service *leads_to(const struct conn *conn)
+{
+	return conn->target ? policy_service(conn->table->policy, conn->target->service) : conn->service;
+}
+
 static bool write_request(struct conn *conn, struct http_head *head, size_t matched, struct buffer *scratch)
 {
+	const struct service *to = leads_to(conn);
 	struct worker *worker = conn->worker;
 	const struct header_changes *changes = changes_of(conn);
 	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
@@ -384,6 +400,8 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	const char *extra = fields;
 
 	conn->counts_attempts = !conn->is_passthrough;
+	if (to && service_originates(to)) /* what comes after an upgrade is moved by the kernel, as it is */
+		head->upgrade = conn->upgrade_asked = false;
 	if (changes)
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
 	if (conn->counts_attempts)

@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "redirect/http_internal.h"
+#include "redirect/origination.h"
 
 #define MOVES_PER_TURN 64 /* then other connections have theirs */
 
@@ -27,7 +28,7 @@ static enum moved send_parts(struct end *end, struct buffer *head, struct buffer
 		parts[message.msg_iovlen++] = (struct iovec){buffer_bytes(head), buffer_length(head)};
 	if (*ready)
 		parts[message.msg_iovlen++] = (struct iovec){buffer_bytes(body), *ready};
-	n = sendmsg(end->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = end->tls ? origination_send(end, parts, message.msg_iovlen) : sendmsg(end->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0) {
 		if (errno == EINTR)
 			return MOVE_SOME;

@@ -45,6 +45,8 @@ struct table {
 	struct config *config;
 	struct policy *policy;
 	atomic_uint_least64_t *turns;      /* by service id - 1: of ROUND_ROBIN */
+	struct origination **originate;    /* by service id - 1: NULL where the server is spoken to as the client does */
+	struct origination *originations;
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
 	const struct service **plain;      /* TCP services by (host, port, registry): they have no name that clients show */
 	size_t plain_count;
@@ -146,6 +148,7 @@ enum conn_state {
 	CONN_SOCKET,   /* waits for an upstream socket */
 	CONN_BACKOFF,  /* waits before another try */
 	CONN_CONNECT,  /* the upstream connection is being made */
+	CONN_TLS,      /* it is made, and its TLS handshake is under way */
 	CONN_EXCHANGE, /* request and response are under way */
 	CONN_RELAY,    /* bytes both ways */
 	CONN_LINGER,   /* our answer is out; the client's bytes are drained so that it can read it */
@@ -160,6 +163,7 @@ struct end {
 	bool readable, writable, eof;
 	bool ending;           /* the peer's end was announced: a short read is not the last */
 	bool failing;          /* an error was announced */
+	struct ssl_st *tls;    /* of an upstream that TLS is spoken to (origination.h), else NULL */
 	uint64_t registered;   /* the round in which it was: events of that round are of an earlier descriptor */
 };
 
@@ -341,6 +345,7 @@ void upstream_places_gone(struct worker *worker);
 void http_begin(struct conn *conn);
 enum step http_step(struct conn *conn);
 void http_connected(struct conn *conn);
+const char *http_asked_host(const struct conn *conn); /* whom the request is for, as the server is told */
 void http_timeout(struct conn *conn);
 void http_start_timeout(struct conn *conn); /* once the whole request is here */
 void http_route_timeout(struct conn *conn);

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "redirect/confine.h"
+#include "redirect/origination.h"
 #include "redirect/packet.h"
 #include "redirect/view.h"
 
@@ -336,7 +337,9 @@ int redirector_run(void)
 	log_init(LOG_LEVEL_INFO, false, "redirector");
 	close_range(REDIRECTOR_LISTEN_FD + 1, ~0U, 0); /* nothing of the loader's, least of all a BPF map */
 	listen(REDIRECTOR_LISTEN_FD, 4); /* once more, by us: whoever connects learns our pid from the kernel */
-	error = confine_privileges();
+	error = origination_init();
+	if (!error)
+		error = confine_privileges();
 	if (error)
 		return error;
 	signal(SIGPIPE, SIG_IGN);

@@ -13,6 +13,7 @@
 
 #include "base/memory.h"
 #include "redirect/internal.h"
+#include "redirect/origination.h"
 
 #define MAX_CANDIDATES 256
 #define ASK_AGAIN_MS 100 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
@@ -363,6 +364,7 @@ static void fail_without_address(struct conn *conn)
 
 void upstream_drop(struct conn *conn)
 {
+	origination_end(&conn->upstream);
 	if (conn->upstream.fd >= 0) {
 		close(conn->upstream.fd);
 		conn->worker->descriptors--;
@@ -407,6 +409,12 @@ void upstream_begin(struct conn *conn, const struct service *service)
 
 static void established(struct conn *conn)
 {
+	if (conn->service && service_originates(conn->service) && !conn->upstream.tls) {
+		conn->state = CONN_TLS; /* what is left of the connect timeout is its */
+		if (!origination_begin(conn, http_asked_host(conn)))
+			fail(conn, "local connection failure", "TLS_error: no session can be made");
+		return;
+	}
 	conn->kept_for = conn->service;
 	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
 	if (conn->purpose == FOR_RELAY)
@@ -451,16 +459,39 @@ static bool try_another(struct conn *conn, size_t candidates)
 
 static void try_failed(struct conn *conn, int error, size_t candidates)
 {
+	char failure[128];
+
 	conn->unconnected++;
 	upstream_drop(conn);
 	if (try_another(conn, candidates))
 		return;
 	if (error == ECONNREFUSED && conn->purpose == FOR_HTTP && http_judge_again(conn))
 		return;
+	snprintf(failure, sizeof(failure), "delayed connect error: %s", strerror(error));
 	if (error == ETIMEDOUT)
 		fail(conn, "connection timeout", NULL);
 	else
-		fail(conn, "remote connection failure", strerror(error));
+		fail(conn, "remote connection failure", failure);
+}
+
+static enum step handshake(struct conn *conn)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+	char why[128];
+
+	switch (origination_step(conn, why, sizeof(why))) {
+	case ORIGINATION_AGAIN:
+		return STEP_BLOCKED;
+	case ORIGINATION_DONE:
+		established(conn);
+		return STEP_ADVANCED;
+	default:
+		conn->unconnected++;
+		upstream_drop(conn);
+		if (!try_another(conn, candidates_of(conn, candidates)))
+			fail(conn, "remote connection failure", why);
+		return STEP_ADVANCED;
+	}
 }
 
 /* Each try another one: those of the client's family in turn, the others when nobody is found at these. */
@@ -564,6 +595,8 @@ enum step upstream_step(struct conn *conn)
 		return STEP_ADVANCED;
 	case CONN_SOCKET:
 		return conn->waiting_in ? STEP_BLOCKED : begin_try(conn);
+	case CONN_TLS:
+		return handshake(conn);
 	default:
 		return finish_try(conn);
 	}

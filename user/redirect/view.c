@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "redirect/origination.h"
 
 _Atomic(struct view *) current_view;
 atomic_ulong current_epoch;
@@ -83,6 +84,7 @@ void table_release(struct table *table)
 	free(table->target_names);
 	free(table->plain);
 	free(table->turns);
+	origination_free(table);
 	policy_free(table->policy);
 	config_free(table->config);
 	free(table);
@@ -178,9 +180,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 
 	snprintf(why, room, "the table cannot be read");
 	if (bytes != MAP_FAILED && !config_source_unpack(&source, bytes, length)) {
-		for (size_t i = 0; i < source.count; i++)
-			config_parse(config, &source.files[i]);
-		config_validate(config, root_namespace);
+		config_parse_source(config, &source, root_namespace);
 		policy = config->error_count ? NULL : policy_compile(config, &options);
 		if (!policy)
 			say_first_error(config, why, room);
@@ -199,6 +199,10 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	atomic_store(&table->references, 1);
 	bind_names(table);
 	collect_plain(table);
+	if (origination_bind(table, why, room)) {
+		table_release(table);
+		return -EINVAL;
+	}
 	why[0] = 0;
 	*out = table;
 	return 0;
