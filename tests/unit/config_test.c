@@ -547,7 +547,7 @@ Test(config, service_entry_rules_of_istio_hold)
 Test(config, virtual_service_rules_of_istio_hold)
 {
 	static const char *const cases[][2] = {
-		{"  hosts: [a.com]\n", "p.yaml:5:3: VirtualService/a: spec: must have http routes"},
+		{"  hosts: [a.com]\n", "p.yaml:5:3: VirtualService/a: spec: must have http, tls or tcp routes"},
 		{"  hosts: []\n  gateways: [mesh]\n  http:\n  -\n" ROUTE,
 		 "p.yaml:5:3: VirtualService/a: spec: has gateways, but no hosts: what others delegate to has none"},
 		{"  http:\n  - delegate: {name: b}\n",
@@ -586,7 +586,19 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:7:21: VirtualService/a: spec.http[0].fault.abort.grpcStatus: is an Istio field that is not implemented yet"},
 		{"  hosts: [a.com]\n  http:\n  - fault: {abort: {httpStatus: 500, percent: 1, percentage: {value: 1}}}\n" ROUTE,
 		 "p.yaml:7:38: VirtualService/a: spec.http[0].fault.abort.percent: unknown field; did you mean \"percentage\"?"},
-		{"  hosts: [a.com]\n  tcp: []\n  http:\n  -\n" ROUTE, "p.yaml:6:3: VirtualService/a: spec.tcp: is an Istio field that is not implemented yet"},
+		{"  hosts: [a.com]\n  tcp: [{match: [{port: 1}]}]\n", "p.yaml:6:9: VirtualService/a: spec.tcp[0].route: is required"},
+		{"  hosts: [a.com]\n  tcp: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}}]}]\n",
+		 "p.yaml:6:19: VirtualService/a: spec.tcp[0].match[0].sniHosts: unknown field"},
+		{"  hosts: [a.com]\n  tls: [{route: [{destination: {host: a.com}}]}]\n", "p.yaml:6:9: VirtualService/a: spec.tls[0].match: is required"},
+		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: []}], route: [{destination: {host: a.com}}]}]\n",
+		 "p.yaml:6:29: VirtualService/a: spec.tls[0].match[0].sniHosts: must name at least one host"},
+		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: [b.com]}], route: [{destination: {host: a.com}}]}]\n",
+		 "p.yaml:6:9: VirtualService/a: spec.tls[0]: \"b.com\" of sniHosts is not within spec.hosts"},
+		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: [a.com], destinationSubnets: [x]}], route: [{destination: {host: a.com}}]}]\n",
+		 "p.yaml:6:59: VirtualService/a: spec.tls[0].match[0].destinationSubnets[0]: \"x\" is not an address or CIDR, as in 192.0.2.0/24 or "
+		 "2001:db8::/32"},
+		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}, headers: {}}]}]\n",
+		 "p.yaml:6:77: VirtualService/a: spec.tls[0].route[0].headers: unknown field"},
 		{"  hosts: [a.com]\n  http:\n  -\n" ROUTE "  - route: [{destination: {host: a.com}}]\n",
 		 "p.yaml:9:5: warning: VirtualService/a: spec.http[1]: is never reached: http[0] has no match and takes every request"},
 	};

@@ -263,6 +263,25 @@ struct http_route {
 	struct position at;
 };
 
+/* All of it must hold, of the connection. */
+struct l4_match {
+	struct string_list sni_hosts; /* of tls: one of them; lower case, may start with "*." */
+	struct cidr_list subnets;     /* one of them holds what the client dialled; none: any */
+	uint16_t port;                /* 0: any */
+	struct label_list source_labels;
+	const char *source_namespace; /* NULL: any */
+	bool never;                   /* gateways: without "mesh" */
+	struct position at;
+};
+
+struct l4_route {
+	struct l4_match *matches; /* one of them must hold; none: it takes every connection */
+	size_t match_count, match_capacity;
+	struct route_destination *destinations;
+	size_t destination_count, destination_capacity;
+	struct position at;
+};
+
 struct virtual_service {
 	struct object object;
 	bool is_delegate; /* without hosts: others hand requests to its rules */
@@ -271,6 +290,8 @@ struct virtual_service {
 	size_t host_count, host_capacity;
 	struct http_route *http;
 	size_t http_count, http_capacity;
+	struct l4_route *tls, *tcp;
+	size_t tls_count, tls_capacity, tcp_count, tcp_capacity;
 };
 
 /* ---- DestinationRule (networking.istio.io) ---- */

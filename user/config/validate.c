@@ -214,12 +214,26 @@ static bool covers_any(const struct registry *registry, const char *wildcard)
 	return false;
 }
 
-static void check_routed_host(struct config *config, const struct registry *registry, const struct object *object,
+/* Which of the protocols has a port that is ruled by `service`. */
+static bool has_ruled_port(const struct service_entry *entry, const struct virtual_service *service)
+{
+	for (size_t i = 0; i < entry->port_count; i++) {
+		enum port_protocol protocol = entry->ports[i].protocol;
+		bool is_tls = protocol == PROTOCOL_HTTPS || protocol == PROTOCOL_TLS;
+
+		if (is_tls ? service->tls_count : protocol >= PROTOCOL_TCP && protocol != PROTOCOL_UDP && service->tcp_count)
+			return true;
+	}
+	return false;
+}
+
+static void check_routed_host(struct config *config, const struct registry *registry, const struct virtual_service *service,
 			      const struct service_host *host, size_t index)
 {
+	const struct object *object = &service->object;
 	const char *field = arena_printf(config->arena, "spec.hosts[%zu]", index);
 	const struct registered *found;
-	size_t count, http = 0;
+	size_t count, http = 0, l4 = 0;
 
 	found = find_host(config, registry, host->name, &count);
 	if (!found) {
@@ -228,9 +242,16 @@ static void check_routed_host(struct config *config, const struct registry *regi
 				       "no ServiceEntry registers \"%s\": it is routed on port 80 only", host->name);
 		return;
 	}
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		http += has_http_port(found[i].entry);
-	if (!http)
+		l4 += has_ruled_port(found[i].entry, service);
+	}
+	if (!l4 && !service->http_count)
+		config_problem(config, SEVERITY_WARNING, &host->at, label_of(config, object), field,
+			       "the rules have no effect on \"%s\": ServiceEntry/%s at %s:%u gives it no port that tls or tcp rules are for",
+			       host->name, found->entry->object.name ? found->entry->object.name : "", found->entry->object.at.file,
+			       found->entry->object.at.line);
+	if (!http && service->http_count)
 		config_problem(config, SEVERITY_WARNING, &host->at, label_of(config, object), field,
 			       "http routes have no effect on \"%s\": ServiceEntry/%s at %s:%u gives it no HTTP port",
 			       host->name, found->entry->object.name ? found->entry->object.name : "",
@@ -266,10 +287,11 @@ static bool has_subset(const struct config *config, const char *host, const char
 	return false;
 }
 
-static void check_destination(struct config *config, const struct registry *registry, const struct object *object,
+/* `list`: "http", "tls" or "tcp". */
+static void check_destination(struct config *config, const struct registry *registry, const struct object *object, const char *list,
 			      const struct route_destination *destination, size_t rule, size_t index)
 {
-	const char *field = arena_printf(config->arena, "spec.http[%zu].route[%zu].destination", rule, index);
+	const char *field = arena_printf(config->arena, "spec.%s[%zu].route[%zu].destination", list, rule, index);
 	const struct registered *found;
 	const char *why = NULL;
 	size_t count;
@@ -285,7 +307,15 @@ static void check_destination(struct config *config, const struct registry *regi
 		why = arena_printf(config->arena, "no DestinationRule for \"%s\" has a subset \"%s\"", destination->host, destination->subset);
 	if (why)
 		config_problem(config, SEVERITY_WARNING, &destination->at, label_of(config, object), field,
-			       "%s: requests are answered with 503", why);
+			       "%s: %s", why, strcmp(list, "http") ? "connections are reset" : "requests are answered with 503");
+}
+
+static void check_l4_destinations(struct config *config, const struct registry *registry, const struct object *object, const char *list,
+				  const struct l4_route *routes, size_t count)
+{
+	for (size_t r = 0; r < count; r++)
+		for (size_t d = 0; d < routes[r].destination_count; d++)
+			check_destination(config, registry, object, list, &routes[r].destinations[d], r, d);
 }
 
 static void check_virtual_services(struct config *config, const struct registry *registry)
@@ -296,10 +326,12 @@ static void check_virtual_services(struct config *config, const struct registry 
 		if (!service->is_mesh)
 			continue;
 		for (size_t h = 0; h < service->host_count; h++)
-			check_routed_host(config, registry, &service->object, &service->hosts[h], h);
+			check_routed_host(config, registry, service, &service->hosts[h], h);
 		for (size_t r = 0; r < service->http_count; r++)
 			for (size_t d = 0; d < service->http[r].destination_count; d++)
-				check_destination(config, registry, &service->object, &service->http[r].destinations[d], r, d);
+				check_destination(config, registry, &service->object, "http", &service->http[r].destinations[d], r, d);
+		check_l4_destinations(config, registry, &service->object, "tls", service->tls, service->tls_count);
+		check_l4_destinations(config, registry, &service->object, "tcp", service->tcp, service->tcp_count);
 	}
 }
 

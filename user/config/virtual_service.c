@@ -218,34 +218,47 @@ static void read_weight(struct walk *walk, const struct node *node, void *out)
 		*(uint32_t *)out = (uint32_t)value;
 }
 
-static void read_weighted_destination(struct walk *walk, const struct node *node, void *out)
+bool read_weighted_destination(struct walk *walk, const struct node *node, bool headers, struct route_destination *out)
 {
 	static const struct field fields[] = {
 		{"destination", read_destination, 0, FIELD_REQUIRED},
 		{"weight", read_weight, offsetof(struct route_destination, weight), FIELD_OPTIONAL},
 		{"headers", read_headers, offsetof(struct route_destination, headers), FIELD_OPTIONAL},
 	};
-	struct http_route *route = out;
-	struct route_destination destination = {0};
 
-	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &destination))
+	*out = (struct route_destination){0};
+	return walk_mapping(walk, node, fields, ARRAY_SIZE(fields) - !headers, out);
+}
+
+/* Weights are relative; that of a single destination does not matter. */
+void check_weights(struct walk *walk, const struct node *node, struct route_destination *items, size_t count)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < count; i++)
+		sum += items[i].weight;
+	if (count > 1 && !sum)
+		walk_error(walk, node, "has %zu destinations, and the sum of their weights is 0", count);
+	if (count == 1)
+		items[0].weight = 1;
+}
+
+static void read_http_destination(struct walk *walk, const struct node *node, void *out)
+{
+	struct http_route *route = out;
+	struct route_destination destination;
+
+	if (read_weighted_destination(walk, node, true, &destination))
 		*arena_append(walk->config->arena, route->destinations, route->destination_count, route->destination_capacity) =
 			destination;
 }
 
-/* Weights are relative; that of a single destination does not matter. */
 static void read_route(struct walk *walk, const struct node *node, void *out)
 {
 	struct http_route *route = out;
-	uint64_t sum = 0;
 
-	walk_list(walk, node, MAX_HOSTS, read_weighted_destination, out);
-	for (size_t i = 0; i < route->destination_count; i++)
-		sum += route->destinations[i].weight;
-	if (route->destination_count > 1 && !sum)
-		walk_error(walk, node, "has %zu destinations, and the sum of their weights is 0", route->destination_count);
-	if (route->destination_count == 1)
-		route->destinations[0].weight = 1;
+	walk_list(walk, node, MAX_HOSTS, read_http_destination, out);
+	check_weights(walk, node, route->destinations, route->destination_count);
 }
 
 static bool is_empty(const struct node *list)
@@ -650,7 +663,8 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 		{"gateways", read_gateways, 0, FIELD_OPTIONAL},
 		{"http", read_http, 0, FIELD_OPTIONAL},
 		{"exportTo", read_visible_to, offsetof(struct virtual_service, object), FIELD_OPTIONAL},
-		UNSUPPORTED("tls"), UNSUPPORTED("tcp"),
+		{"tls", read_tls_routes, 0, FIELD_OPTIONAL},
+		{"tcp", read_tcp_routes, 0, FIELD_OPTIONAL},
 	};
 	struct config *config = walk->config;
 	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));
@@ -664,6 +678,8 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 		return;
 	if (service->is_delegate && !is_empty(node_field(spec, "gateways")))
 		walk_error(walk, spec, "has gateways, but no hosts: what others delegate to has none");
-	if (is_empty(node_field(spec, "http")) && !node_field(spec, "tls") && !node_field(spec, "tcp"))
-		walk_error(walk, spec, "must have http routes");
+	if (is_empty(node_field(spec, "http")) && is_empty(node_field(spec, "tls")) && is_empty(node_field(spec, "tcp")))
+		walk_error(walk, spec, "must have http, tls or tcp routes");
+	if (service->is_delegate && (service->tls_count || service->tcp_count))
+		walk_error(walk, spec, "has tls or tcp routes, but no hosts: what others delegate to has http routes only");
 }

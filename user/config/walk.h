@@ -97,6 +97,11 @@ bool host_covers(const char *wildcard, const char *host); /* "*.x" covers "a.x" 
 
 void config_resolve_delegates(struct config *config); /* once all documents are read */
 void read_headers(struct walk *walk, const struct node *node, void *changes); /* struct header_changes */
+/* With `headers` if they may be there. False: it is none. */
+bool read_weighted_destination(struct walk *walk, const struct node *node, bool headers, struct route_destination *out);
+void check_weights(struct walk *walk, const struct node *node, struct route_destination *items, size_t count);
+void read_tls_routes(struct walk *walk, const struct node *node, void *service); /* struct virtual_service */
+void read_tcp_routes(struct walk *walk, const struct node *node, void *service);
 void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */

@@ -34,6 +34,14 @@ struct service_route {
 	uint64_t weights; /* their sum */
 };
 
+/* The same of a tls or tcp rule. */
+struct service_l4_route {
+	const struct l4_route *rule;
+	const struct route_target *targets;
+	size_t target_count;
+	uint64_t weights;
+};
+
 /* One (host, port) of a ServiceEntry, or a VirtualService host on port 80 that no entry registers. */
 struct service {
 	uint32_t id;       /* from 1: key of the catalog; index + 1 in policy->services */
@@ -51,6 +59,8 @@ struct service {
 	size_t address_count;
 	const struct service_route *routes;    /* of a VirtualService, in their order; none: straight to the service itself */
 	size_t route_count;
+	const struct service_l4_route *l4_routes; /* of a TLS or TCP service: tls or tcp rules */
+	size_t l4_route_count;
 	const struct virtual_service *virtual_service; /* that has them, or NULL */
 	const char *origin;                    /* "file:line ServiceEntry/name" */
 	const struct service_entry *entry;     /* NULL: a VirtualService host that nobody registers */
@@ -72,6 +82,9 @@ struct workload_identity {
 	const struct label *labels;
 	size_t label_count;
 };
+
+bool cidrs_hold(const struct cidr_list *list, const uint8_t addr[16]);
+bool workload_has_labels(const struct workload_identity *who, const struct label_list *wanted);
 
 struct policy;
 

@@ -28,6 +28,7 @@ struct registered_host {
 	const char *name;
 	uint16_t port; /* one of them */
 	size_t ports;
+	const uint32_t *services; /* one for each */
 };
 
 struct routes {
@@ -75,17 +76,27 @@ static void collect_routed(struct policy *policy, struct routes *routes, const s
 static void collect_registered(struct policy *policy, struct routes *routes, const struct registry *registry)
 {
 	size_t capacity = 0, kept = 0;
+	uint32_t *services;
 
 	for (size_t i = registry->first_service; i < registry->first_service + registry->offer_count; i++)
 		*arena_append(policy->arena, routes->registered, routes->registered_count, capacity) =
-			(struct registered_host){policy->services[i].host, policy->services[i].port, 1};
+			(struct registered_host){policy->services[i].host, policy->services[i].port, 1, NULL};
+	services = arena_alloc(policy->arena, routes->registered_count + 1, sizeof(*services));
+	for (size_t i = 0; i < routes->registered_count; i++) {
+		services[i] = policy->services[registry->first_service + i].id;
+		routes->registered[i].services = &services[i];
+	}
 	if (routes->registered_count)
 		qsort(routes->registered, routes->registered_count, sizeof(*routes->registered), registered_by_name);
+	services = arena_alloc(policy->arena, routes->registered_count + 1, sizeof(*services));
 	for (size_t i = 0; i < routes->registered_count; i++) {
-		if (kept && !strcmp(routes->registered[kept - 1].name, routes->registered[i].name))
+		services[i] = *routes->registered[i].services;
+		if (kept && !strcmp(routes->registered[kept - 1].name, routes->registered[i].name)) {
 			routes->registered[kept - 1].ports++;
-		else
-			routes->registered[kept++] = routes->registered[i];
+			continue;
+		}
+		routes->registered[kept] = routes->registered[i];
+		routes->registered[kept++].services = &services[i];
 	}
 	routes->registered_count = kept;
 }
@@ -180,6 +191,24 @@ static uint32_t destination_of(const struct policy *policy, const struct routes 
 	return !found ? 0 : destination->subset ? subset_of(policy, found, destination->subset) : found->id;
 }
 
+/* The same for a connection: any service of that name and port. */
+static uint32_t l4_destination_of(const struct policy *policy, const struct routes *routes, const struct route_destination *destination,
+				  uint16_t dialled)
+{
+	struct registered_host wanted = {.name = destination->host};
+	const struct registered_host *host = routes->registered_count ? bsearch(&wanted, routes->registered, routes->registered_count,
+										sizeof(wanted), registered_by_name) : NULL;
+	uint16_t port = destination->port ? destination->port : host && host->ports == 1 ? host->port : dialled;
+
+	for (size_t i = 0; host && i < host->ports; i++) {
+		const struct service *service = policy_service(policy, host->services[i]);
+
+		if (service->port == port && service->protocol != PROTOCOL_UDP)
+			return destination->subset ? subset_of(policy, service, destination->subset) : service->id;
+	}
+	return 0;
+}
+
 static bool drops(const struct header_ops *ops, const char *line)
 {
 	size_t n = strcspn(line, ":");
@@ -269,12 +298,45 @@ static bool changes_nothing(const struct service *service, const struct service_
 	       !rule->headers.present && !rule->rewrite.present;
 }
 
+static void attach_l4_routes(struct policy *policy, const struct routes *routes, const struct virtual_service *virtual_service,
+			     struct service *service)
+{
+	bool is_tls = policy_is_tls(service->protocol);
+	const struct l4_route *rules = is_tls ? virtual_service->tls : virtual_service->tcp;
+	size_t count = is_tls ? virtual_service->tls_count : virtual_service->tcp_count;
+	struct service_l4_route *own;
+
+	if (!count)
+		return;
+	own = arena_alloc(policy->arena, count, sizeof(*own));
+	for (size_t i = 0; i < count; i++) {
+		struct route_target *targets = arena_alloc(policy->arena, rules[i].destination_count, sizeof(*targets));
+
+		own[i] = (struct service_l4_route){.rule = &rules[i], .targets = targets};
+		for (size_t d = 0; d < rules[i].destination_count; d++) {
+			const struct route_destination *to = &rules[i].destinations[d];
+
+			if (!to->weight)
+				continue;
+			targets[own[i].target_count++] = (struct route_target){
+				.service = l4_destination_of(policy, routes, to, service->port), .weight = to->weight, .destination = to};
+			own[i].weights += to->weight;
+		}
+	}
+	service->virtual_service = virtual_service;
+	service->l4_routes = own;
+	service->l4_route_count = count;
+	service->flags |= SERVICE_ROUTED;
+}
+
 static void attach_routes(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
 {
 	struct routed_host *host = route_for(routes, service->host);
 	const struct virtual_service *virtual_service = host ? host->owner : NULL;
 	const struct port_routes *own;
 
+	if (virtual_service && service->flags & (SERVICE_TLS | SERVICE_TCP) && service->protocol != PROTOCOL_UDP)
+		attach_l4_routes(policy, routes, virtual_service, service);
 	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
 		return;
 	if (service->protocol == PROTOCOL_HTTP2 || service->protocol == PROTOCOL_GRPC) {

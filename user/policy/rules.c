@@ -55,10 +55,10 @@ static bool has_label(const struct workload_identity *who, const struct label *w
 	return false;
 }
 
-static bool selects(const struct label_list *selector, const struct workload_identity *who)
+bool workload_has_labels(const struct workload_identity *who, const struct label_list *wanted)
 {
-	for (size_t i = 0; i < selector->count; i++)
-		if (!has_label(who, &selector->items[i]))
+	for (size_t i = 0; i < wanted->count; i++)
+		if (!has_label(who, &wanted->items[i]))
 			return false;
 	return true;
 }
@@ -70,7 +70,7 @@ static const struct sidecar *oldest_sidecar(const struct policy *policy, const s
 	for (size_t i = 0; i < policy->config->sidecar_count; i++) {
 		const struct sidecar *one = policy->sidecars_by_age[i];
 
-		if (!strcmp(one->object.namespace_, namespace_) && (one->selector.count != 0) == by_labels && selects(&one->selector, who))
+		if (!strcmp(one->object.namespace_, namespace_) && (one->selector.count != 0) == by_labels && workload_has_labels(who, &one->selector))
 			return one;
 	}
 	return NULL;
@@ -116,7 +116,7 @@ static void overlay_scope(const struct policy *policy, struct effective *out, co
 		for (size_t i = policy->config->egress_policy_count; i-- > 0;) {
 			const struct egress_policy *one = policy->by_age[i];
 
-			if (one->selector.count == labels && !strcmp(one->object.namespace_, namespace_) && selects(&one->selector, who))
+			if (one->selector.count == labels && !strcmp(one->object.namespace_, namespace_) && workload_has_labels(who, &one->selector))
 				overlay(out, one);
 		}
 	}
@@ -206,6 +206,14 @@ static bool holds(const struct cidr *cidr, const uint8_t addr[16])
 		if ((addr[i / 8] ^ cidr->addr[i / 8]) & 0x80 >> i % 8)
 			return false;
 	return true;
+}
+
+bool cidrs_hold(const struct cidr_list *list, const uint8_t addr[16])
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (holds(&list->items[i], addr))
+			return true;
+	return false;
 }
 
 const struct cidr *policy_excluded(const struct policy *policy, const struct rule_set *rules, const uint8_t addr[16])

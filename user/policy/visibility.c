@@ -103,6 +103,13 @@ static void collect_destination(struct policy *policy, struct registry *registry
 	}
 }
 
+static void collect_l4_destinations(struct policy *policy, struct registry *registry, const struct l4_route *routes, size_t count)
+{
+	for (size_t r = 0; r < count; r++)
+		for (size_t d = 0; d < routes[r].destination_count; d++)
+			collect_destination(policy, registry, routes[r].destinations[d].host);
+}
+
 static void collect_destinations(struct policy *policy, struct registry *registry)
 {
 	for (size_t i = 0; i < registry->virtual_service_count; i++) {
@@ -111,6 +118,8 @@ static void collect_destinations(struct policy *policy, struct registry *registr
 		for (size_t r = 0; r < service->http_count; r++)
 			for (size_t d = 0; d < service->http[r].destination_count; d++)
 				collect_destination(policy, registry, service->http[r].destinations[d].host);
+		collect_l4_destinations(policy, registry, service->tls, service->tls_count);
+		collect_l4_destinations(policy, registry, service->tcp, service->tcp_count);
 	}
 }
 

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "redirect/client_hello.h"
 #include "redirect/internal.h"
+#include "redirect/l4_route.h"
 #include "redirect/origination.h"
 
 #define ACCEPT_BATCH 32
@@ -171,8 +172,20 @@ static void refuse_connection(struct conn *conn, struct decision decision)
 	conn_reset(conn);
 }
 
+/* Straight there, or where a rule leads; a rule that leads nowhere ends the connection. */
 static void relay_to(struct conn *conn, const struct service *service)
 {
+	const struct l4_connection connection = {
+		&roster_find(conn->worker->view, conn->record.workload)->who, conn->is_tls ? conn->shown : "", conn->record.addr,
+		conn->record.port, worker_random(conn->worker)};
+	const struct route_target *target = service ? l4_route_find(service, &connection) : NULL;
+
+	if (target)
+		service = policy_service(conn->table->policy, target->service);
+	if (target && !service) {
+		conn_reset(conn);
+		return;
+	}
 	conn->purpose = FOR_RELAY;
 	upstream_begin(conn, service);
 }

@@ -144,24 +144,12 @@ static bool params_hold(const struct http_match *match, const struct http_head *
 
 /* ---- rules ---- */
 
-static bool has_label(const struct workload_identity *who, const struct label *wanted)
-{
-	for (size_t i = 0; i < who->label_count; i++)
-		if (!strcmp(who->labels[i].key, wanted->key))
-			return !strcmp(who->labels[i].value, wanted->value);
-	return false;
-}
-
 /* Whether a match is for this workload and port at all, whatever it sends. */
 static bool is_for(const struct http_match *match, const struct workload_identity *who, uint16_t port)
 {
-	if (match->never || (match->port && match->port != port) ||
-	    (match->source_namespace && strcmp(match->source_namespace, who->namespace_)))
-		return false;
-	for (size_t i = 0; i < match->source_labels.count; i++)
-		if (!has_label(who, &match->source_labels.items[i]))
-			return false;
-	return true;
+	return !match->never && (!match->port || match->port == port) &&
+	       (!match->source_namespace || !strcmp(match->source_namespace, who->namespace_)) &&
+	       workload_has_labels(who, &match->source_labels);
 }
 
 static bool takes(const struct http_match *match, const struct http_head *head)

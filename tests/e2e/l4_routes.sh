@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tls and tcp rules of a VirtualService: ISTIO.md §1.6 through real connections.
+. "$(dirname "$0")/common.bash"
+
+# A VirtualService: rules HOSTS LIST RULE...
+rules()
+{
+	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\nspec:\n'
+	printf '  hosts: [%s]\n  %s:\n' "$1" "$2"
+	printf '  - %s\n' "${@:3}"
+}
+
+# A TCP service at an address of its own: tcp NAME ADDRESS PORT-OF-SERVER
+tcp()
+{
+	service "$1.example.com" "5432/TCP/$3" 'resolution: STATIC' "addresses: [$2]" 'endpoints: [{address: 203.0.113.12}]'
+}
+
+family_a_connection_goes_where_its_name_leads()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 443/HTTPS)" "$(service firewall.example.com 8443/TLS/443 'resolution: STATIC' \
+		'endpoints: [{address: 203.0.113.11}]')" "$(rules www.aliyun.com tls \
+		'{match: [{sniHosts: [www.aliyun.com], port: 443}], route: [{destination: {host: firewall.example.com}}]}')"
+	: >"$LAB/nginx.log"
+	get 10 -k -o /dev/null -w '%{http_code}' https://www.aliyun.com/
+	expect '^200$'
+	eventually grep -q '^203.0.113.11 [^ ]* www.aliyun.com ' "$LAB/nginx.log"
+}
+
+test_what_no_rule_takes_goes_the_services_own_way()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 443/HTTPS)" "$(service firewall.example.com 8443/TLS/443 'resolution: STATIC' \
+		'endpoints: [{address: 203.0.113.11}]')" "$(rules www.aliyun.com tls \
+		'{match: [{sniHosts: [www.aliyun.com], port: 8443}, {sniHosts: [www.aliyun.com], sourceLabels: {app: other}},
+		{sniHosts: [www.aliyun.com], destinationSubnets: [198.51.100.0/24]}], route: [{destination: {host: firewall.example.com}}]}')"
+	get 10 -kI https://www.aliyun.com/
+	expect '^[sS]erver: Tengine'
+}
+
+test_a_rule_that_leads_nowhere_ends_the_connection()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 443/HTTPS)" "$(rules www.aliyun.com tls \
+		'{match: [{sniHosts: [www.aliyun.com]}], route: [{destination: {host: nowhere.example.com}}]}')"
+	get 10 -kI https://www.aliyun.com/
+	expect_status 35
+}
+
+test_tcp_by_destination_and_weight()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 1)" "$(tcp two 203.0.113.78 9000)" "$(rules one.example.com tcp \
+		'{match: [{destinationSubnets: [203.0.113.0/24]}], route: [{destination: {host: two.example.com}}]}')"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ok .*data=hello'
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 9000)" "$(tcp nobody 203.0.113.78 1)" "$(rules one.example.com tcp \
+		'{route: [{destination: {host: nobody.example.com}, weight: 1}, {destination: {host: one.example.com}, weight: 0}]}')"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ECONNRESET'
+}
+
+test_under_allow_any_too()
+{
+	policy "$(mode ALLOW_ANY)" "$(service www.aliyun.com 443/HTTPS)" "$(rules www.aliyun.com tls \
+		'{match: [{sniHosts: [www.aliyun.com]}], route: [{destination: {host: nowhere.example.com}}]}')"
+	get 10 -kI https://www.aliyun.com/
+	expect_status 35
+	get 10 -kI https://www.unregistered.com/
+	expect '^HTTP/[12.]* 200'
+}
+
+run_story
