@@ -159,6 +159,44 @@ test_an_answer_without_a_server()
 	expect '^content-length: 14'
 }
 
+test_a_long_answer_of_our_own()
+{
+	local text
+
+	text=$(head -c 375000 /dev/urandom | base64 -w0)
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{match: [{uri: {exact: /text}}], directResponse: {status: 200, body: {string: '$text'}}}" \
+		"{directResponse: {status: 200, body: {bytes: '$text'}}}")"
+	run web curl -sS -m 8 --resolve httpbin.example.com:80:203.0.113.13 -o "$LAB/text" -w '%{size_download}\n' http://httpbin.example.com/text
+	expect '^500000$'
+	[[ $(<"$LAB/text") == "$text" ]] || fail "the text comes whole"
+	run web curl -sS -m 8 --limit-rate 400k --resolve httpbin.example.com:80:203.0.113.13 -o "$LAB/bytes" http://httpbin.example.com/bytes http://httpbin.example.com/bytes
+	expect_status 0
+	[[ $(base64 -w0 "$LAB/bytes") == "$text" ]] || fail "the bytes come whole"
+	get 13 -I http://httpbin.example.com/text
+	expect '^content-length: 500000'
+}
+
+test_grpc_is_answered_in_its_words()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {exact: /abort}}], fault: {abort: {percentage: {value: 100}, grpcStatus: RESOURCE_EXHAUSTED}}, route: [{destination: {host: httpbin.example.com}}]}' \
+		'{directResponse: {status: 503, body: {string: "50% ä"}}}')"
+	get 13 -i -H 'content-type: application/grpc' http://httpbin.example.com/abort
+	expect '^HTTP/1.1 200'
+	expect '^content-type: application/grpc'
+	expect '^grpc-status: 8'
+	expect '^grpc-message: fault filter abort'
+	expect '^content-length: 0'
+	get 13 -i http://httpbin.example.com/abort
+	expect '^HTTP/1.1 429'
+	expect '^fault filter abort$'
+	get 13 -i -H 'content-type: application/grpc+proto' http://httpbin.example.com/
+	expect '^HTTP/1.1 200'
+	expect '^grpc-status: 14'
+	expect '^grpc-message: 50%25 %C3%A4'
+	get 13 -i -H 'content-type: application/grpc-web' http://httpbin.example.com/
+	expect '^HTTP/1.1 503'
+}
+
 # 1,000 draws of 3 to 1: within four standard deviations, 13.7 each.
 test_weights()
 {

@@ -65,4 +65,20 @@ family_an_exact_host_with_resolution_none()
 	expect 'this is www.unregistered.com'
 }
 
+family_a_partial_wildcard()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service '*yun.com' 80/HTTP 443/HTTPS 'resolution: NONE')"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	get 10 -kI https://www.aliyun.com/
+	expect '^HTTP/[12.]* 200'
+	get 10 -I http://www.unregistered.com/
+	expect '^HTTP/1.1 502'
+	policy "$(mode REGISTRY_ONLY 'hostCheck: kernel')" "$(service '*yun.com' 80/HTTP 443/HTTPS 'resolution: NONE')"
+	get 10 -kI https://www.aliyun.com/
+	expect '^HTTP/[12.]* 200'
+	get 10 -kI https://www.unregistered.com/
+	expect_status 35
+}
+
 run_story

@@ -241,6 +241,21 @@ Test(policy, a_virtual_service_routes_where_it_is_exported)
 	}
 }
 
+Test(policy, partial_wildcards)
+{
+	compile(ENTRY("a") "{hosts: ['*-api.x.com'], " HTTP80 "}\n" ENTRY("b") "{hosts: ['*pi.x.com', '*.x.com'], resolution: NONE, " HTTP80 "}\n"
+		ENTRY("c") "{hosts: ['*oo.com'], " TLS443 "}\n" ROUTES("r") "{hosts: ['*-api.x.com'], " SLOW_TO("c.com"));
+	cr_expect_str_eq(find("shop-api.x.com", 80, true)->host, "*-api.x.com");
+	cr_expect_str_eq(find("my.shop-api.x.com", 80, true)->host, "*-api.x.com");
+	cr_expect_str_eq(find("api.x.com", 80, true)->host, "*pi.x.com", "a star is one character at least, and the longest wins");
+	cr_expect_str_eq(find("www.x.com", 80, true)->host, "*.x.com");
+	cr_expect_str_eq(find("foo.com", 443, false)->host, "*oo.com");
+	cr_expect_null(find("oo.com", 443, false));
+	cr_expect_null(find("pi.y.com", 80, true));
+	expect_route("*-api.x.com", 80, "r");
+	expect_route("*pi.x.com", 80, NULL);
+}
+
 #define PLACE_IN(where, name) \
 	"---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: " name ", namespace: " where "}\nspec: "
 

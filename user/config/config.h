@@ -135,7 +135,9 @@ struct fault_delay {
 
 struct fault_abort {
 	bool present;
-	uint16_t http_status;
+	uint16_t http_status; /* of grpcStatus: what a client that speaks no gRPC is told */
+	bool is_grpc;
+	uint8_t grpc_status;  /* of grpcStatus */
 	double percent;
 	struct position at;
 };
@@ -226,7 +228,8 @@ struct http_redirect {
 struct http_direct_response {
 	bool present;
 	uint16_t status;
-	const char *body; /* "" if absent */
+	const char *body; /* any bytes; "" if absent */
+	size_t length;
 	struct position at;
 };
 

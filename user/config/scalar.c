@@ -345,8 +345,7 @@ static const char *host_fault(const char *text, enum host_form form)
 	if (!text[1])
 		return "would stand for every host; name a domain, as in \"*.example.com\"";
 	if (text[1] != '.')
-		return domain_fault(text + 1 + (text[1] == '-')) ? "is not a domain name" :
-			"is a partial wildcard, which " NOT_IMPLEMENTED "; use \"*.example.com\"";
+		return domain_fault(text + 1 + (text[1] == '-')); /* partial: "*foo.com", "*-foo.com" */
 	return domain_fault(text + 2);
 }
 

@@ -14,6 +14,7 @@ struct registered {
 struct registry {
 	struct registered *items;
 	size_t count, capacity;
+	bool has_partial; /* a host such as "*foo.com" */
 };
 
 static const char *label_of(struct config *config, const struct object *object)
@@ -155,6 +156,8 @@ static void build_registry(struct registry *registry, struct config *config)
 			*arena_append(config->arena, registry->items, registry->count, registry->capacity) =
 				(struct registered){entry->hosts[h].name, entry};
 	}
+	for (size_t i = 0; i < registry->count; i++)
+		registry->has_partial |= registry->items[i].host[0] == '*' && registry->items[i].host[1] != '.';
 	if (registry->count)
 		qsort(registry->items, registry->count, sizeof(*registry->items), by_host);
 }
@@ -185,8 +188,9 @@ static const struct registered *find_host(struct config *config, const struct re
 {
 	const struct registered *found = find_exact(registry, host, count);
 
-	for (const char *dot = strchr(host, '.'); !found && dot; dot = strchr(dot + 1, '.'))
-		found = find_exact(registry, arena_printf(config->arena, "*%s", dot), count);
+	for (const char *rest = host + 1; !found && host[0] && *rest; rest++)
+		if (*rest == '.' || registry->has_partial)
+			found = find_exact(registry, arena_printf(config->arena, "*%s", rest), count);
 	return found;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* VirtualService: fields and rules of ISTIO.md §1.5, §3.2, §3.4. */
+#include <openssl/evp.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 
 #define MAX_HOSTS 256
 #define MAX_ROUTES 4096
-#define MAX_DIRECT_BODY 32768
+#define MAX_DIRECT_BODY 1048576 /* Istio's */
 
 /* Hosts of one VirtualService must not overlap (Istio). */
 static void read_routed_host(struct walk *walk, const struct node *node, void *out)
@@ -155,21 +156,54 @@ static void read_status(struct walk *walk, const struct node *node, void *out)
 		*(uint16_t *)out = (uint16_t)value;
 }
 
+/* The names of google.rpc.Code, and what Envoy makes of them in plain HTTP. */
+static void read_grpc_status(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct {
+		const char *name;
+		uint8_t code;
+		uint16_t http;
+	} statuses[] = {
+		{"OK", 0, 200}, {"CANCELLED", 1, 499}, {"CANCELED", 1, 499}, {"UNKNOWN", 2, 500}, {"INVALID_ARGUMENT", 3, 400},
+		{"DEADLINE_EXCEEDED", 4, 504}, {"NOT_FOUND", 5, 404}, {"ALREADY_EXISTS", 6, 409}, {"PERMISSION_DENIED", 7, 403},
+		{"RESOURCE_EXHAUSTED", 8, 429}, {"FAILED_PRECONDITION", 9, 400}, {"ABORTED", 10, 409}, {"OUT_OF_RANGE", 11, 400},
+		{"UNIMPLEMENTED", 12, 501}, {"INTERNAL", 13, 500}, {"UNAVAILABLE", 14, 503}, {"DATA_LOSS", 15, 500},
+		{"UNAUTHENTICATED", 16, 401},
+	};
+	struct fault_abort *abort = out;
+	const char *text;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++) {
+		if (strcmp(text, statuses[i].name))
+			continue;
+		abort->is_grpc = true;
+		abort->grpc_status = statuses[i].code;
+		abort->http_status = statuses[i].http;
+		return;
+	}
+	walk_error(walk, node, "%s is no gRPC status, such as UNAVAILABLE", node_shown(walk, node));
+}
+
 static void read_abort(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"httpStatus", read_status, offsetof(struct fault_abort, http_status), FIELD_OPTIONAL},
 		{"percentage", read_percentage, offsetof(struct fault_abort, percent), FIELD_OPTIONAL},
-		UNSUPPORTED("grpcStatus"), UNSUPPORTED("http2Error"),
+		{"grpcStatus", read_grpc_status, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("http2Error"),
 	};
 	struct fault_abort *abort = out;
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), abort))
 		return;
+	if (node_field(node, "httpStatus") && node_field(node, "grpcStatus"))
+		walk_error(walk, node, "has both httpStatus and grpcStatus");
 	abort->present = abort->http_status != 0;
 	abort->at = walk_position(walk, node);
 	if (!node_field(node, "httpStatus") && !node_field(node, "grpcStatus") && !node_field(node, "http2Error"))
-		walk_warning(walk, node, "has no effect: give httpStatus");
+		walk_warning(walk, node, "has no effect: give httpStatus or grpcStatus");
 	else
 		warn_never(walk, node, abort->percent);
 }
@@ -509,30 +543,63 @@ static void check_redirect(struct walk *walk, const struct node *route)
 	}
 }
 
+static void set_body(struct walk *walk, const struct node *node, struct http_direct_response *direct, const char *bytes, size_t length)
+{
+	if (length > MAX_DIRECT_BODY) {
+		walk_error(walk, node, "has %zu bytes; at most %d may be sent", length, MAX_DIRECT_BODY);
+		return;
+	}
+	direct->body = arena_strndup(walk->config->arena, bytes, length);
+	direct->length = length;
+}
+
 static void read_body_text(struct walk *walk, const struct node *node, void *out)
 {
 	const char *text;
 
 	if (!walk_text(walk, node, &text))
 		return;
-	if (strlen(text) > MAX_DIRECT_BODY)
-		walk_error(walk, node, "has %zu bytes; more than %d " NOT_IMPLEMENTED " (Istio: 1 MB)", strlen(text), MAX_DIRECT_BODY);
-	else
-		*(const char **)out = arena_strdup(walk->config->arena, text);
+	set_body(walk, node, out, text, strlen(text));
+}
+
+/* Protobuf's JSON form of bytes. */
+static void read_body_bytes(struct walk *walk, const struct node *node, void *out)
+{
+	struct http_direct_response *direct = out;
+	unsigned char *bytes;
+	const char *text;
+	size_t length, padding;
+	int n;
+
+	if (!walk_text(walk, node, &text))
+		return;
+	length = strlen(text);
+	padding = length && text[length - 1] == '=' ? 1 + (length > 1 && text[length - 2] == '=') : 0;
+	bytes = arena_alloc(walk->config->arena, length + 1, 1);
+	n = length % 4 ? -1 : EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)length);
+	if (n < (int)padding) {
+		walk_error(walk, node, "%s is not base64", node_shown(walk, node));
+		return;
+	}
+	set_body(walk, node, direct, (const char *)bytes, (size_t)n - padding);
 }
 
 static void read_body(struct walk *walk, const struct node *node, void *out)
 {
-	static const struct field fields[] = {{"string", read_body_text, 0, FIELD_OPTIONAL}, UNSUPPORTED("bytes")};
+	static const struct field fields[] = {
+		{"string", read_body_text, 0, FIELD_OPTIONAL},
+		{"bytes", read_body_bytes, 0, FIELD_OPTIONAL},
+	};
 
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out) && node_field(node, "string") && node_field(node, "bytes"))
+		walk_error(walk, node, "has both string and bytes");
 }
 
 static void read_direct_response(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"status", read_status, offsetof(struct http_direct_response, status), FIELD_REQUIRED},
-		{"body", read_body, offsetof(struct http_direct_response, body), FIELD_OPTIONAL},
+		{"body", read_body, 0, FIELD_OPTIONAL},
 	};
 	struct http_direct_response *direct = out;
 

@@ -60,6 +60,7 @@ void policy_index(struct policy *policy)
 	for (size_t i = 0; i < policy->service_count; i++) {
 		const struct service *service = &policy->services[i];
 
+		policy->has_partial |= service->wildcard && service->host[1] != '.';
 		if (service->subset || (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol)))
 			continue;
 		add_alias(policy, service->host, service);
@@ -84,9 +85,9 @@ const struct service *policy_find(const struct policy *policy, uint32_t registry
 		name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);
 	}
 	alias = slot_of(policy, registry, name, length, port, http);
-	/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x. */
+	/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x; partial ones in between. */
 	for (size_t dot = 1; !alias->service && dot < length; dot++) {
-		if (name[dot] != '.')
+		if (name[dot] != '.' && !policy->has_partial)
 			continue;
 		name[dot - 1] = '*';
 		alias = slot_of(policy, registry, name + dot - 1, length - dot + 1, port, http);

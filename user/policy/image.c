@@ -153,22 +153,45 @@ static void add_service_port(struct builder *b, const struct service *service)
 		add_port(b->image, service->registry, service->target_port, SLUICE_TCP, false, PORT_NAMED_NONE);
 }
 
-/* What the kernel may look a shown name up by. The longest exact names do not fit: of those the redirector knows. */
-static void add_shown_name(struct builder *b, const struct service *service)
+static bool is_partial(const char *host)
 {
-	const char *name = service->wildcard ? service->host + 1 : service->host;
-	size_t length = strlen(name), size = length + !service->wildcard;
+	return host[0] == '*' && host[1] != '.';
+}
+
+/* `name` from its end on, and then one more: `last`. */
+static void add_shown(struct builder *b, const struct service *service, const char *name, size_t more, char last)
+{
+	size_t length = strlen(name);
 	struct name_item *item;
 
-	if (!(service->flags & SERVICE_TLS) || size > sizeof(item->key.name))
+	if (length + more > sizeof(item->key.name))
 		return;
 	item = array_append(b->image->names, b->image->name_count, b->image->name_capacity);
-	item->key = (struct name_key){.prefixlen = NAME_KEY_FIXED_BITS + 8 * (uint32_t)size, .scope = service->registry, .port = service->port};
+	item->key = (struct name_key){.prefixlen = NAME_KEY_FIXED_BITS + 8 * (uint32_t)(length + more), .scope = service->registry,
+				      .port = service->port};
 	for (size_t i = 0; i < length; i++)
 		item->key.name[i] = name[length - 1 - i];
+	if (more)
+		item->key.name[length] = last;
 	item->value.service = service->id;
 	item->value.flags = service->flags;
 	snprintf(item->value.host, sizeof(item->value.host), "%s", service->host);
+}
+
+/* What the kernel may look a shown name up by. The longest exact names do not fit: of those the redirector knows. */
+static void add_shown_name(struct builder *b, const struct service *service)
+{
+	static const char before[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
+	const char *name = service->wildcard ? service->host + 1 : service->host;
+
+	if (!(service->flags & SERVICE_TLS))
+		return;
+	if (!is_partial(service->host)) {
+		add_shown(b, service, name, !service->wildcard, 0);
+		return;
+	}
+	for (const char *c = before; *c; c++) /* one character at least stands for the star */
+		add_shown(b, service, name, 1, *c);
 }
 
 static void add_catalog(struct builder *b, const struct service *service)
@@ -246,6 +269,8 @@ static int names_by_key(const void *a, const void *b)
 	const struct name_item *x = a, *y = b;
 	int order = names_by_key_only(a, b);
 
+	if (!order)
+		order = is_partial(x->value.host) - is_partial(y->value.host); /* "*.a.com" says more than "*a.com" */
 	return order ? order : (x->value.service > y->value.service) - (x->value.service < y->value.service);
 }
 

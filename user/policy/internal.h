@@ -75,6 +75,7 @@ struct policy {
 	size_t service_count, service_capacity;
 	struct alias *aliases; /* open addressing */
 	size_t alias_slots;    /* a power of two */
+	bool has_partial; /* a host such as "*foo.com": a name's wildcards begin anywhere in it, not at dots alone */
 	struct string_list names;
 	struct cidr_list own_resolvers;
 	const struct egress_policy **by_age; /* oldest first */

@@ -35,6 +35,7 @@ struct routes {
 	uint32_t registry;
 	struct routed_host *hosts;
 	size_t host_count;
+	bool has_partial; /* a host such as "*foo.com" */
 	struct registered_host *registered;
 	size_t registered_count;
 };
@@ -67,6 +68,8 @@ static void collect_routed(struct policy *policy, struct routes *routes, const s
 				.name = registry->virtual_services[i]->hosts[k].name, .owner = registry->virtual_services[i], .rank = i};
 	if (routes->host_count)
 		qsort(routes->hosts, routes->host_count, sizeof(*routes->hosts), routed_by_name);
+	for (size_t i = 0; i < routes->host_count; i++)
+		routes->has_partial |= routes->hosts[i].name[0] == '*' && routes->hosts[i].name[1] != '.';
 	for (size_t i = 0; i < routes->host_count; i++)
 		if (!kept || strcmp(routes->hosts[kept - 1].name, routes->hosts[i].name))
 			routes->hosts[kept++] = routes->hosts[i];
@@ -107,12 +110,12 @@ static struct routed_host *find_routed(const struct routes *routes, const char *
 				  : NULL;
 }
 
-/* The wildcard over `dot`, which is the rest of a host from one of its dots on. */
-static struct routed_host *find_routed_wildcard(const struct routes *routes, const char *dot)
+/* The wildcard over `rest`, with which a host ends. */
+static struct routed_host *find_routed_wildcard(const struct routes *routes, const char *rest)
 {
 	char wildcard[SLUICE_HOST_MAX + 1];
 
-	snprintf(wildcard, sizeof(wildcard), "*%s", dot);
+	snprintf(wildcard, sizeof(wildcard), "*%s", rest);
 	return find_routed(routes, wildcard);
 }
 
@@ -121,8 +124,9 @@ static struct routed_host *route_for(const struct routes *routes, const char *ho
 {
 	struct routed_host *found = find_routed(routes, host);
 
-	for (const char *dot = strchr(host, '.'); !found && dot; dot = strchr(dot + 1, '.'))
-		found = find_routed_wildcard(routes, dot);
+	for (const char *rest = host + 1; !found && host[0] && *rest; rest++)
+		if (*rest == '.' || routes->has_partial)
+			found = find_routed_wildcard(routes, rest);
 	return found;
 }
 
@@ -135,8 +139,8 @@ static void mark_registered(const struct routes *routes)
 
 		if (found)
 			found->is_registered = true;
-		for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
-			found = find_routed_wildcard(routes, dot);
+		for (const char *rest = name + 1; name[0] && *rest; rest++) {
+			found = *rest == '.' || routes->has_partial ? find_routed_wildcard(routes, rest) : NULL;
 			if (found)
 				found->is_registered = true;
 		}

@@ -11,6 +11,8 @@
 #include "redirect/http_route.h"
 #include "redirect/origination.h"
 
+#define MAX_COPIED_BODY 16384
+
 static const char *workload_name(const struct conn *conn)
 {
 	const char *name = roster_find(conn->worker->view, conn->record.workload)->name;
@@ -36,34 +38,49 @@ static bool sets(const struct header_ops *changes, const char *name)
 	return false;
 }
 
-/* `location`: of a redirect, or empty. `changes`: a rule's, or NULL. */
-static void answer(struct conn *conn, uint16_t status, struct slice location, const char *body, const struct header_ops *changes)
+/* What a gRPC client is told where others get a status (Envoy's httpToGrpcStatus). */
+static unsigned int grpc_status_of(uint16_t status)
+{
+	switch (status) {
+	case 400:
+		return 13; /* INTERNAL */
+	case 401:
+		return 16; /* UNAUTHENTICATED */
+	case 403:
+		return 7; /* PERMISSION_DENIED */
+	case 404:
+		return 12; /* UNIMPLEMENTED */
+	case 429:
+	case 502:
+	case 503:
+	case 504:
+		return 14; /* UNAVAILABLE */
+	default:
+		return 2; /* UNKNOWN */
+	}
+}
+
+/* Printable ASCII but for "%" as it is, the rest in percent-encoding (gRPC over HTTP2, "Status-Message"). */
+static void write_grpc_message(char *out, size_t room, struct slice text)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < text.n && n + 4 < room; i++) {
+		unsigned char c = (unsigned char)text.p[i];
+
+		if (c >= ' ' && c < 0x7f && c != '%')
+			out[n++] = (char)c;
+		else
+			n += (size_t)snprintf(out + n, room - n, "%%%02X", c);
+	}
+	out[n] = 0;
+}
+
+static void settle_answer(struct conn *conn, uint16_t status)
 {
 	struct worker *worker = conn->worker;
-	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
-	bool bodiless = status == 204 || status == 304, has_text = !bodiless && body[0];
-	char length[40] = "";
 
-	if (conn->response_head_done) { /* too late: the client has another answer half way */
-		conn_reset(conn);
-		return;
-	}
-	if (!bodiless)
-		snprintf(length, sizeof(length), "content-length: %zu\r\n", strlen(body));
 	count_answer(&worker->statistics, status);
-	/* What is left of the request would be taken for the next one. */
-	if (!conn->request_body.done)
-		conn->keep_client = false;
-	buffer_put(worker, &conn->to_client);
-	conn->to_client = buffer_get(worker, location.n + strlen(body) + strlen(changes ? changes->lines : "") > SMALL_BUFFER / 2);
-	conn->to_client->end = (uint32_t)snprintf(
-		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s%s\r\n%s", status, http_status_phrase(status),
-		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "",
-		has_text && !sets(changes, "content-type") ? "content-type: text/plain\r\n" : "", worker_date(worker),
-		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", changes ? changes->lines : "",
-		conn->cors && !conn->is_preflight ? conn->cors->bytes : "",
-		bodiless || conn->method == HTTP_HEAD ? "" : body);
 	buffer_put(worker, &conn->to_upstream);
 	conn->is_local = true;
 	conn->route_deadline_ms = conn->try_deadline_ms = 0;
@@ -71,6 +88,65 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, co
 	conn->request_ready = conn->response_ready = 0;
 	conn->state = CONN_EXCHANGE;
 	worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
+}
+
+static void answer_grpc(struct conn *conn, uint16_t status, unsigned int grpc_status, struct slice text)
+{
+	struct worker *worker = conn->worker;
+	char message[1024];
+
+	write_grpc_message(message, sizeof(message), text);
+	buffer_put(worker, &conn->to_client);
+	conn->to_client = buffer_get(worker, false);
+	conn->to_client->end = (uint32_t)snprintf(
+		conn->to_client->bytes, conn->to_client->size,
+		"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: %u\r\n%s%s%sdate: %s\r\nserver: sluice\r\n"
+		"content-length: 0\r\n%s\r\n", grpc_status, message[0] ? "grpc-message: " : "", message, message[0] ? "\r\n" : "",
+		worker_date(worker), conn->keep_client ? "" : "connection: close\r\n");
+	settle_answer(conn, status);
+}
+
+/* `location`: of a redirect, or empty. `body`: a long one is not copied. `changes`: a rule's, or NULL. */
+static void answer(struct conn *conn, uint16_t status, struct slice location, struct slice body, const struct header_ops *changes)
+{
+	struct worker *worker = conn->worker;
+	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
+	bool bodiless = status == 204 || status == 304, has_text = !bodiless && body.n;
+	bool is_long = body.n > MAX_COPIED_BODY;
+	char length[40] = "";
+
+	if (conn->response_head_done) { /* too late: the client has another answer half way */
+		conn_reset(conn);
+		return;
+	}
+	if (!bodiless)
+		snprintf(length, sizeof(length), "content-length: %zu\r\n", body.n);
+	/* What is left of the request would be taken for the next one. */
+	if (!conn->request_body.done)
+		conn->keep_client = false;
+	if (conn->is_grpc && !location.n) {
+		answer_grpc(conn, status, grpc_status_of(status), body);
+		return;
+	}
+	if (bodiless || conn->method == HTTP_HEAD)
+		body.n = 0;
+	buffer_put(worker, &conn->to_client);
+	conn->to_client = buffer_get(worker, location.n + (is_long ? 0 : body.n) + strlen(changes ? changes->lines : "") > SMALL_BUFFER / 2);
+	conn->to_client->end = (uint32_t)snprintf(
+		conn->to_client->bytes, conn->to_client->size,
+		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s%s\r\n", status, http_status_phrase(status),
+		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "",
+		has_text && !sets(changes, "content-type") ? "content-type: text/plain\r\n" : "", worker_date(worker),
+		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", changes ? changes->lines : "",
+		conn->cors && !conn->is_preflight ? conn->cors->bytes : "");
+	if (is_long) {
+		conn->own_body = body.p;
+		conn->own_body_left = body.n;
+	} else {
+		memcpy(conn->to_client->bytes + conn->to_client->end, body.p, body.n);
+		conn->to_client->end += (uint32_t)body.n;
+	}
+	settle_answer(conn, status);
 }
 
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
@@ -81,7 +157,7 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(body, sizeof(body), format, args);
 	va_end(args);
-	answer(conn, status, (struct slice){"", 0}, body, NULL);
+	answer(conn, status, (struct slice){"", 0}, (struct slice){body, strlen(body)}, NULL);
 }
 
 /*
@@ -210,6 +286,19 @@ void http_route_timeout(struct conn *conn)
 	http_answer(conn, 504, "upstream request timeout");
 }
 
+static void abort_request(struct conn *conn, const struct fault_abort *abort)
+{
+	static const char text[] = "fault filter abort";
+
+	if (conn->is_grpc && abort->is_grpc && !conn->response_head_done) {
+		if (!conn->request_body.done)
+			conn->keep_client = false;
+		answer_grpc(conn, abort->http_status, abort->grpc_status, (struct slice){text, strlen(text)});
+		return;
+	}
+	http_answer(conn, abort->http_status, "%s", text);
+}
+
 const char *http_asked_host(const struct conn *conn)
 {
 	const struct http_rewrite *rewrite = conn->route ? &conn->route->rewrite : NULL;
@@ -226,13 +315,13 @@ static void follow_route(struct conn *conn)
 	if (route && route->abort.present && draw(conn->worker, route->abort.percent)) {
 		tally(&conn->worker->statistics.aborts_total, 1);
 		buffer_put(conn->worker, &conn->cors); /* Istio's filter for origins comes after that for faults */
-		http_answer(conn, route->abort.http_status, "fault filter abort");
+		abort_request(conn, &route->abort);
 		return;
 	}
 	if (conn->is_preflight) {
 		const struct header_ops lines = {.lines = conn->cors->bytes};
 
-		answer(conn, 200, (struct slice){"", 0}, "", &lines);
+		answer(conn, 200, (struct slice){"", 0}, (struct slice){"", 0}, &lines);
 		return;
 	}
 	http_start_timeout(conn);
@@ -445,7 +534,8 @@ static void redirect(struct conn *conn, const struct http_head *head, size_t mat
 	size_t n = http_location(location->bytes, location->size / 2, &conn->route->redirect, head, conn->record.port, matched);
 
 	if (n)
-		answer(conn, conn->route->redirect.code, (struct slice){location->bytes, n}, "", changes ? &changes->response : NULL);
+		answer(conn, conn->route->redirect.code, (struct slice){location->bytes, n}, (struct slice){"", 0},
+		       changes ? &changes->response : NULL);
 	else
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 	buffer_put(conn->worker, &location);
@@ -455,7 +545,8 @@ static void answer_directly(struct conn *conn)
 {
 	const struct header_changes *changes = changes_of(conn);
 
-	answer(conn, conn->route->direct.status, (struct slice){"", 0}, conn->route->direct.body, changes ? &changes->response : NULL);
+	answer(conn, conn->route->direct.status, (struct slice){"", 0},
+	       (struct slice){conn->route->direct.body, conn->route->direct.length}, changes ? &changes->response : NULL);
 }
 
 static void judge_request(struct conn *conn, struct http_head *head)
@@ -540,6 +631,15 @@ void http_revoke(struct conn *conn, struct decision decision, const struct rule_
 		worker_ready(conn);
 }
 
+static bool speaks_grpc(const struct http_head *head)
+{
+	static const char type[] = "application/grpc";
+	const struct http_field *field = http_field(head, "content-type");
+	size_t n = sizeof(type) - 1;
+
+	return field && field->value.n >= n && !memcmp(field->value.p, type, n) && (field->value.n == n || field->value.p[n] == '+');
+}
+
 static void begin_request(struct conn *conn)
 {
 	struct http_head *head = &conn->worker->head;
@@ -552,6 +652,7 @@ static void begin_request(struct conn *conn)
 	conn->client_minor = head->minor;
 	conn->keep_client = head->keep_alive;
 	conn->upgrade_asked = head->upgrade;
+	conn->is_grpc = speaks_grpc(head);
 	http_body_start(&conn->request_body, head);
 	conn->from_client->start += (uint32_t)head->bytes;
 	shown = head->host.n < sizeof(conn->shown) ? head->host.n : sizeof(conn->shown) - 1;
@@ -568,7 +669,8 @@ static void reset_exchange(struct conn *conn)
 {
 	conn->request_ready = conn->response_ready = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = false;
-	conn->is_local = conn->dechunk = conn->upgraded = false;
+	conn->is_local = conn->dechunk = conn->upgraded = conn->is_grpc = false;
+	conn->own_body_left = 0;
 	conn->drain_until_ms = conn->route_deadline_ms = conn->try_deadline_ms = 0;
 	conn->body_sent = conn->is_preflight = false;
 	buffer_put(conn->worker, &conn->cors);

@@ -357,9 +357,26 @@ static bool is_time_to_send(const struct conn *conn)
 	return conn->response_body.done || !buffer_length(conn->from_upstream);
 }
 
+static enum moved send_own_body(struct conn *conn)
+{
+	ssize_t n;
+
+	if (!conn->client.writable)
+		return MOVE_BLOCKED;
+	n = send(conn->client.fd, conn->own_body, conn->own_body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0 && errno == EAGAIN)
+		conn->client.writable = false;
+	if (n < 0)
+		return errno == EAGAIN ? MOVE_BLOCKED : errno == EINTR ? MOVE_SOME : MOVE_BROKEN;
+	tally(&conn->worker->statistics.bytes_to_client, (__u64)n);
+	conn->own_body += n;
+	conn->own_body_left -= (size_t)n;
+	return MOVE_SOME;
+}
+
 static enum moved pull_response(struct conn *conn)
 {
-	for (int moves = 0; !conn->response_done || buffer_length(conn->to_client) || conn->response_ready; moves++) {
+	for (int moves = 0; !conn->response_done || buffer_length(conn->to_client) || conn->response_ready || conn->own_body_left; moves++) {
 		enum moved flow;
 
 		if (moves == MOVES_PER_TURN)
@@ -367,6 +384,12 @@ static enum moved pull_response(struct conn *conn)
 		if (is_time_to_send(conn)) {
 			flow = send_parts(&conn->client, conn->to_client, conn->from_upstream, &conn->response_ready,
 					  &conn->worker->statistics.bytes_to_client);
+			if (flow == MOVE_BROKEN) {
+				conn_close(conn);
+				return MOVE_BROKEN;
+			}
+		} else if (conn->own_body_left) {
+			flow = send_own_body(conn);
 			if (flow == MOVE_BROKEN) {
 				conn_close(conn);
 				return MOVE_BROKEN;

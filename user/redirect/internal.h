@@ -222,6 +222,9 @@ struct conn {
 	bool is_delayed;
 	const struct http_route *route; /* of `table`, or NULL */
 	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
+	bool is_grpc;                   /* our own answers are gRPC's */
+	const char *own_body;           /* of a long answer of our own: what is left of it, in `table` */
+	size_t own_body_left;
 	bool is_preflight;              /* they are the answer */
 	const struct route_target *target; /* of `route`: where it leads; NULL: to the service itself */
 	uint64_t sent_us;               /* when the request's head had gone out */
