@@ -119,6 +119,7 @@ enum sluice_service_flags {
 	SERVICE_NONE = 1 << 4,     /* resolution NONE: dialled at the original destination */
 	SERVICE_WILDCARD = 1 << 5, /* the host has a wildcard */
 	SERVICE_TCP = 1 << 6,      /* plain TCP (or UDP): it has no name to show, an address match is enough */
+	SERVICE_DETECTED = 1 << 7, /* HTTP if the client speaks it, else TCP: its protocol is not declared */
 };
 
 struct service_value {

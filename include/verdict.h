@@ -264,8 +264,8 @@ SLUICE_INLINE struct decision verdict_named(const struct rule_set *rules, enum s
 		return decide(VERDICT_ALLOW, REASON_NAME_ALLOWED, service);
 	if (rules->mode == MODE_ALLOW_ANY)
 		return decide(VERDICT_PASSTHROUGH, REASON_NAME_ANY, 0);
-	/* A plain TCP service has no name to show: there the address is enough. */
-	if (here & SERVICE_TCP)
+	/* A plain TCP service has no name to show: there the address is enough. A client that speaks HTTP has named another one. */
+	if (here & SERVICE_TCP && !(shown == SHOWN_HOST && here & SERVICE_DETECTED))
 		return decide(VERDICT_PASSTHROUGH, REASON_SERVICE, 0);
 	return decide_deny(rules, shown == SHOWN_NOTHING ? REASON_NAME_MISSING : REASON_NAME_UNREGISTERED, 0);
 }

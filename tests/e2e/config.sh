@@ -71,8 +71,8 @@ test_an_unknown_protocol()
 test_a_feature_of_istio_that_is_not_implemented()
 {
 	refused '[0-9]+:[0-9]+' 'not (yet )?(implemented|supported)' \
-		'apiVersion: networking.istio.io/v1' 'kind: VirtualService' 'metadata: {name: x}' 'spec:' '  hosts: [a.com]' \
-		'  tls: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}}]}]'
+		'apiVersion: networking.istio.io/v1' 'kind: DestinationRule' 'metadata: {name: x}' 'spec:' '  host: a.com' \
+		'  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}'
 }
 
 test_a_port_out_of_range()

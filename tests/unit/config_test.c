@@ -486,10 +486,6 @@ Test(config, service_entry_rules_of_istio_hold)
 	static const char *const cases[][2] = {
 		{"  hosts: [a.com]\n  ports: [{number: 80, name: a, protocol: HTP}]\n",
 		 "p.yaml:6:43: ServiceEntry/a: spec.ports[0].protocol: \"HTP\" is not a protocol (HTTP, HTTPS, TLS, TCP, UDP, HTTP2, GRPC, GRPC-Web, HTTP_PROXY, Mongo, Redis, MySQL)"},
-		{"  hosts: [a.com]\n  ports: [{number: 80, name: a}]\n",
-		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0].protocol: is absent: detecting the protocol is not implemented yet; name it"},
-		{"  hosts: [a.com]\n  ports: [{number: 80, name: a, protocol: ''}]\n",
-		 "p.yaml:6:43: ServiceEntry/a: spec.ports[0].protocol: is empty: detecting the protocol is not implemented yet; name it"},
 		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 80, name: b, protocol: HTTP}\n",
 		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: number 80 is taken by the port at line 7"},
 		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 81, name: a, protocol: HTTP}\n",
@@ -740,7 +736,7 @@ Test(config, every_problem_is_reported_in_one_run)
 {
 	struct config *config = parse(ENTRY "  hosts: ['*', a_b.com]\n  ports: [{number: 0}]\n  x: 1\n---\n" POLICY "  y: 1\n");
 
-	cr_expect_eq(config->error_count, 7); /* 2 hosts, number, name, protocol, x, y */
+	cr_expect_eq(config->error_count, 6); /* 2 hosts, number, name, x, y */
 	config_free(config);
 }
 

@@ -42,10 +42,9 @@ static void read_protocol(struct walk *walk, const struct node *node, void *out)
 	struct node spelled = *node;
 	int value;
 
-	if (node->type == NODE_SCALAR && !*node->text) {
-		walk_error(walk, node, "is empty: detecting the protocol " NOT_IMPLEMENTED "; name it");
+	if (node->type == NODE_SCALAR && !*node->text)
 		return;
-	}
+	*(enum port_protocol *)out = PROTOCOL_HTTP; /* so that nothing else is said of what is no protocol */
 	for (size_t i = 0; node->type == NODE_SCALAR && i < ARRAY_SIZE(protocols); i++) {
 		if (!strcasecmp(protocols[i].name, node->text)) /* Istio ignores the case */
 			spelled.text = protocols[i].name;
@@ -80,16 +79,10 @@ static void read_port(struct walk *walk, const struct node *node, void *out)
 		{"targetPort", read_port_number, offsetof(struct service_port, target_port), FIELD_OPTIONAL},
 	};
 	struct service_entry *entry = out;
-	struct service_port port = {.at = walk_position(walk, node)};
-	size_t state;
+	struct service_port port = {.protocol = PROTOCOL_UNSET, .at = walk_position(walk, node)};
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &port))
 		return;
-	if (!node_field(node, "protocol")) {
-		state = walk_enter(walk, "protocol");
-		walk_error(walk, node, "is absent: detecting the protocol " NOT_IMPLEMENTED "; name it");
-		walk_leave(walk, state);
-	}
 	check_port_unique(walk, node, entry, &port);
 	*arena_append(walk->config->arena, entry->ports, entry->port_count, entry->port_capacity) = port;
 }
@@ -307,7 +300,8 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 				     entry->host_count);
 		else if (is_nameless(port->protocol) && entry->resolution == RESOLUTION_NONE && !entry->addresses.count)
 			walk_problem(walk, SEVERITY_WARNING, port->at.line, port->at.column,
-				     "matches nothing: resolution NONE without addresses; give spec.addresses");
+				     "matches nothing%s: resolution NONE without addresses; give spec.addresses",
+				     port->protocol == PROTOCOL_UNSET ? " but HTTP" : "");
 		walk_leave(walk, item);
 	}
 	walk_leave(walk, state);

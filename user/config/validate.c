@@ -196,7 +196,7 @@ static const struct registered *find_host(struct config *config, const struct re
 
 static bool is_http(enum port_protocol protocol)
 {
-	return protocol <= PROTOCOL_HTTP_PROXY;
+	return protocol <= PROTOCOL_HTTP_PROXY || protocol == PROTOCOL_UNSET;
 }
 
 static bool has_http_port(const struct service_entry *entry)

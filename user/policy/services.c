@@ -9,7 +9,7 @@
 /* What the redirector speaks. HTTP/2 and gRPC are governed by address until it does. */
 bool policy_is_http(enum port_protocol protocol)
 {
-	return protocol == PROTOCOL_HTTP || protocol == PROTOCOL_GRPC_WEB || protocol == PROTOCOL_HTTP_PROXY;
+	return protocol == PROTOCOL_HTTP || protocol == PROTOCOL_GRPC_WEB || protocol == PROTOCOL_HTTP_PROXY || protocol == PROTOCOL_UNSET;
 }
 
 bool policy_is_tls(enum port_protocol protocol)
@@ -81,6 +81,8 @@ static uint32_t flags_of(const struct service *service, const struct service_ent
 			 : policy_is_tls(service->protocol) ? SERVICE_TLS
 							    : SERVICE_TCP;
 
+	if (service->protocol == PROTOCOL_UNSET)
+		flags |= SERVICE_TCP | SERVICE_DETECTED;
 	if (service->wildcard)
 		flags |= SERVICE_WILDCARD;
 	if (entry->resolution == RESOLUTION_NONE)

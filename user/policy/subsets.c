@@ -127,7 +127,7 @@ static void settle_tls(struct config *config, struct service *service)
 
 	if (tls->mode == TLS_DISABLE)
 		return;
-	if (service->flags & SERVICE_HTTP)
+	if (service->flags & SERVICE_HTTP && !(service->flags & SERVICE_DETECTED))
 		service->flags |= SERVICE_ROUTED;
 	else
 		config_problem(config, SEVERITY_ERROR, &tls->at, "DestinationRule", "trafficPolicy.tls",

@@ -190,6 +190,17 @@ static void relay_to(struct conn *conn, const struct service *service)
 	upstream_begin(conn, service);
 }
 
+/* The TCP service at the address that the client dialled, if there is one. */
+static const struct service *recorded_tcp(const struct conn *conn)
+{
+	/* The id is of the record's generation: of one that was replaced twice since, it names nothing any more. */
+	const struct service *service = conn->table->generation == conn->record.generation
+						? policy_service(conn->table->policy, conn->record.service)
+						: NULL;
+
+	return service && service->flags & SERVICE_TCP ? service : NULL;
+}
+
 /* By the name in conn->shown, if any: relayed to its service or to where the client dialled, or reset. */
 static void judge_name(struct conn *conn, enum shown_name shown, const char *name)
 {
@@ -205,7 +216,9 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 		return;
 	}
 	worker_report(conn, decision, conn->shown);
-	relay_to(conn, decision.verdict == VERDICT_ALLOW ? service : NULL);
+	if (!service && conn->record.service_flags & SERVICE_DETECTED)
+		service = recorded_tcp(conn);
+	relay_to(conn, service);
 }
 
 /* Neither HTTP nor TLS, or not a word. */
@@ -245,12 +258,9 @@ static bool is_plain_tcp(const struct conn *conn)
 
 static void relay_plain(struct conn *conn)
 {
-	/* The id is of the record's generation: of one that was replaced twice since, it names nothing any more. */
-	const struct service *service = conn->table->generation == conn->record.generation
-						? policy_service(conn->table->policy, conn->record.service)
-						: NULL;
+	const struct service *service = recorded_tcp(conn);
 
-	if (!service || !(service->flags & SERVICE_TCP)) {
+	if (!service) {
 		conn_reset(conn);
 		return;
 	}
@@ -266,9 +276,27 @@ static bool is_table_coming(const struct conn *conn)
 	return newest && conn->record.generation > newest->generation && conn->worker->epoch != atomic_load(&current_epoch);
 }
 
+/* Where other protocols are expected too, only a method that HTTP is known for begins a request. */
+static enum http_result looks_like_http(struct conn *conn)
+{
+	static const char *const methods[] = {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT "};
+	const char *bytes = buffer_bytes(conn->from_client), *why;
+	size_t length = buffer_length(conn->from_client);
+
+	if (!(conn->record.service_flags & SERVICE_DETECTED))
+		return http_parse_request(&conn->worker->head, bytes, length, &why);
+	for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
+		size_t n = strlen(methods[i]);
+
+		if (length < n ? !memcmp(bytes, methods[i], length) : !memcmp(bytes, methods[i], n))
+			return length < n ? HTTP_MORE : HTTP_OK;
+	}
+	return HTTP_NOT_HTTP;
+}
+
 static enum step sniff_step(struct conn *conn)
 {
-	const char *why;
+	enum http_result result;
 	int got;
 
 	if (!conn->table) {
@@ -295,8 +323,10 @@ static enum step sniff_step(struct conn *conn)
 		return STEP_BLOCKED;
 	if (*buffer_bytes(conn->from_client) == 0x16)
 		return sniff_hello(conn);
-	if (http_parse_request(&conn->worker->head, buffer_bytes(conn->from_client), buffer_length(conn->from_client), &why) !=
-	    HTTP_NOT_HTTP) {
+	result = looks_like_http(conn);
+	if (result == HTTP_MORE && conn->record.service_flags & SERVICE_DETECTED)
+		return conn->client.readable ? STEP_ADVANCED : STEP_BLOCKED;
+	if (result != HTTP_NOT_HTTP) {
 		http_begin(conn);
 		return STEP_ADVANCED;
 	}
