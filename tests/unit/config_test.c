@@ -417,17 +417,35 @@ Test(config, metadata_and_spec_are_required)
 
 Test(config, unsupported_istio_fields_say_so)
 {
-	static const char *const of_route[] = {
-		"mirror: {}", "mirrors: []", "mirrorPercentage: {}",
-	};
+	static const char *const of_policy[] = {"outlierDetection", "tunnel", "proxyProtocol"};
 	char text[1024], line[256];
 
-	for (size_t i = 0; i < ARRAY_SIZE(of_route); i++) {
-		snprintf(text, sizeof(text), ROUTES "  hosts: [a.com]\n  http:\n  - %s\n" ROUTE, of_route[i]);
-		snprintf(line, sizeof(line), "p.yaml:7:5: VirtualService/a: spec.http[0].%.*s: is an Istio field that is not implemented yet",
-			 (int)strcspn(of_route[i], ":"), of_route[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(of_policy); i++) {
+		snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.com\n"
+			 "  trafficPolicy:\n    %s: {}\n", of_policy[i]);
+		snprintf(line, sizeof(line), "p.yaml:7:5: DestinationRule/a: spec.trafficPolicy.%s: is an Istio field that is not implemented yet",
+			 of_policy[i]);
 		expect_line(text, line);
 	}
+}
+
+Test(config, mirrors_are_read)
+{
+	struct config *config = parse(ROUTES "  hosts: [a.com]\n  http:\n  - mirror: {host: B.com, port: {number: 81}}\n    mirrorPercentage: {value: 2.5}\n" ROUTE
+				      "  - mirrors: [{destination: {host: c.com}}, {destination: {host: d.com}, percentage: {}}]\n" ROUTE);
+	const struct http_route *rules;
+
+	cr_assert_eq(config->error_count, 0);
+	rules = config->virtual_services[0]->http;
+	cr_assert(rules[0].mirror_count == 1 && rules[1].mirror_count == 2);
+	cr_expect_str_eq(rules[0].mirrors[0].destination.host, "b.com");
+	cr_expect(rules[0].mirrors[0].destination.port == 81 && rules[0].mirrors[0].percent == 2.5);
+	cr_expect(rules[1].mirrors[0].percent == 100 && rules[1].mirrors[1].percent == 0);
+	config_free(config);
+	expect_line(ROUTES "  hosts: [a.com]\n  http:\n  - mirror: {host: b.com}\n    mirrors: [{destination: {host: c.com}}]\n" ROUTE,
+		    "p.yaml:7:5: VirtualService/a: spec.http[0]: has both mirror and mirrors");
+	expect_line(ROUTES "  hosts: [a.com]\n  http:\n  - mirror: {host: b.com}\n    mirrorPercent: 5\n" ROUTE,
+		    "p.yaml:7:5: warning: VirtualService/a: spec.http[0]: has mirrorPercent, which Istio has replaced by mirrorPercentage: {value: ...}");
 }
 
 Test(config, scalars_are_typed_as_kubernetes_does)

@@ -248,6 +248,14 @@ struct http_cors {
 	const char *preflight, *response;  /* lines for an origin that is allowed */
 };
 
+#define MAX_MIRRORS 16
+
+/* A copy of the request goes there; nobody waits for the answer. */
+struct http_mirror {
+	struct route_destination destination;
+	double percent;
+};
+
 struct http_route {
 	const char *name; /* NULL: absent */
 	const char *delegate, *delegate_namespace; /* only while documents are read; the namespace NULL: the own one */
@@ -262,6 +270,9 @@ struct http_route {
 	struct http_retries retries;
 	struct fault_delay delay;
 	struct fault_abort abort;
+	struct http_mirror *mirrors;
+	size_t mirror_count, mirror_capacity;
+	double mirror_percentage, mirror_percent; /* only while documents are read */
 	struct route_destination *destinations; /* one of them is drawn for each request, by weight */
 	size_t destination_count, destination_capacity;
 	struct position at;

@@ -173,6 +173,10 @@ static struct http_route merge_actions(struct arena *arena, const struct http_ro
 		out.cors = root->cors;
 	if (!out.headers.present)
 		out.headers = root->headers;
+	if (!out.mirror_count) {
+		out.mirrors = root->mirrors;
+		out.mirror_count = out.mirror_capacity = root->mirror_count;
+	}
 	return out;
 }
 

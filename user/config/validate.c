@@ -291,11 +291,11 @@ static bool has_subset(const struct config *config, const char *host, const char
 	return false;
 }
 
-/* `list`: "http", "tls" or "tcp". */
+/* `list`: "http", "tls" or "tcp"; `what`: "route" or "mirrors". */
 static void check_destination(struct config *config, const struct registry *registry, const struct object *object, const char *list,
-			      const struct route_destination *destination, size_t rule, size_t index)
+			      const char *what, const struct route_destination *destination, size_t rule, size_t index)
 {
-	const char *field = arena_printf(config->arena, "spec.%s[%zu].route[%zu].destination", list, rule, index);
+	const char *field = arena_printf(config->arena, "spec.%s[%zu].%s[%zu].destination", list, rule, what, index);
 	const struct registered *found;
 	const char *why = NULL;
 	size_t count;
@@ -311,7 +311,8 @@ static void check_destination(struct config *config, const struct registry *regi
 		why = arena_printf(config->arena, "no DestinationRule for \"%s\" has a subset \"%s\"", destination->host, destination->subset);
 	if (why)
 		config_problem(config, SEVERITY_WARNING, &destination->at, label_of(config, object), field,
-			       "%s: %s", why, strcmp(list, "http") ? "connections are reset" : "requests are answered with 503");
+			       "%s: %s", why, !strcmp(what, "mirrors") ? "nothing is mirrored there" : strcmp(list, "http") ?
+			       "connections are reset" : "requests are answered with 503");
 }
 
 static void check_l4_destinations(struct config *config, const struct registry *registry, const struct object *object, const char *list,
@@ -319,7 +320,7 @@ static void check_l4_destinations(struct config *config, const struct registry *
 {
 	for (size_t r = 0; r < count; r++)
 		for (size_t d = 0; d < routes[r].destination_count; d++)
-			check_destination(config, registry, object, list, &routes[r].destinations[d], r, d);
+			check_destination(config, registry, object, list, "route", &routes[r].destinations[d], r, d);
 }
 
 static void check_virtual_services(struct config *config, const struct registry *registry)
@@ -333,7 +334,11 @@ static void check_virtual_services(struct config *config, const struct registry 
 			check_routed_host(config, registry, service, &service->hosts[h], h);
 		for (size_t r = 0; r < service->http_count; r++)
 			for (size_t d = 0; d < service->http[r].destination_count; d++)
-				check_destination(config, registry, &service->object, "http", &service->http[r].destinations[d], r, d);
+				check_destination(config, registry, &service->object, "http", "route", &service->http[r].destinations[d], r, d);
+		for (size_t r = 0; r < service->http_count; r++)
+			for (size_t m = 0; m < service->http[r].mirror_count; m++)
+				check_destination(config, registry, &service->object, "http", "mirrors",
+						  &service->http[r].mirrors[m].destination, r, m);
 		check_l4_destinations(config, registry, &service->object, "tls", service->tls, service->tls_count);
 		check_l4_destinations(config, registry, &service->object, "tcp", service->tcp, service->tcp_count);
 	}

@@ -653,6 +653,58 @@ static void read_rewrite(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "must have uri, uriRegexRewrite or authority");
 }
 
+static void add_mirror(struct walk *walk, struct http_route *route, const struct http_mirror *mirror)
+{
+	*arena_append(walk->config->arena, route->mirrors, route->mirror_count, route->mirror_capacity) = *mirror;
+}
+
+static void read_mirror_destination(struct walk *walk, const struct node *node, void *out)
+{
+	read_destination(walk, node, &((struct http_mirror *)out)->destination);
+}
+
+static void read_mirror_item(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"destination", read_mirror_destination, 0, FIELD_REQUIRED},
+		{"percentage", read_percentage, offsetof(struct http_mirror, percent), FIELD_OPTIONAL},
+	};
+	struct http_mirror mirror = {.percent = 100};
+
+	if (node_field(node, "percentage"))
+		mirror.percent = 0; /* without a value, as in Istio */
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &mirror))
+		add_mirror(walk, out, &mirror);
+}
+
+static void read_mirrors(struct walk *walk, const struct node *node, void *out)
+{
+	walk_list(walk, node, MAX_MIRRORS, read_mirror_item, out);
+}
+
+static void read_mirror(struct walk *walk, const struct node *node, void *out)
+{
+	struct http_mirror mirror = {.percent = 100};
+
+	read_destination(walk, node, &mirror.destination);
+	add_mirror(walk, out, &mirror);
+}
+
+/* Of `mirror`: mirrorPercentage, else the old mirrorPercent. */
+static void settle_mirror(struct walk *walk, const struct node *node, struct http_route *route)
+{
+	if (node_field(node, "mirror") && !is_empty(node_field(node, "mirrors")))
+		walk_error(walk, node, "has both mirror and mirrors");
+	if (node_field(node, "mirrorPercent"))
+		walk_warning(walk, node, "has mirrorPercent, which Istio has replaced by mirrorPercentage: {value: ...}");
+	if (!node_field(node, "mirror") || route->mirror_count != 1)
+		return;
+	if (node_field(node, "mirrorPercentage"))
+		route->mirrors[0].percent = route->mirror_percentage;
+	else if (node_field(node, "mirrorPercent"))
+		route->mirrors[0].percent = route->mirror_percent;
+}
+
 struct delegate_fields {
 	const char *name, *namespace_;
 };
@@ -687,14 +739,17 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"timeout", walk_duration, offsetof(struct http_route, timeout_ms), FIELD_OPTIONAL},
 		{"retries", read_retries, offsetof(struct http_route, retries), FIELD_OPTIONAL},
 		{"delegate", read_delegate, 0, FIELD_OPTIONAL},
-		UNSUPPORTED("mirror"),
-		UNSUPPORTED("mirrors"), UNSUPPORTED("mirrorPercent"), UNSUPPORTED("mirrorPercentage"),
+		{"mirror", read_mirror, 0, FIELD_OPTIONAL},
+		{"mirrors", read_mirrors, 0, FIELD_OPTIONAL},
+		{"mirrorPercentage", read_percentage, offsetof(struct http_route, mirror_percentage), FIELD_OPTIONAL},
+		{"mirrorPercent", read_percent, offsetof(struct http_route, mirror_percent), FIELD_OPTIONAL},
 	};
 	struct virtual_service *service = out;
 	struct http_route route = {.at = walk_position(walk, node)};
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &route))
 		return;
+	settle_mirror(walk, node, &route);
 	check_action(walk, node);
 	check_redirect(walk, node);
 	check_direct_response(walk, node);

@@ -32,6 +32,7 @@ struct service_route {
 	const struct route_target *targets; /* none of a rule that answers by itself */
 	size_t target_count;
 	uint64_t weights; /* their sum */
+	const uint32_t *mirrors; /* of rule->mirrors: services; 0: not registered */
 };
 
 /* The same of a tls or tcp rule. */

@@ -254,7 +254,11 @@ static struct service_route make_route(const struct policy *policy, const struct
 {
 	struct service_route route = {.rule = rule};
 	struct route_target *targets;
+	uint32_t *mirrors = arena_alloc(policy->arena, rule->mirror_count + 1, sizeof(*mirrors));
 
+	for (size_t i = 0; i < rule->mirror_count; i++)
+		mirrors[i] = destination_of(policy, routes, &rule->mirrors[i].destination, port);
+	route.mirrors = mirrors;
 	if (!rule->destination_count)
 		return route;
 	targets = arena_alloc(policy->arena, rule->destination_count, sizeof(*targets));
@@ -299,7 +303,7 @@ static bool changes_nothing(const struct service *service, const struct service_
 	return !rule->match_count && route->target_count == 1 && route->targets[0].service == service->id &&
 	       !route->targets[0].destination->headers.present && !(rule->delay.present && rule->delay.percent > 0) &&
 	       !(rule->abort.present && rule->abort.percent > 0) && !rule->timeout_ms && !rule->retries.present && !rule->cors.present &&
-	       !rule->headers.present && !rule->rewrite.present;
+	       !rule->headers.present && !rule->rewrite.present && !rule->mirror_count;
 }
 
 static void attach_l4_routes(struct policy *policy, const struct routes *routes, const struct virtual_service *virtual_service,

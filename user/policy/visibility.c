@@ -118,6 +118,9 @@ static void collect_destinations(struct policy *policy, struct registry *registr
 		for (size_t r = 0; r < service->http_count; r++)
 			for (size_t d = 0; d < service->http[r].destination_count; d++)
 				collect_destination(policy, registry, service->http[r].destinations[d].host);
+		for (size_t r = 0; r < service->http_count; r++)
+			for (size_t m = 0; m < service->http[r].mirror_count; m++)
+				collect_destination(policy, registry, service->http[r].mirrors[m].destination.host);
 		collect_l4_destinations(policy, registry, service->tls, service->tls_count);
 		collect_l4_destinations(policy, registry, service->tcp, service->tcp_count);
 	}

@@ -20,7 +20,7 @@
 
 /* ---- life ---- */
 
-static struct conn *conn_new(struct worker *worker, int fd)
+struct conn *conn_new(struct worker *worker, int fd)
 {
 	struct conn *conn = worker->free_conns;
 
@@ -68,13 +68,15 @@ void conn_close(struct conn *conn)
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
 	relay_end(conn);
-	close(conn->client.fd);
+	if (conn->client.fd >= 0)
+		close(conn->client.fd);
 	conn->state = CONN_CLOSED;
 	worker_timer(conn, 0);
 	buffer_put(worker, &conn->from_client);
 	buffer_put(worker, &conn->from_upstream);
 	buffer_put(worker, &conn->to_upstream);
 	buffer_put(worker, &conn->cors);
+	buffer_put(worker, &conn->copy);
 	buffer_put(worker, &conn->to_client);
 	table_release(conn->table);
 	place_release(conn->place);
@@ -89,7 +91,8 @@ void conn_reset(struct conn *conn)
 
 	if (conn->state == CONN_CLOSED)
 		return;
-	setsockopt(conn->client.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	if (conn->client.fd >= 0)
+		setsockopt(conn->client.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	conn_close(conn);
 }
 

@@ -115,6 +115,10 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, st
 	bool is_long = body.n > MAX_COPIED_BODY;
 	char length[40] = "";
 
+	if (conn->is_mirror) {
+		conn_close(conn);
+		return;
+	}
 	if (conn->response_head_done) { /* too late: the client has another answer half way */
 		conn_reset(conn);
 		return;
@@ -211,7 +215,7 @@ static void refuse_blocked(struct conn *conn, struct decision decision, const st
 
 /* ---- routing ---- */
 
-static bool draw(struct worker *worker, double percent)
+bool http_draw(struct worker *worker, double percent)
 {
 	return percent > 0 && (double)(worker_random(worker) >> 11) * 0x1p-53 * 100 < percent;
 }
@@ -312,7 +316,7 @@ static void follow_route(struct conn *conn)
 	const struct http_route *route = conn->route;
 	const struct service *to = conn->service;
 
-	if (route && route->abort.present && draw(conn->worker, route->abort.percent)) {
+	if (route && route->abort.present && http_draw(conn->worker, route->abort.percent)) {
 		tally(&conn->worker->statistics.aborts_total, 1);
 		buffer_put(conn->worker, &conn->cors); /* Istio's filter for origins comes after that for faults */
 		abort_request(conn, &route->abort);
@@ -325,6 +329,7 @@ static void follow_route(struct conn *conn)
 		return;
 	}
 	http_start_timeout(conn);
+	mirror_begin(conn);
 	if (conn->target) {
 		to = policy_service(conn->table->policy, conn->target->service);
 		if (!to) {
@@ -376,6 +381,7 @@ static bool choose_route(struct conn *conn, struct http_head *head, size_t *matc
 	uint64_t at;
 
 	conn->route = NULL;
+	conn->chosen = NULL;
 	conn->target = NULL;
 	*matched = 1;
 	if (!conn->service || !conn->service->route_count)
@@ -389,6 +395,7 @@ static bool choose_route(struct conn *conn, struct http_head *head, size_t *matc
 		return false;
 	default:
 		conn->route = found->rule;
+		conn->chosen = found;
 	}
 	if (!found->target_count)
 		return true;
@@ -587,7 +594,7 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;
 	}
-	if (conn->route && conn->route->delay.present && draw(conn->worker, conn->route->delay.percent))
+	if (conn->route && conn->route->delay.present && http_draw(conn->worker, conn->route->delay.percent))
 		begin_delay(conn);
 	else
 		follow_route(conn);
@@ -602,7 +609,7 @@ bool http_judge_again(struct conn *conn)
 	const struct service *service;
 	struct decision decision;
 
-	if (conn->table == conn->worker->view->table || !conn_decide(conn))
+	if (conn->is_mirror || conn->table == conn->worker->view->table || !conn_decide(conn))
 		return false;
 	service = policy_find(conn->table->policy, conn->rules->registry, conn->shown, strlen(conn->shown), conn->record.port, true);
 	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
@@ -674,6 +681,7 @@ static void reset_exchange(struct conn *conn)
 	conn->drain_until_ms = conn->route_deadline_ms = conn->try_deadline_ms = 0;
 	conn->body_sent = conn->is_preflight = false;
 	buffer_put(conn->worker, &conn->cors);
+	buffer_put(conn->worker, &conn->copy);
 	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
 	conn->state = CONN_REQUEST;

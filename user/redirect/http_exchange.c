@@ -83,6 +83,7 @@ static enum moved feed_request(struct conn *conn)
 		return MOVE_BROKEN;
 	}
 	conn->request_ready = (uint32_t)n;
+	mirror_feed(conn, buffer_bytes(conn->from_client), (size_t)n);
 	http_start_timeout(conn);
 	return MOVE_SOME;
 }
@@ -357,6 +358,16 @@ static bool is_time_to_send(const struct conn *conn)
 	return conn->response_body.done || !buffer_length(conn->from_upstream);
 }
 
+/* The answer to a mirror's request. */
+static enum moved throw_away(struct conn *conn)
+{
+	buffer_put(conn->worker, &conn->to_client);
+	if (conn->response_ready)
+		conn->from_upstream->start += conn->response_ready;
+	conn->response_ready = 0;
+	return MOVE_SOME;
+}
+
 static enum moved send_own_body(struct conn *conn)
 {
 	ssize_t n;
@@ -381,7 +392,9 @@ static enum moved pull_response(struct conn *conn)
 
 		if (moves == MOVES_PER_TURN)
 			return give_way(conn);
-		if (is_time_to_send(conn)) {
+		if (conn->is_mirror && is_time_to_send(conn)) {
+			flow = throw_away(conn);
+		} else if (is_time_to_send(conn)) {
 			flow = send_parts(&conn->client, conn->to_client, conn->from_upstream, &conn->response_ready,
 					  &conn->worker->statistics.bytes_to_client);
 			if (flow == MOVE_BROKEN) {
@@ -424,6 +437,10 @@ static enum step finish(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
 
+	if (conn->is_mirror) {
+		conn_close(conn);
+		return STEP_BLOCKED;
+	}
 	buffer_put(worker, &conn->to_client);
 	buffer_put(worker, &conn->to_upstream);
 	if (conn->upgraded) {

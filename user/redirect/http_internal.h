@@ -8,6 +8,12 @@
 
 #define CORS_ROOM (SMALL_BUFFER - 128) /* the rest is for another line */
 
+bool http_draw(struct worker *worker, double percent);
+
+/* mirror.c: copies of a request that the rule wants, once it is sure to be sent; then each checked part of its body. */
+void mirror_begin(struct conn *conn);
+void mirror_feed(struct conn *conn, const char *bytes, size_t length);
+
 enum step http_exchange_step(struct conn *conn);
 void http_next_request(struct conn *conn);
 bool http_worth_parsing(const struct conn *conn, const struct buffer *buffer);

@@ -220,6 +220,10 @@ struct conn {
 	bool body_sent;                 /* some of the request's body is gone: it cannot be sent again */
 	bool counts_attempts;           /* to_upstream ends with x-envoy-attempt-count */
 	bool is_delayed;
+	const struct service_route *chosen; /* of `table`: what `route` is for the service; NULL without one */
+	uint32_t mirrored;              /* a bit for each of the rule's mirrors that is drawn */
+	struct buffer *copy;            /* for them, while the request's body comes */
+	bool is_mirror;                 /* there is no client: a copy of a request, whose answer is thrown away */
 	const struct http_route *route; /* of `table`, or NULL */
 	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
 	bool is_grpc;                   /* our own answers are gRPC's */
@@ -321,6 +325,7 @@ enum step { STEP_BLOCKED, STEP_ADVANCED };
 
 void conn_accept(struct worker *worker, const struct listener *listener);
 void conn_adopt(struct worker *worker, int fd, struct place *place, const struct flow_record *record);
+struct conn *conn_new(struct worker *worker, int client_fd); /* -1: a mirror has none */
 void conn_event(struct conn *conn, bool upstream, uint32_t events);
 void conn_run(struct conn *conn); /* until it is blocked or closed */
 void conn_timeout(struct conn *conn);

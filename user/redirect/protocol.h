@@ -103,6 +103,8 @@ struct redirector_statistics {
 	__u64 tls_refused;
 	__u64 delays_active;
 	__u64 delays_total;
+	__u64 mirrors_total;
+	__u64 mirrors_dropped; /* too long a body, too many connections, or nowhere to go */
 	__u64 aborts_total;
 	__u64 upstream_connect_failures;
 	__u64 bytes_to_upstream;
