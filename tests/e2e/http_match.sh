@@ -226,6 +226,23 @@ headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: '100%%
 	expect '^x-d: 1'
 }
 
+test_variables_in_headers()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{name: main, headers: {request: {set: {x-who: '%HOSTNAME% %% %PROTOCOL%', x-old: '<%REQ(x-old)%>', \
+x-cut: '%REQ(x-none?x-old):3%', x-peer: '%DOWNSTREAM_PEER_CERT_V_END(%b %d %H:%M:%S %Y %Z)%', x-to: '%UPSTREAM_CLUSTER% %ROUTE_NAME% %DOWNSTREAM_LOCAL_ADDRESS%'}}, \
+response: {set: {x-status: '%RESPONSE_CODE% %RESP(server)%', x-host: '%UPSTREAM_HOST%'}, add: {x-time: '%START_TIME%'}}}, \
+route: [{destination: {host: httpbin.example.com}}]}")"
+	get 13 -i -H 'x-old: before' http://httpbin.example.com/head
+	expect '^x-who: web % HTTP/1.1'
+	expect '^x-old: <before>'
+	expect '^x-cut: bef'
+	refuse '^x-peer'
+	expect '^x-to: outbound\|80\|\|httpbin.example.com main 203.0.113.13:80'
+	expect '^x-status: 200 lab'
+	expect '^x-host: 203.0.113.13:80'
+	expect "^x-time: $(date -u +%Y-%m-%d)T[0-9:]{8}\.[0-9]{3}Z"
+}
+
 test_a_path_is_rewritten()
 {
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /old}}], rewrite: {uri: /}, route: [{destination: {host: httpbin.example.com}}]}' \

@@ -899,10 +899,14 @@ Test(config, header_operations_are_read_and_checked)
 		 "p.yaml:7:35: VirtualService/a: spec.http[0].headers.response.remove[0]: \"Content-Length\" belongs to the connection: no route changes it"},
 		{HEADERS("{request: {set: {x: \"a\\r\\nb: c\"}}}"),
 		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"a??b: c\" has a control character"},
-		{HEADERS("{request: {set: {x: '%HOSTNAME%'}}}"),
-		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"%HOSTNAME%\" has a %, which begins a variable (%% stands for a % itself): that is not implemented yet"},
+		{HEADERS("{request: {set: {x: '%RESPONSE_CODE%'}}}"),
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: %RESPONSE_CODE% in a header of the request is not implemented yet"},
+		{HEADERS("{response: {add: {x: '%REQ(a)%'}}}"),
+		 "p.yaml:7:35: VirtualService/a: spec.http[0].headers.response.add.x: %REQ(a)% in a header of the response is not implemented yet"},
+		{HEADERS("{request: {set: {x: '%DURATION%'}}}"),
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: %DURATION%: this variable is not implemented yet"},
 		{HEADERS("{request: {set: {x: '5%'}}}"),
-		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"5%\" has a %, which begins a variable (%% stands for a % itself): that is not implemented yet"},
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"5%\" has a % that begins no variable such as %HOSTNAME% (%% stands for a % itself)"},
 	};
 	struct config *config = parse(HEADERS("{request: {set: {X-A: b}, remove: [c]}, response: {add: {d: e, f: ''}}}"));
 	const struct header_changes *changes = &config->virtual_services[0]->http[0].headers;

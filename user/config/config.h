@@ -144,9 +144,13 @@ struct fault_abort {
 };
 
 struct header_ops {
+	bool of_request;         /* else of the response */
 	struct string_list drop; /* names, in any case: what the message loses */
-	const char *lines;       /* "Name: value\r\n" and so on: what it gets */
+	const char *lines;       /* "Name: value\r\n" and so on: what it gets, with Envoy's variables (%NAME%) and %% for % */
 };
+
+/* Of the variable at the start of `text`, with both its signs; 2: "%%"; 0: it is none. */
+size_t header_variable_length(const char *text);
 
 struct header_changes {
 	bool present;

@@ -41,26 +41,97 @@ static bool check_name(struct walk *walk, const struct node *node, const char *n
 	return false;
 }
 
-/* Envoy's %NAME%. Two signs stand for one. */
-static bool names_variable(const char *value)
+/* ---- variables ---- */
+
+/* %NAME%, %NAME(anything but a parenthesis)%, and a number of bytes behind that: %REQ(X):10%. */
+size_t header_variable_length(const char *text)
 {
-	for (; *value; value++)
-		if (*value == '%' && *++value != '%')
+	const char *p = text + 1;
+
+	if (*p == '%')
+		return 2;
+	p += strspn(p, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+	if (p == text + 1)
+		return 0;
+	if (*p == '(') {
+		p += strcspn(p, ")");
+		if (!*p++)
+			return 0;
+		if (*p == ':')
+			p += 1 + strspn(p + 1, "0123456789");
+	}
+	return *p == '%' ? (size_t)(p + 1 - text) : 0;
+}
+
+enum when { EITHER, REQUEST_ONLY, RESPONSE_ONLY };
+
+static const struct variable {
+	const char *name;
+	bool takes_argument;
+	enum when when;
+} variables[] = {
+	{"HOSTNAME", false, EITHER}, {"PROTOCOL", false, EITHER}, {"START_TIME", false, EITHER},
+	{"DOWNSTREAM_LOCAL_ADDRESS", false, EITHER}, {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false, EITHER},
+	{"DOWNSTREAM_LOCAL_PORT", false, EITHER}, {"UPSTREAM_HOST", false, EITHER}, {"UPSTREAM_REMOTE_ADDRESS", false, EITHER},
+	{"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false, EITHER}, {"UPSTREAM_REMOTE_PORT", false, EITHER},
+	{"UPSTREAM_CLUSTER", false, EITHER}, {"UPSTREAM_CLUSTER_RAW", false, EITHER}, {"ROUTE_NAME", false, EITHER},
+	{"RESPONSE_CODE", false, RESPONSE_ONLY}, {"REQ", true, REQUEST_ONLY}, {"RESP", true, RESPONSE_ONLY},
+	{"REQUESTED_SERVER_NAME", false, EITHER},
+};
+
+/* Of the client's own TLS, which is spoken to the server, not to us: these stand for nothing. */
+static bool is_of_tls(const char *name, size_t n)
+{
+	static const char *const begins[] = {"DOWNSTREAM_PEER_", "DOWNSTREAM_TLS_", "DOWNSTREAM_LOCAL_SUBJECT", "DOWNSTREAM_LOCAL_URI_SAN"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(begins); i++)
+		if (n >= strlen(begins[i]) && !memcmp(name, begins[i], strlen(begins[i])))
 			return true;
 	return false;
 }
 
-static const char *without_escapes(struct arena *arena, const char *value)
+static void check_variable(struct walk *walk, const struct node *node, const char *name, size_t length, bool of_request)
 {
-	char *out = arena_strdup(arena, value), *to = out;
+	size_t n = strcspn(name, "(%");
+	bool has_argument = name[n] == '(';
 
-	for (; *value; value += *value == '%' ? 2 : 1)
-		*to++ = *value;
-	*to = 0;
-	return out;
+	if (is_of_tls(name, n))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(variables); i++) {
+		const struct variable *one = &variables[i];
+
+		if (strlen(one->name) != n || memcmp(one->name, name, n) || one->takes_argument != has_argument)
+			continue;
+		if (one->when == (of_request ? RESPONSE_ONLY : REQUEST_ONLY))
+			walk_error(walk, node, "%%%.*s in a header of the %s " NOT_IMPLEMENTED, (int)length - 1, name,
+				   of_request ? "request" : "response");
+		return;
+	}
+	walk_error(walk, node, "%%%.*s: this variable " NOT_IMPLEMENTED, (int)length - 1, name);
 }
 
-static bool check_value(struct walk *walk, const struct node *node, const char *value)
+static bool check_variables(struct walk *walk, const struct node *node, const char *value, bool of_request)
+{
+	size_t errors = walk->config->error_count;
+
+	for (const char *p = strchr(value, '%'); p; p = strchr(p, '%')) {
+		size_t length = header_variable_length(p);
+
+		if (!length) {
+			walk_error(walk, node, "%s has a %% that begins no variable such as %%HOSTNAME%% (%%%% stands for a %% itself)",
+				   node_shown(walk, node));
+			break;
+		}
+		if (length > 2)
+			check_variable(walk, node, p + 1, length, of_request);
+		p += length;
+	}
+	return walk->config->error_count == errors;
+}
+
+/* ---- operations ---- */
+
+static bool check_value(struct walk *walk, const struct node *node, const char *value, bool of_request)
 {
 	size_t n = strlen(value);
 
@@ -70,14 +141,11 @@ static bool check_value(struct walk *walk, const struct node *node, const char *
 		walk_error(walk, node, "%s has a control character", node_shown(walk, node));
 		return false;
 	}
-	if (n > MAX_VALUE)
+	if (n > MAX_VALUE) {
 		walk_error(walk, node, "is longer than %d bytes", MAX_VALUE);
-	else if (names_variable(value))
-		walk_error(walk, node, "%s has a %%, which begins a variable (%%%% stands for a %% itself): that " NOT_IMPLEMENTED,
-			   node_shown(walk, node));
-	else
-		return true;
-	return false;
+		return false;
+	}
+	return check_variables(walk, node, value, of_request);
 }
 
 static void drop(struct walk *walk, struct header_ops *ops, const char *name)
@@ -97,11 +165,10 @@ static void read_lines(struct walk *walk, const struct node *node, struct header
 		size_t state = walk_enter(walk, name->text);
 		const char *text;
 
-		if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text)) {
+		if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text, ops->of_request)) {
 			if (replace)
 				drop(walk, ops, name->text);
-			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text,
-						  without_escapes(walk->config->arena, text));
+			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text, text);
 		}
 		walk_leave(walk, state);
 	}
@@ -151,5 +218,6 @@ void read_headers(struct walk *walk, const struct node *node, void *out)
 
 	changes->present = true;
 	changes->request.lines = changes->response.lines = "";
+	changes->request.of_request = true;
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }

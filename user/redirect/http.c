@@ -113,6 +113,8 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, st
 	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
 	bool bodiless = status == 204 || status == 304, has_text = !bodiless && body.n;
 	bool is_long = body.n > MAX_COPIED_BODY;
+	struct buffer *scratch = NULL;
+	const char *lines;
 	char length[40] = "";
 
 	if (conn->is_mirror) {
@@ -134,15 +136,17 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, st
 	}
 	if (bodiless || conn->method == HTTP_HEAD)
 		body.n = 0;
+	lines = header_lines(conn, changes, NULL, NULL, status, &scratch);
 	buffer_put(worker, &conn->to_client);
-	conn->to_client = buffer_get(worker, location.n + (is_long ? 0 : body.n) + strlen(changes ? changes->lines : "") > SMALL_BUFFER / 2);
+	conn->to_client = buffer_get(worker, location.n + (is_long ? 0 : body.n) + strlen(lines) > SMALL_BUFFER / 2);
 	conn->to_client->end = (uint32_t)snprintf(
 		conn->to_client->bytes, conn->to_client->size,
 		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s%s\r\n", status, http_status_phrase(status),
 		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "",
 		has_text && !sets(changes, "content-type") ? "content-type: text/plain\r\n" : "", worker_date(worker),
-		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", changes ? changes->lines : "",
+		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", lines,
 		conn->cors && !conn->is_preflight ? conn->cors->bytes : "");
+	buffer_put(worker, &scratch);
 	if (is_long) {
 		conn->own_body = body.p;
 		conn->own_body_left = body.n;
@@ -493,11 +497,14 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	const struct header_changes *changes = changes_of(conn);
 	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
 	char fields[HTTP_PROXY_FIELDS] = "";
-	const char *extra = fields;
+	const char *extra = fields, *lines;
+	struct buffer *expanded = NULL;
+	bool fits = false;
 
 	conn->counts_attempts = !conn->is_passthrough;
 	if (to && service_originates(to)) /* what comes after an upgrade is moved by the kernel, as it is */
 		head->upgrade = conn->upgrade_asked = false;
+	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
 	if (conn->counts_attempts)
@@ -507,19 +514,18 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 		if (rewrite->authority && rewrite->authority[0])
 			head->authority = (struct slice){rewrite->authority, strlen(rewrite->authority)};
 	}
-	for (int large = head->bytes > SMALL_BUFFER / 2; extra && large < 2; large++) {
+	for (int large = head->bytes > SMALL_BUFFER / 2; extra && large < 2 && !fits; large++) {
 		size_t n;
 
 		buffer_put(worker, &conn->to_upstream);
 		conn->to_upstream = buffer_get(worker, large);
 		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true,
-				       changes ? changes->request.lines : "", extra);
-		if (n && n + HTTP_ATTEMPT_ROOM <= conn->to_upstream->size) {
-			conn->to_upstream->end = (uint32_t)n;
-			return true;
-		}
+				       lines, extra);
+		fits = n && n + HTTP_ATTEMPT_ROOM <= conn->to_upstream->size;
+		conn->to_upstream->end = fits ? (uint32_t)n : 0;
 	}
-	return false;
+	buffer_put(worker, &expanded);
+	return fits;
 }
 
 /* The head as it is forwarded; the scratch head is gone after this request's first step. */

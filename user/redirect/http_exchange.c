@@ -218,7 +218,10 @@ static bool final_response(struct conn *conn, struct http_head *head)
 {
 	const struct header_changes *headers = conn->target ? &conn->target->headers : NULL;
 	const struct header_ops *changes = headers && headers->present ? &headers->response : NULL;
+	struct buffer *expanded = NULL;
+	const char *lines;
 	char line[64] = "", *extra = line;
+	bool fits;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
 	http_body_start(&conn->response_body, head);
@@ -231,13 +234,16 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	if (!conn->is_passthrough)
 		snprintf(line, sizeof(line), "x-envoy-upstream-service-time: %llu\r\n",
 			 (unsigned long long)(conn->request_done ? (conn->worker->now_us - conn->sent_us) / 1000 : 0));
+	lines = header_lines(conn, changes, NULL, head, head->status, &expanded);
 	if (changes)
 		http_drop_fields(head, changes->drop.items, changes->drop.count);
 	if (conn->cors) {
 		replace_cors(head, conn->cors->bytes);
 		extra = strcat(conn->cors->bytes, line);
 	}
-	if (!build_response(conn, head, conn->keep_client, changes ? changes->lines : "", extra))
+	fits = build_response(conn, head, conn->keep_client, lines, extra);
+	buffer_put(conn->worker, &expanded);
+	if (!fits)
 		return false;
 	conn->response_head_done = true;
 	conn->try_deadline_ms = 0;

@@ -10,6 +10,13 @@
 
 bool http_draw(struct worker *worker, double percent);
 
+/*
+ * The lines that `ops` (NULL: none) gives a message, with what its variables stand for. Of the heads, what is not at hand
+ * is NULL; `status` is the response's. `*scratch` is theirs, if it was needed: the caller puts it back.
+ */
+const char *header_lines(struct conn *conn, const struct header_ops *ops, const struct http_head *request,
+			 const struct http_head *response, uint16_t status, struct buffer **scratch);
+
 /* mirror.c: copies of a request that the rule wants, once it is sure to be sent; then each checked part of its body. */
 void mirror_begin(struct conn *conn);
 void mirror_feed(struct conn *conn, const char *bytes, size_t length);
