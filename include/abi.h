@@ -15,7 +15,7 @@
 #include <linux/types.h>
 #endif
 
-#define SLUICE_ABI 5
+#define SLUICE_ABI 6
 
 enum sluice_protocol { /* IANA numbers */
 	SLUICE_TCP = 6,
@@ -183,6 +183,7 @@ struct rule_set {
 	__u8 dns_allow;     /* enum sluice_dns_allow */
 	__u8 audit;         /* 1: enforcement: audit */
 	__u32 drain_ms;     /* how long open flows live on that these rules forbid */
+	__u32 egress_proxy; /* under ALLOW_ANY: the service that gets TCP to whom nobody registers; 0: none does */
 	char origin[SLUICE_ORIGIN_TEXT]; /* what set the mode: "file:line EgressPolicy/name", or "default" */
 };
 
@@ -454,7 +455,7 @@ _Static_assert(sizeof(struct service_key) == 28, "abi");
 _Static_assert(sizeof(struct service_value) == 120, "abi");
 _Static_assert(sizeof(struct port_key) == 8, "abi");
 _Static_assert(sizeof(struct port_value) == 4, "abi");
-_Static_assert(sizeof(struct rule_set) == 148, "abi");
+_Static_assert(sizeof(struct rule_set) == 152, "abi");
 _Static_assert(sizeof(struct catalog_value) == 400, "abi");
 _Static_assert(sizeof(struct state) == 720, "abi");
 _Static_assert(sizeof(struct cgroup_value) == 72, "abi");

@@ -113,8 +113,8 @@ SLUICE_INLINE int verdict_redirects(const struct rule_set *rules, __u32 flags)
 	       ((flags & SERVICE_TLS) && rules->host_check == HOST_CHECK_PROXY);
 }
 
-/* DESIGN §3 steps 2 to 4 for an intercepted TCP flow. */
-SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
+/* DESIGN §3 steps 2 to 4 for an intercepted TCP flow, but for a proxy of what is not registered. */
+SLUICE_INLINE struct decision verdict_tcp_unproxied(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
 {
 	const struct service_value *service = verdict_service(t, rules->registry, KIND_SERVICE, flow);
 	__u32 port;
@@ -150,6 +150,15 @@ SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct r
 	return decide_deny(rules, REASON_NOT_REGISTERED, 0);
 }
 
+SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
+{
+	struct decision d = verdict_tcp_unproxied(t, rules, flow);
+
+	if (rules->egress_proxy && d.verdict == VERDICT_PASSTHROUGH && d.reason == REASON_ALLOW_ANY)
+		return decide(VERDICT_REDIRECT, REASON_NAME, 0);
+	return d;
+}
+
 /*
  * UDP and whatever else is not TCP: as for TCP, without names and without redirect. QUIC to a port where TCP is
  * name-checked is refused, so that clients fall back to TCP.
@@ -165,7 +174,7 @@ SLUICE_INLINE struct decision verdict_udp(const struct tables *t, const struct r
 	if (rules->mode == MODE_REGISTRY_ONLY)
 		return decide_deny(rules, REASON_NOT_REGISTERED, 0);
 	tcp.protocol = SLUICE_TCP;
-	twin = verdict_tcp(t, rules, &tcp);
+	twin = verdict_tcp_unproxied(t, rules, &tcp);
 	if (twin.verdict == VERDICT_REDIRECT)
 		return decide_deny(rules, REASON_UDP_NAME_CHECK, twin.service);
 	return decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
@@ -218,7 +227,7 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 		return d;
 	if (d.reason == REASON_SERVICE || d.reason == REASON_SERVICE_TLS)
 		return decide(VERDICT_ALLOW, d.reason, d.service);
-	if (d.reason == REASON_NAME && (rules->mode == MODE_ALLOW_ANY || rules->audit))
+	if (d.reason == REASON_NAME && ((rules->mode == MODE_ALLOW_ANY && !rules->egress_proxy) || rules->audit))
 		return decide(VERDICT_PASSTHROUGH, REASON_NAME_ANY, 0);
 	if (flow->protocol == SLUICE_TCP && (verdict_port_flags(t, rules, flow) & PORT_NAMED_NONE))
 		return decide(VERDICT_ALLOW, REASON_NAME, 0);

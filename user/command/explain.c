@@ -218,6 +218,8 @@ static void print_redirected(const struct answer *answer)
 
 	print_decision(reader(answer), answer, &answer->redirector);
 	printf("shown       %s\n", answer->shown);
+	if (answer->redirector.verdict == VERDICT_PASSTHROUGH && answer->rules->egress_proxy)
+		printf("proxy       the egressProxy of %s gets it\n", answer->rules->origin);
 	if (answer->redirector.verdict != VERDICT_ALLOW)
 		return;
 	printf("service     %s: %s\n", service->host, service->origin);

@@ -460,6 +460,9 @@ struct sidecar {
 	bool has_mode;              /* outboundTrafficPolicy; else the mesh's */
 	enum sluice_mode mode;
 	struct position mode_at;
+	const char *proxy_host;     /* egressProxy, lower case; NULL: absent */
+	const char *proxy_subset;   /* NULL: absent */
+	uint16_t proxy_port;
 	struct import_listener *listeners; /* egress; none: everything is imported */
 	size_t listener_count, listener_capacity;
 };

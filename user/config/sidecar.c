@@ -322,11 +322,6 @@ static void read_mode(struct walk *walk, const struct node *node, void *out)
 	}
 }
 
-struct proxy_fields {
-	const char *host, *subset;
-	uint16_t port;
-};
-
 static void read_proxy_port(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {{"number", read_port_number, 0, FIELD_REQUIRED}};
@@ -334,18 +329,20 @@ static void read_proxy_port(struct walk *walk, const struct node *node, void *ou
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
+static void read_proxy_host(struct walk *walk, const struct node *node, void *out)
+{
+	read_host(walk, node, HOST_EXACT, out);
+}
+
 static void read_proxy(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"host", read_string, offsetof(struct proxy_fields, host), FIELD_REQUIRED},
-		{"subset", read_string, offsetof(struct proxy_fields, subset), FIELD_OPTIONAL},
-		{"port", read_proxy_port, offsetof(struct proxy_fields, port), FIELD_REQUIRED},
+		{"host", read_proxy_host, offsetof(struct sidecar, proxy_host), FIELD_REQUIRED},
+		{"subset", read_label_name, offsetof(struct sidecar, proxy_subset), FIELD_OPTIONAL},
+		{"port", read_proxy_port, offsetof(struct sidecar, proxy_port), FIELD_REQUIRED},
 	};
-	struct proxy_fields read = {0};
 
-	(void)out;
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read);
-	walk_error(walk, node, "a proxy for what is not registered " NOT_IMPLEMENTED);
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
 /* Istio's zero value blocks: an empty outboundTrafficPolicy is REGISTRY_ONLY. */
@@ -356,11 +353,16 @@ static void read_outbound(struct walk *walk, const struct node *node, void *out)
 		{"egressProxy", read_proxy, 0, FIELD_OPTIONAL},
 	};
 	struct sidecar *sidecar = out;
+	size_t state;
 
 	sidecar->has_mode = true;
 	sidecar->mode = MODE_REGISTRY_ONLY;
 	sidecar->mode_at = walk_position(walk, node);
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), sidecar);
+	state = walk_enter(walk, "egressProxy");
+	if (node_field(node, "egressProxy") && sidecar->mode != MODE_ALLOW_ANY)
+		walk_error(walk, node_field(node, "egressProxy"), "is for mode ALLOW_ANY: under REGISTRY_ONLY nothing is left for it");
+	walk_leave(walk, state);
 }
 
 /* ---- all of it ---- */

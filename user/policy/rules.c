@@ -13,6 +13,7 @@ struct effective {
 	bool audit;
 	struct interception interception;
 	struct resolver_set resolvers;
+	const struct sidecar *proxied_by; /* its egressProxy gets what nobody registers; NULL: there is none */
 	const struct object *mode_from; /* NULL: nothing says one */
 	struct position mode_at;
 	uint64_t drain_ms;
@@ -22,6 +23,7 @@ static void overlay(struct effective *out, const struct egress_policy *policy)
 {
 	if (policy->has_mode) {
 		out->mode = policy->mode;
+		out->proxied_by = NULL;
 		out->mode_from = &policy->object;
 		out->mode_at = policy->mode_at;
 	}
@@ -91,6 +93,7 @@ static void overlay_sidecar(struct effective *out, const struct sidecar *sidecar
 	if (!sidecar->has_mode)
 		return;
 	out->mode = sidecar->mode;
+	out->proxied_by = sidecar->proxy_host ? sidecar : NULL;
 	out->mode_from = &sidecar->object;
 	out->mode_at = sidecar->mode_at;
 }
@@ -160,6 +163,21 @@ static uint32_t resolvers_id(struct policy *policy, const struct resolver_set *w
 	return (uint32_t)policy->resolver_count;
 }
 
+#define NOBODY UINT32_MAX /* a proxy that is not registered: what is meant for it ends */
+
+static uint32_t proxy_of(const struct policy *policy, uint32_t registry, const struct sidecar *sidecar)
+{
+	for (size_t i = 0; i < policy->service_count; i++) {
+		const struct service *one = &policy->services[i];
+		bool same_subset = sidecar->proxy_subset ? one->subset && !strcmp(one->subset, sidecar->proxy_subset) : !one->subset;
+
+		if (one->registry == registry && one->port == sidecar->proxy_port && one->protocol != PROTOCOL_UDP && same_subset &&
+		    !strcmp(one->host, sidecar->proxy_host))
+			return one->id;
+	}
+	return NOBODY;
+}
+
 static void set_origin(struct rule_set *out, const struct effective *from)
 {
 	if (from->mode_from)
@@ -186,6 +204,8 @@ uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *
 	rules.dns_allow = (uint8_t)effective.dns_allow;
 	rules.audit = effective.audit;
 	rules.drain_ms = (uint32_t)effective.drain_ms;
+	if (effective.proxied_by)
+		rules.egress_proxy = proxy_of(policy, rules.registry, effective.proxied_by);
 	set_origin(&rules, &effective);
 	while (found < policy->rule_set_count && memcmp(&policy->rule_sets[found], &rules, sizeof(rules)))
 		found++;

@@ -359,6 +359,8 @@ static void add_class(struct policy *policy, const char *namespace_, const struc
 	collect_offers(policy, &registry);
 	if (sidecar && sidecar->listener_count)
 		collect_destinations(policy, &registry);
+	if (sidecar && sidecar->proxy_host)
+		collect_destination(policy, &registry, sidecar->proxy_host);
 	drop_hidden(policy, &registry);
 	policy_choose_rules(policy, &registry);
 	*arena_append(policy->arena, policy->classes, policy->class_count, policy->class_capacity) =

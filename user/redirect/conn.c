@@ -221,6 +221,13 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 	worker_report(conn, decision, conn->shown);
 	if (!service && conn->record.service_flags & SERVICE_DETECTED)
 		service = recorded_tcp(conn);
+	if (!service && conn->rules->egress_proxy) {
+		service = policy_service(conn->table->policy, conn->rules->egress_proxy);
+		if (!service) {
+			conn_reset(conn);
+			return;
+		}
+	}
 	relay_to(conn, service);
 }
 
@@ -279,6 +286,12 @@ static bool is_table_coming(const struct conn *conn)
 	return newest && conn->record.generation > newest->generation && conn->worker->epoch != atomic_load(&current_epoch);
 }
 
+/* Any protocol: that of a service is not declared, or what nobody registers goes to a proxy. */
+static bool expects_any(const struct conn *conn)
+{
+	return conn->record.service_flags & SERVICE_DETECTED || conn->rules->egress_proxy;
+}
+
 /* Where other protocols are expected too, only a method that HTTP is known for begins a request. */
 static enum http_result looks_like_http(struct conn *conn)
 {
@@ -286,7 +299,7 @@ static enum http_result looks_like_http(struct conn *conn)
 	const char *bytes = buffer_bytes(conn->from_client), *why;
 	size_t length = buffer_length(conn->from_client);
 
-	if (!(conn->record.service_flags & SERVICE_DETECTED))
+	if (!expects_any(conn))
 		return http_parse_request(&conn->worker->head, bytes, length, &why);
 	for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
 		size_t n = strlen(methods[i]);
@@ -327,7 +340,7 @@ static enum step sniff_step(struct conn *conn)
 	if (*buffer_bytes(conn->from_client) == 0x16)
 		return sniff_hello(conn);
 	result = looks_like_http(conn);
-	if (result == HTTP_MORE && conn->record.service_flags & SERVICE_DETECTED)
+	if (result == HTTP_MORE && expects_any(conn))
 		return conn->client.readable ? STEP_ADVANCED : STEP_BLOCKED;
 	if (result != HTTP_NOT_HTTP) {
 		http_begin(conn);

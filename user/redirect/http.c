@@ -562,6 +562,17 @@ static void answer_directly(struct conn *conn)
 	       (struct slice){conn->route->direct.body, conn->route->direct.length}, changes ? &changes->response : NULL);
 }
 
+/* What nobody registers is for the rule set's proxy, if it has one. False: that is nobody's either, and this was answered. */
+static bool find_proxy(struct conn *conn)
+{
+	if (!conn->rules->egress_proxy)
+		return true;
+	conn->service = policy_service(conn->table->policy, conn->rules->egress_proxy);
+	if (!conn->service)
+		http_answer(conn, 503, "%s", "");
+	return conn->service != NULL;
+}
+
 static void judge_request(struct conn *conn, struct http_head *head)
 {
 	const struct service *service;
@@ -586,6 +597,8 @@ static void judge_request(struct conn *conn, struct http_head *head)
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = conn->is_passthrough ? NULL : service;
 	if (!choose_route(conn, head, &matched))
+		return;
+	if (conn->is_passthrough && !find_proxy(conn))
 		return;
 	if (conn->route && conn->route->redirect.present) {
 		redirect(conn, head, matched);
@@ -627,7 +640,7 @@ bool http_judge_again(struct conn *conn)
 		refuse_blocked(conn, decision, conn->rules);
 	else if (conn->service && conn->service->route_count) /* what its rules ask of a request is not here any more */
 		http_answer(conn, 503, "sluice: the policy has changed meanwhile; send it again\n");
-	else
+	else if (!conn->is_passthrough || find_proxy(conn))
 		follow_route(conn);
 	return true;
 }
