@@ -384,7 +384,7 @@ Test(config, field_given_twice_is_read_and_checked_alike)
 Test(config, control_characters_are_not_printed)
 {
 	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
-		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload)");
+		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap)");
 }
 
 /* ---- what is refused: documents ---- */
@@ -396,7 +396,7 @@ Test(config, unknown_kinds_and_versions_are_refused)
 		{"kind: Workload\n", "p.yaml:1:1: apiVersion: is required"},
 		{"apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\n", "p.yaml:2:7: kind: WorkloadGroup of networking.istio.io is not implemented yet"},
 		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n",
-		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload); did you mean \"ServiceEntry\"?"},
+		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap); did you mean \"ServiceEntry\"?"},
 		{"apiVersion: networking.istio.io/v2\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"networking.istio.io/v2\" has no ServiceEntry; use \"networking.istio.io/v1\""},
 		{"apiVersion: sluice.dev/v1beta1\nkind: Workload\n", "p.yaml:1:13: apiVersion: \"sluice.dev/v1beta1\" has no Workload; use \"sluice.dev/v1\""},
 	};
@@ -851,6 +851,48 @@ Test(config, a_sidecar_is_read_and_checked)
 	cr_expect_eq(config->error_count, 0);
 	cr_assert_eq(config->sidecar_count, 1);
 	cr_expect(config->sidecars[0]->has_mode && config->sidecars[0]->mode == MODE_REGISTRY_ONLY, "Istio's zero value blocks");
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+#define OPERATOR "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: mesh}\nspec:\n"
+#define CONFIG_MAP "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n"
+
+Test(config, the_meshs_settings_are_read)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{OPERATOR "  meshConfig: {outboundTrafficPolicy: {mode: SOME}}\n",
+		 "p.yaml:5:46: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		{OPERATOR "  meshConfig: {outboundTrafficPolicy: {}}\n",
+		 "p.yaml:5:39: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: is required"},
+		{OPERATOR "  values: {global: {proxy: {includeIPRanges: '10.0.0.1'}}}\n",
+		 "p.yaml:5:46: IstioOperator/mesh: spec.values.global.proxy.includeIPRanges: \"10.0.0.1\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
+		{OPERATOR "  values: {global: {proxy: {excludeIPRanges: '10.0.0.0/8, 11.0.0.0/8'}}}\n",
+		 "p.yaml:5:46: IstioOperator/mesh: spec.values.global.proxy.excludeIPRanges: \" 11.0.0.0/8\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
+		{OPERATOR "  values: {global: {proxy: {excludeOutboundPorts: '80, x'}}}\n",
+		 "p.yaml:5:51: IstioOperator/mesh: spec.values.global.proxy.excludeOutboundPorts: \"x\" is not a port: 1 to 65535"},
+		{OPERATOR "  profile: demo\n  components: {}\n",
+		 "p.yaml:5:3: warning: IstioOperator/mesh: spec: what is not for egress has no effect here: profile, components"},
+		{CONFIG_MAP "  mesh: |-\n    outboundTrafficPolicy:\n      mode: SOME\n",
+		 "p.yaml:7:9: ConfigMap/istio: data.mesh.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		{CONFIG_MAP "  other: x\n", "p.yaml:5:3: ConfigMap/istio: data: has no mesh: of ConfigMaps only Istio's own is read, which has the MeshConfig there"},
+		{CONFIG_MAP "  mesh: ''\n---\n" OPERATOR "  meshConfig: {}\n",
+		 "p.yaml:11:3: IstioOperator/mesh: spec: is the second mesh configuration beside ConfigMap/istio at p.yaml:1; there can be one"},
+	};
+	struct config *config = parse(OPERATOR "  meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, connectTimeout: 3s, defaultHttpRetryPolicy: {attempts: 5, retryOn: 5xx}}\n"
+				      "  values: {global: {proxy: {includeIPRanges: '10.0.0.0/8,fd00::/8', excludeOutboundPorts: ' 25 ,443'}}}\n");
+
+	cr_assert_eq(config->problem_count, 0);
+	cr_assert_not_null(config->mesh);
+	cr_expect(config->mesh->settings.has_mode && config->mesh->settings.mode == MODE_REGISTRY_ONLY);
+	cr_expect_eq(config->mesh->connect_timeout_ms, 3000);
+	cr_expect(config->mesh->retries.present && config->mesh->retries.attempts == 5 && config->mesh->retries.on == RETRY_5XX);
+	cr_expect(config->mesh->settings.include_cidrs.count == 2 && !config->mesh->settings.include_all);
+	cr_assert_eq(config->mesh->settings.exclude_ports.count, 2);
+	cr_expect_eq(config->mesh->settings.exclude_ports.items[1], 443);
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);

@@ -467,6 +467,14 @@ struct sidecar {
 	size_t listener_count, listener_capacity;
 };
 
+/* ---- the mesh's settings (IstioOperator, MeshConfig) ---- */
+
+struct mesh {
+	struct egress_policy settings; /* of all workloads, behind everything else that says them */
+	uint64_t connect_timeout_ms;   /* 0: absent */
+	struct http_retries retries;   /* of rules that have none */
+};
+
 /* ---- a whole configuration ---- */
 
 enum severity { SEVERITY_ERROR, SEVERITY_WARNING };
@@ -495,6 +503,7 @@ struct config {
 	size_t workload_entry_count, workload_entry_capacity;
 	struct destination_rule **destination_rules;
 	size_t destination_rule_count, destination_rule_capacity;
+	struct mesh *mesh; /* NULL: nothing says it */
 	struct credential *credentials;
 	size_t credential_count, credential_capacity;
 	size_t document_count; /* non-empty documents, of whatever kind */

@@ -9,10 +9,11 @@
 
 #define ISTIO_GROUP "networking.istio.io"
 #define SLUICE_GROUP "sluice.dev"
+#define OPERATOR_GROUP "install.istio.io"
 
 static const struct kind {
 	const char *name;
-	const char *group;
+	const char *group; /* "": Kubernetes' own; its content is in `data` */
 	void (*read)(struct walk *walk, const struct node *spec, const struct object *object); /* NULL: not yet */
 } kinds[] = {
 	{"ServiceEntry", ISTIO_GROUP, read_service_entry},
@@ -20,6 +21,8 @@ static const struct kind {
 	{"EgressPolicy", SLUICE_GROUP, read_egress_policy},
 	{"Workload", SLUICE_GROUP, read_workload},
 	{"Sidecar", ISTIO_GROUP, read_sidecar},
+	{"IstioOperator", OPERATOR_GROUP, read_operator},
+	{"ConfigMap", "", read_config_map},
 	{"DestinationRule", ISTIO_GROUP, read_destination_rule},
 	{"WorkloadEntry", ISTIO_GROUP, read_workload_entry},
 	{"WorkloadGroup", ISTIO_GROUP, NULL},
@@ -37,9 +40,13 @@ static bool version_accepted(const struct kind *kind, const char *version)
 {
 	size_t group = strlen(kind->group);
 
+	if (!group)
+		return !strcmp(version, "v1");
 	if (strncmp(version, kind->group, group) || version[group] != '/')
 		return false;
 	version += group + 1;
+	if (!strcmp(kind->group, OPERATOR_GROUP))
+		return !strcmp(version, "v1alpha1");
 	if (!strcmp(version, "v1"))
 		return true;
 	return strcmp(kind->group, SLUICE_GROUP) && (!strcmp(version, "v1alpha3") || !strcmp(version, "v1beta1"));
@@ -134,14 +141,15 @@ static const struct kind *find_kind(struct walk *walk, const struct node *root)
 		return kind;
 	if (kind && kind->read) {
 		state = walk_enter(walk, "apiVersion");
-		walk_error(walk, node_field(root, "apiVersion"), "\"%.64s\" has no %s; use \"%s/v1\"", version, name, kind->group);
+		walk_error(walk, node_field(root, "apiVersion"), "\"%.64s\" has no %s; use \"%s%sv1%s\"", version, name, kind->group,
+			   *kind->group ? "/" : "", !strcmp(kind->group, OPERATOR_GROUP) ? "alpha1" : "");
 	} else if (kind) {
 		state = walk_enter(walk, "kind");
 		walk_error(walk, node_field(root, "kind"), "%s of %s " NOT_IMPLEMENTED, name, kind->group);
 	} else {
 		state = walk_enter(walk, "kind");
 		nearest = nearest_name(name, names, ARRAY_SIZE(names));
-		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload)%s%s%s",
+		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap)%s%s%s",
 			   name, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
 	}
 	walk_leave(walk, state);
@@ -165,17 +173,21 @@ static void read_object(struct walk *walk, const struct node *root)
 	const struct config *config = walk->config;
 	struct object object = {.namespace_ = "default", .created = INT64_MAX, .at = walk_position(walk, root)};
 	const struct kind *kind = find_kind(walk, root);
-	const struct node *metadata = node_field(root, "metadata"), *spec = node_field(root, "spec");
+	const struct node *metadata = node_field(root, "metadata"), *spec;
+	const char *content;
 	size_t state;
 
 	if (!kind)
 		return;
+	content = *kind->group ? "spec" : "data";
+	spec = node_field(root, content);
 	walk->object = object_label(walk, kind, root);
 	object.kind = kind->name;
 	object.order = (uint32_t)(config->service_entry_count + config->virtual_service_count + config->workload_count +
 				  config->egress_policy_count + config->sidecar_count + config->destination_rule_count +
 				  config->workload_entry_count);
-	walk_mapping(walk, root, fields, ARRAY_SIZE(fields), NULL);
+	if (*kind->group)
+		walk_mapping(walk, root, fields, ARRAY_SIZE(fields), NULL);
 	if (metadata) {
 		read_metadata(walk, metadata, &object);
 	} else {
@@ -183,7 +195,7 @@ static void read_object(struct walk *walk, const struct node *root)
 		walk_error(walk, root, "is required");
 		walk_leave(walk, state);
 	}
-	state = walk_enter(walk, "spec");
+	state = walk_enter(walk, content);
 	if (spec)
 		kind->read(walk, spec, &object);
 	else

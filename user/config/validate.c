@@ -367,12 +367,14 @@ static const struct egress_policy *root_policy(const struct config *config, cons
 	return NULL;
 }
 
-/* The mode of the workloads that `policy` is for, as far as it and the root policy tell. */
-static enum sluice_mode effective_mode(const struct egress_policy *policy, const struct egress_policy *root)
+/* The mode of the workloads that `policy` is for, as far as it, the root policy and the mesh tell. */
+static enum sluice_mode effective_mode(const struct config *config, const struct egress_policy *policy, const struct egress_policy *root)
 {
 	if (policy && policy->has_mode)
 		return policy->mode;
-	return root && root->has_mode ? root->mode : MODE_ALLOW_ANY;
+	if (root && root->has_mode)
+		return root->mode;
+	return config->mesh && config->mesh->settings.has_mode ? config->mesh->settings.mode : MODE_ALLOW_ANY;
 }
 
 static const struct service_entry *first_looked_up(const struct config *config)
@@ -394,7 +396,7 @@ static void check_resolvers(struct config *config, const struct egress_policy *r
 		const struct egress_policy *policy = config->egress_policies[i];
 
 		if (policy->has_dns_allow && policy->dns_allow == DNS_NONE &&
-		    effective_mode(policy, root) == MODE_REGISTRY_ONLY)
+		    effective_mode(config, policy, root) == MODE_REGISTRY_ONLY)
 			config_problem(config, SEVERITY_WARNING, &policy->object.at, label_of(config, &policy->object),
 				       "spec.dns.allow",
 				       "under REGISTRY_ONLY with \"none\" no resolver is reachable, so workloads cannot look up ServiceEntry/%s (%s:%u)",
@@ -405,10 +407,10 @@ static void check_resolvers(struct config *config, const struct egress_policy *r
 
 static bool any_workload_is_free(const struct config *config, const struct egress_policy *root)
 {
-	if (effective_mode(NULL, root) == MODE_ALLOW_ANY)
+	if (effective_mode(config, NULL, root) == MODE_ALLOW_ANY)
 		return true;
 	for (size_t i = 0; i < config->egress_policy_count; i++) {
-		if (effective_mode(config->egress_policies[i], root) == MODE_ALLOW_ANY)
+		if (effective_mode(config, config->egress_policies[i], root) == MODE_ALLOW_ANY)
 			return true;
 	}
 	return false;

@@ -402,7 +402,7 @@ void read_flag(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "must be true or false, without quotes");
 }
 
-static void read_retries(struct walk *walk, const struct node *node, void *out)
+void read_retries(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"attempts", read_attempts, offsetof(struct http_retries, attempts), FIELD_OPTIONAL},

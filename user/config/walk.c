@@ -11,7 +11,7 @@
 static void report(struct walk *walk, enum severity severity, uint32_t line, uint32_t column, const char *format,
 		   va_list args)
 {
-	struct position at = {walk->file, line, column};
+	struct position at = {walk->file, walk->first_line + line, column};
 	char text[SLUICE_ERROR_TEXT];
 
 	vsnprintf(text, sizeof(text), format, args);
@@ -47,7 +47,7 @@ void walk_warning(struct walk *walk, const struct node *node, const char *format
 
 struct position walk_position(const struct walk *walk, const struct node *node)
 {
-	return (struct position){walk->file, node->line, node->column};
+	return (struct position){walk->file, walk->first_line + node->line, node->column};
 }
 
 static size_t extend_path(struct walk *walk, int written)

@@ -19,6 +19,7 @@ struct walk {
 	const char *object; /* "ServiceEntry/x" */
 	char path[512];
 	size_t length;
+	uint32_t first_line; /* lines of the file before a document that stands within another one */
 };
 
 typedef void (*read_fn)(struct walk *walk, const struct node *node, void *out);
@@ -113,6 +114,9 @@ bool read_gateway_list(struct walk *walk, const struct node *node); /* whether "
 /* One per kind. `spec` is not null. */
 void read_service_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object);
+void read_operator(struct walk *walk, const struct node *spec, const struct object *object);
+void read_config_map(struct walk *walk, const struct node *data, const struct object *object);
+void read_retries(struct walk *walk, const struct node *node, void *retries); /* struct http_retries */
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */
 void config_resolve_selectors(struct config *config); /* once all documents are read */

@@ -194,6 +194,8 @@ uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *
 	struct rule_set rules = {.registry = policy_registry_of(policy, who->namespace_, sidecar)};
 	size_t found = 0;
 
+	if (policy->config->mesh)
+		overlay(&effective, &policy->config->mesh->settings);
 	overlay_scope(policy, &effective, who, policy->root_namespace, sidecar);
 	if (strcmp(who->namespace_, policy->root_namespace))
 		overlay_scope(policy, &effective, who, who->namespace_, sidecar);

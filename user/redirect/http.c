@@ -241,19 +241,22 @@ void http_start_timeout(struct conn *conn)
 #define BACKOFF_MS 25 /* Envoy's */
 
 /* ISTIO.md §0, fact 9: a registered service has these, what only passes through has none. */
-static const struct http_retries *retries_of(const struct conn *conn)
+const struct http_retries *http_retries_of(const struct conn *conn)
 {
 	static const struct http_retries istio = {.attempts = 2, .on = RETRY_CONNECT}, none = {.attempts = 0};
+	const struct mesh *mesh = conn->table->config->mesh;
 
 	if (conn->is_passthrough)
 		return &none;
-	return conn->route && conn->route->retries.present ? &conn->route->retries : &istio;
+	if (conn->route && conn->route->retries.present)
+		return &conn->route->retries;
+	return mesh && mesh->retries.present ? &mesh->retries : &istio;
 }
 
 /* Runs once the whole request is here, as the route's timeout. */
 void http_start_try(struct conn *conn)
 {
-	uint64_t per_try_ms = retries_of(conn)->per_try_ms;
+	uint64_t per_try_ms = http_retries_of(conn)->per_try_ms;
 
 	if (per_try_ms && conn->request_body.done && !conn->is_local && !conn->response_head_done)
 		conn->try_deadline_ms = conn->worker->now_ms + per_try_ms;
@@ -269,7 +272,7 @@ void http_try_timeout(struct conn *conn)
 
 bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
 {
-	const struct http_retries *retries = retries_of(conn);
+	const struct http_retries *retries = http_retries_of(conn);
 	uint64_t base = retries->backoff_ms ? retries->backoff_ms : BACKOFF_MS, most = base;
 
 	conn->try_deadline_ms = 0;
@@ -479,7 +482,7 @@ static const char *rewrite_path(const struct http_rewrite *rewrite, struct http_
 /* What the server is told of how long it is waited for; 0: for ever. */
 static uint64_t expected_ms(const struct conn *conn)
 {
-	uint64_t whole = conn->route ? conn->route->timeout_ms : 0, one = retries_of(conn)->per_try_ms;
+	uint64_t whole = conn->route ? conn->route->timeout_ms : 0, one = http_retries_of(conn)->per_try_ms;
 
 	return one && (!whole || one < whole) ? one : whole;
 }

@@ -265,10 +265,10 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 /* Whether the rule wants another try instead of this answer, and there is one. */
 static bool try_instead(struct conn *conn, const struct http_head *head)
 {
-	const struct http_route *route = conn->route;
+	const struct http_retries *retries = http_retries_of(conn);
 	uint32_t happened = 0;
 
-	if (!route || !route->retries.present)
+	if (!retries->present)
 		return false;
 	if (head->status >= 500)
 		happened |= RETRY_5XX;
@@ -278,7 +278,7 @@ static bool try_instead(struct conn *conn, const struct http_head *head)
 		happened |= RETRY_409;
 	if (http_field(head, "x-envoy-ratelimited"))
 		happened |= RETRY_RATE_LIMITED;
-	if (head->status < RETRY_STATUSES && route->retries.statuses[head->status / 8] & 1U << head->status % 8)
+	if (head->status < RETRY_STATUSES && retries->statuses[head->status / 8] & 1U << head->status % 8)
 		happened |= RETRY_STATUS;
 	return http_try_again(conn, happened, true);
 }

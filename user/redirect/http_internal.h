@@ -8,6 +8,7 @@
 
 #define CORS_ROOM (SMALL_BUFFER - 128) /* the rest is for another line */
 
+const struct http_retries *http_retries_of(const struct conn *conn); /* of its rule, else the mesh's or Istio's */
 bool http_draw(struct worker *worker, double percent);
 
 /*

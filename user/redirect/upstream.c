@@ -382,6 +382,14 @@ static const struct traffic_policy *policy_of(const struct service *service)
 	return service ? &service->policy : &none;
 }
 
+static uint64_t connect_timeout(const struct conn *conn)
+{
+	const struct mesh *mesh = conn->table->config->mesh;
+	uint64_t own = policy_of(conn->service)->pool.connect_timeout_ms;
+
+	return own ? own : mesh && mesh->connect_timeout_ms ? mesh->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+}
+
 /* What settles the order of the targets, and of a target's addresses in its upper half. */
 static uint64_t new_draw(struct conn *conn, const struct service *service)
 {
@@ -564,7 +572,7 @@ static enum step begin_try(struct conn *conn)
 		try_failed(conn, errno, count);
 		return STEP_ADVANCED;
 	}
-	worker_timer(conn, worker->now_ms + (pool_settings->connect_timeout_ms ? pool_settings->connect_timeout_ms : CONNECT_TIMEOUT_MS));
+	worker_timer(conn, worker->now_ms + connect_timeout(conn));
 	return STEP_BLOCKED;
 }
 

@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What Istio keeps of the whole mesh: the ConfigMap istio and IstioOperator, behind every policy of sluice's own.
+. "$(dirname "$0")/common.bash"
+
+config_map()
+{
+	printf -- '---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |-\n'
+	printf '    %s\n' "$@" 'enableTracing: true'
+	printf '  meshNetworks: "networks: {}"\n'
+}
+
+operator()
+{
+	printf -- '---\napiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: installed}\nspec:\n  profile: default\n'
+	printf '  %s\n' "$@"
+}
+
+test_the_mode_of_the_mesh()
+{
+	policy "$(config_map 'outboundTrafficPolicy:' '  mode: REGISTRY_ONLY')"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 502'
+	policy "$(config_map 'outboundTrafficPolicy:' '  mode: REGISTRY_ONLY')" "$(mode ALLOW_ANY)"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	policy "$(operator 'meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}')"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 502'
+	refuse '^HTTP/1.1 301'
+}
+
+# ISTIO.md §4, S10.
+test_what_is_not_in_the_ranges_passes()
+{
+	policy "$(operator 'meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}' 'values: {global: {proxy: {includeIPRanges: 10.96.0.0/12}}}')"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	refuse 'x-envoy'
+	policy "$(operator 'meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}' 'values: {global: {proxy: {excludeOutboundPorts: "443,8443"}}}')"
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 502'
+	get 10 -kI https://www.aliyun.com/
+	expect '^HTTP/[12.]* 200'
+}
+
+test_timeouts_and_retries()
+{
+	lab_in internet ip route add blackhole 203.0.113.88
+	policy "$(mode REGISTRY_ONLY)" "$(config_map 'connectTimeout: 200ms' 'defaultHttpRetryPolicy: {attempts: 1, retryOn: connect-failure}')" \
+		"$(service svc.example.com 80/HTTP 'resolution: STATIC' 'endpoints: [{address: 203.0.113.88}]')"
+	get 10 -w ' %{http_code}' http://svc.example.com/
+	lab_in internet ip route del blackhole 203.0.113.88
+	expect ' 503$'
+	((elapsed_ms >= 400 && elapsed_ms < 1500)) || fail "two tries of 200 ms, not $elapsed_ms ms"
+}
+
+run_story
