@@ -109,15 +109,28 @@ static void add_host(struct service_host **items, size_t *count, size_t *capacit
 	*arena_append(arena, *items, *count, *capacity) = (struct service_host){name, nowhere};
 }
 
+/* The workloads under test are in shop. */
+static void add_exports(struct object *object)
+{
+	static const char *const names[] = {"shop", "bank", "~", "default"};
+
+	*arena_append(arena, object->export_to.items, object->export_to.count, object->export_to.capacity) = PICK(names);
+	if (!strcmp(object->export_to.items[0], "default"))
+		*arena_append(arena, object->export_to.items, object->export_to.count, object->export_to.capacity) = "shop";
+}
+
 static void add_entry(struct config *config, unsigned int i)
 {
+	static const char *const namespaces[] = {"default", "default", "shop", "bank"};
 	static const char *const own_hosts[] = {"e0.net", "e1.net", "e2.net", "e3.net"};
 	struct service_entry *entry = arena_alloc(arena, 1, sizeof(*entry));
 	bool one_host = draw(3), resolves;
 	const char *host = PICK(hosts);
 
 	*arena_append(arena, config->service_entries, config->service_entry_count, config->service_entry_capacity) = entry;
-	entry->object = object("ServiceEntry", "e", i, "default", i);
+	entry->object = object("ServiceEntry", "e", i, PICK(namespaces), i);
+	if (!draw(3))
+		add_exports(&entry->object);
 	entry->resolution = (enum resolution)draw(4);
 	resolves = entry->resolution >= RESOLUTION_DNS;
 	add_host(&entry->hosts, &entry->host_count, &entry->host_capacity, host);
@@ -284,6 +297,9 @@ static void print_entry(FILE *out, const struct service_entry *entry)
 		fprintf(out, "}\n");
 	}
 	print_cidrs(out, "  ", "addresses", &entry->addresses);
+	for (size_t i = 0; i < entry->object.export_to.count; i++)
+		fprintf(out, "%s'%s'%s", i ? ", " : "  exportTo: [", entry->object.export_to.items[i],
+			i + 1 == entry->object.export_to.count ? "]\n" : "");
 	fprintf(out, "  endpoints:%s\n", entry->endpoint_count ? "" : " []");
 	for (size_t i = 0; i < entry->endpoint_count; i++) {
 		const struct endpoint *endpoint = &entry->endpoints[i];

@@ -122,6 +122,40 @@ static bool does_rewrite(const struct pair *pair)
 	return entry->resolution != RESOLUTION_STATIC && pair->target != pair->number;
 }
 
+static bool is_seen(const struct service_entry *entry)
+{
+	const struct string_list *to = &entry->object.export_to;
+	bool found = !to->count;
+
+	for (size_t i = 0; i < to->count; i++)
+		found |= !strcmp(to->items[i], "shop");
+	return found;
+}
+
+static bool same_exports(const struct service_entry *a, const struct service_entry *b)
+{
+	bool same = a->object.export_to.count == b->object.export_to.count;
+
+	for (size_t i = 0; same && i < a->object.export_to.count; i++)
+		same = !strcmp(a->object.export_to.items[i], b->object.export_to.items[i]);
+	return same;
+}
+
+/* The namespace whose entries of `host` count: the own one if it has any that is seen, else that of the oldest. */
+static const char *home_of(const struct config *config, const char *host)
+{
+	const char *home = NULL;
+
+	for (size_t i = 0; i < config->service_entry_count; i++) {
+		const struct service_entry *entry = config->service_entries[i];
+
+		for (size_t k = 0; is_seen(entry) && k < entry->host_count; k++)
+			if (!strcmp(entry->hosts[k].name, host) && (!home || !strcmp(entry->object.namespace_, "shop")))
+				home = entry->object.namespace_;
+	}
+	return home;
+}
+
 static void add_entry(struct model *model, const struct service_entry *entry, const char *host)
 {
 	for (size_t p = 0; p < entry->port_count; p++) {
@@ -131,7 +165,7 @@ static void add_entry(struct model *model, const struct service_entry *entry, co
 
 		for (size_t i = 0; i < model->count; i++)
 			twin |= !strcmp(model->pairs[i].host, host) && model->pairs[i].entry != entry &&
-				(model->pairs[i].entry->resolution != entry->resolution ||
+				(model->pairs[i].entry->resolution != entry->resolution || !same_exports(model->pairs[i].entry, entry) ||
 				 (model->pairs[i].number == port->number && (model->pairs[i].class == UDP) == (port->protocol == PROTOCOL_UDP)));
 		if (twin)
 			continue;
@@ -175,8 +209,9 @@ static void make_model(struct model *model, const struct config *config)
 
 	*model = (struct model){.config = config};
 	for (size_t i = 0; i < config->service_entry_count; i++)
-		for (size_t k = 0; k < config->service_entries[i]->host_count; k++)
-			add_entry(model, config->service_entries[i], config->service_entries[i]->hosts[k].name);
+		for (size_t k = 0; is_seen(config->service_entries[i]) && k < config->service_entries[i]->host_count; k++)
+			if (!strcmp(config->service_entries[i]->object.namespace_, home_of(config, config->service_entries[i]->hosts[k].name)))
+				add_entry(model, config->service_entries[i], config->service_entries[i]->hosts[k].name);
 	registered = model->count;
 	for (size_t i = 0; i < registered; i++)
 		model->pairs[i].routed = is_routed(model, &model->pairs[i]);
@@ -469,11 +504,22 @@ static char *disagreement(const char *what, const struct config *config, const s
 			 verdict_name(b->verdict), verdict_reason_name(b->reason), b->would_be, b->service, b->service_flags, text);
 }
 
-static char *compare_flow(const struct model *model, const struct tables *tables, const struct rule_set *rules,
+/* The how manieth of its registry: the model knows no other. */
+static uint32_t rank_of(const struct policy *policy, uint32_t id)
+{
+	uint32_t rank = 0;
+
+	for (uint32_t i = 1; i <= id; i++)
+		rank += policy_service(policy, i)->registry == policy_service(policy, id)->registry;
+	return rank;
+}
+
+static char *compare_flow(const struct model *model, const struct policy *policy, const struct tables *tables, const struct rule_set *rules,
 			  const struct flow *flow, unsigned int seen[REASON_COUNT])
 {
 	struct decision wanted = model_judge(model, flow), got = verdict_judge(tables, rules, flow);
 
+	got.service = rank_of(policy, got.service);
 	if (!same(&wanted, &got, true))
 		return disagreement("judge", model->config, flow, &wanted, &got);
 	seen[got.reason]++;
@@ -512,7 +558,7 @@ char *verdict_model_compare(struct config *config, const struct random_source *s
 		struct flow flow;
 
 		random_flow(&flow, source);
-		why = compare_flow(&model, &tables.tables, rules, &flow, seen);
+		why = compare_flow(&model, policy, &tables.tables, rules, &flow, seen);
 	}
 	image_free(image);
 	policy_free(policy);
