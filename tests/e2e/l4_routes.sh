@@ -58,6 +58,31 @@ test_tcp_by_destination_and_weight()
 	expect 'result=ECONNRESET'
 }
 
+# Faults of http rules, for the connections of www.aliyun.com's port 443: connection_fault FAULT
+connection_fault()
+{
+	rules www.aliyun.com http "{fault: {$1}, route: [{destination: {host: www.aliyun.com}}]}" |
+		sed 's/^metadata: {name: vs}/metadata: {name: vs, annotations: {sluice.dev\/connection-fault: "true", other.io\/x: y}}/'
+}
+
+test_faults_of_connections()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 443/HTTPS)" "$(connection_fault 'delay: {fixedDelay: 1s, percentage: {value: 100}}')"
+	get 10 -k -o /dev/null -w '%{http_code}' https://www.aliyun.com/
+	expect '^200$'
+	expect_time 1000 2500
+	policy "$(mode ALLOW_ANY)" "$(service www.aliyun.com 443/HTTPS)" "$(connection_fault 'delay: {fixedDelay: 500ms, percentage: {value: 100}}, abort: {httpStatus: 503, percentage: {value: 100}}')"
+	get 10 -k https://www.aliyun.com/
+	expect_status 35
+	expect_time 500 2000
+	get 10 -kI https://www.unregistered.com/
+	expect '^HTTP/[12.]* 200'
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 443/HTTPS)" "$(connection_fault 'delay: {fixedDelay: 2s, percentage: {value: 100}}' | sed 's/"true"/"false"/')"
+	get 10 -k -o /dev/null -w '%{http_code}' https://www.aliyun.com/
+	expect '^200$'
+	expect_time 0 1500
+}
+
 test_under_allow_any_too()
 {
 	policy "$(mode ALLOW_ANY)" "$(service www.aliyun.com 443/HTTPS)" "$(rules www.aliyun.com tls \

@@ -898,6 +898,21 @@ Test(config, the_meshs_settings_are_read)
 		expect_line(wrong[i].text, wrong[i].line);
 }
 
+Test(config, our_annotations_are_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, annotations: {sluice.dev/connection-fault: true}}\nspec: {hosts: [a.com], http: [{route: [{destination: {host: a.com}}]}]}\n",
+		 "p.yaml:3:64: VirtualService/a: metadata.annotations: \"true\" must be \"true\" or \"false\", with quotes"},
+		{"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, annotations: {sluice.dev/conection-fault: 'true'}}\nspec: {hosts: [a.com], http: [{route: [{destination: {host: a.com}}]}]}\n",
+		 "p.yaml:3:35: VirtualService/a: metadata.annotations: \"sluice.dev/conection-fault\" is no annotation of a VirtualService"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
 #define DESTINATION "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.com\n"
 
 Test(config, a_destination_rule_is_read_and_checked)

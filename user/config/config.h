@@ -59,6 +59,7 @@ struct object {
 	int64_t created;        /* metadata.creationTimestamp in unix seconds; INT64_MAX if absent (file order decides) */
 	uint32_t order;         /* position in the configuration: path, then document */
 	struct position at;
+	bool connection_fault;        /* annotation sluice.dev/connection-fault: "true", of a VirtualService */
 	struct string_list export_to; /* the only namespaces that see it; none given: all do; "~": nobody does */
 };
 

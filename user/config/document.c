@@ -89,6 +89,26 @@ static void check_labels(struct walk *walk, const struct node *node, void *out)
 	walk_labels(walk, node, &labels);
 }
 
+/* Others' are theirs; of ours an unknown one would be silently without effect. */
+static void read_annotations(struct walk *walk, const struct node *node, void *out)
+{
+	static const char ours[] = SLUICE_GROUP "/", fault[] = SLUICE_GROUP "/connection-fault";
+	struct object *object = out;
+
+	for (size_t i = 0; node->type == NODE_MAPPING && i < node->count; i += 2) {
+		const struct node *name = node->items[i], *value = node->items[i + 1];
+
+		if (strncmp(name->text, ours, strlen(ours)))
+			continue;
+		if (strcmp(name->text, fault) || strcmp(object->kind, "VirtualService"))
+			walk_error(walk, name, "%s is no annotation of a %s", node_shown(walk, name), object->kind);
+		else if (value->type != NODE_SCALAR || value->plain || (strcmp(value->text, "true") && strcmp(value->text, "false")))
+			walk_error(walk, value, "%s must be \"true\" or \"false\", with quotes", node_shown(walk, value));
+		else
+			object->connection_fault = !strcmp(value->text, "true");
+	}
+}
+
 static bool read_metadata(struct walk *walk, const struct node *node, struct object *object)
 {
 	static const struct field fields[] = {
@@ -96,7 +116,7 @@ static bool read_metadata(struct walk *walk, const struct node *node, struct obj
 		{"namespace", read_label_name, offsetof(struct object, namespace_), FIELD_OPTIONAL},
 		{"labels", check_labels, 0, FIELD_OPTIONAL},
 		{"creationTimestamp", read_time, offsetof(struct object, created), FIELD_OPTIONAL},
-		IGNORED("annotations"), IGNORED("uid"), IGNORED("resourceVersion"), IGNORED("generation"),
+		{"annotations", read_annotations, 0, FIELD_OPTIONAL}, IGNORED("uid"), IGNORED("resourceVersion"), IGNORED("generation"),
 		IGNORED("managedFields"), IGNORED("ownerReferences"), IGNORED("selfLink"), IGNORED("finalizers"),
 		IGNORED("generateName"), IGNORED("clusterName"), IGNORED("deletionTimestamp"),
 		IGNORED("deletionGracePeriodSeconds"),

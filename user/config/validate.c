@@ -218,6 +218,14 @@ static bool covers_any(const struct registry *registry, const char *wildcard)
 	return false;
 }
 
+static bool has_fault(const struct virtual_service *service)
+{
+	for (size_t i = 0; i < service->http_count; i++)
+		if (service->http[i].delay.present || service->http[i].abort.present)
+			return true;
+	return false;
+}
+
 /* Which of the protocols has a port that is ruled by `service`. */
 static bool has_ruled_port(const struct service_entry *entry, const struct virtual_service *service)
 {
@@ -255,11 +263,12 @@ static void check_routed_host(struct config *config, const struct registry *regi
 			       "the rules have no effect on \"%s\": ServiceEntry/%s at %s:%u gives it no port that tls or tcp rules are for",
 			       host->name, found->entry->object.name ? found->entry->object.name : "", found->entry->object.at.file,
 			       found->entry->object.at.line);
-	if (!http && service->http_count)
+	if (!http && service->http_count && !object->connection_fault)
 		config_problem(config, SEVERITY_WARNING, &host->at, label_of(config, object), field,
-			       "http routes have no effect on \"%s\": ServiceEntry/%s at %s:%u gives it no HTTP port",
+			       "http routes have no effect on \"%s\": ServiceEntry/%s at %s:%u gives it no HTTP port%s",
 			       host->name, found->entry->object.name ? found->entry->object.name : "",
-			       found->entry->object.at.file, found->entry->object.at.line);
+			       found->entry->object.at.file, found->entry->object.at.line,
+			       has_fault(service) ? " (the annotation sluice.dev/connection-fault: \"true\" applies their faults to connections)" : "");
 }
 
 static bool has_number(const struct service_entry *entry, uint16_t number)

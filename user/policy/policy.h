@@ -62,6 +62,7 @@ struct service {
 	size_t route_count;
 	const struct service_l4_route *l4_routes; /* of a TLS or TCP service: tls or tcp rules */
 	size_t l4_route_count;
+	const struct http_route *connection_fault; /* its faults are for connections, of a TLS service; NULL: none */
 	const struct virtual_service *virtual_service; /* that has them, or NULL */
 	const char *origin;                    /* "file:line ServiceEntry/name" */
 	const struct service_entry *entry;     /* NULL: a VirtualService host that nobody registers */

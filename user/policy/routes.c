@@ -337,6 +337,21 @@ static void attach_l4_routes(struct policy *policy, const struct routes *routes,
 	service->flags |= SERVICE_ROUTED;
 }
 
+/* Of the rule that takes every request: a connection shows nothing that another one could match. */
+static void attach_connection_fault(const struct virtual_service *virtual_service, struct service *service)
+{
+	for (size_t i = 0; i < virtual_service->http_count; i++) {
+		const struct http_route *rule = &virtual_service->http[i];
+
+		if (rule->match_count || !((rule->delay.present && rule->delay.percent > 0) || (rule->abort.present && rule->abort.percent > 0)))
+			continue;
+		service->virtual_service = virtual_service;
+		service->connection_fault = rule;
+		service->flags |= SERVICE_ROUTED;
+		return;
+	}
+}
+
 static void attach_routes(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
 {
 	struct routed_host *host = route_for(routes, service->host);
@@ -345,6 +360,8 @@ static void attach_routes(struct policy *policy, struct config *config, const st
 
 	if (virtual_service && service->flags & (SERVICE_TLS | SERVICE_TCP) && service->protocol != PROTOCOL_UDP)
 		attach_l4_routes(policy, routes, virtual_service, service);
+	if (virtual_service && virtual_service->object.connection_fault && service->flags & SERVICE_TLS)
+		attach_connection_fault(virtual_service, service);
 	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
 		return;
 	if (service->protocol == PROTOCOL_HTTP2 || service->protocol == PROTOCOL_GRPC) {

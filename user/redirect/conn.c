@@ -57,14 +57,33 @@ static void unlink_conn(struct conn *conn)
 	tally(&worker->statistics.connections_open, (__u64)-1);
 }
 
+void conn_begin_delay(struct conn *conn, uint64_t ms)
+{
+	struct worker *worker = conn->worker;
+
+	conn->is_delayed = true;
+	conn->state = CONN_DELAYED;
+	tally(&worker->statistics.delays_active, 1);
+	tally(&worker->statistics.delays_total, 1);
+	buffer_drop_if_empty(worker, &conn->from_client);
+	worker_read_clock(worker); /* a long round must not make the delay shorter */
+	worker_timer(conn, worker->now_ms + ms + 1);
+}
+
+void conn_end_delay(struct conn *conn)
+{
+	if (conn->is_delayed)
+		tally(&conn->worker->statistics.delays_active, (__u64)-1);
+	conn->is_delayed = false;
+}
+
 void conn_close(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
 
 	if (conn->state == CONN_CLOSED)
 		return;
-	if (conn->is_delayed)
-		tally(&worker->statistics.delays_active, (__u64)-1);
+	conn_end_delay(conn);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
 	relay_end(conn);
@@ -175,6 +194,21 @@ static void refuse_connection(struct conn *conn, struct decision decision)
 	conn_reset(conn);
 }
 
+/* After an injected delay, or at once: aborted, or on its way to conn->service. */
+static void begin_relay(struct conn *conn)
+{
+	const struct http_route *fault = conn->route;
+
+	conn_end_delay(conn);
+	conn->route = NULL;
+	if (fault && fault->abort.present && http_draw(conn->worker, fault->abort.percent)) {
+		tally(&conn->worker->statistics.aborts_total, 1);
+		conn_reset(conn);
+		return;
+	}
+	upstream_begin(conn, conn->service);
+}
+
 /* Straight there, or where a rule leads; a rule that leads nowhere ends the connection. */
 static void relay_to(struct conn *conn, const struct service *service)
 {
@@ -182,6 +216,7 @@ static void relay_to(struct conn *conn, const struct service *service)
 		&roster_find(conn->worker->view, conn->record.workload)->who, conn->is_tls ? conn->shown : "", conn->record.addr,
 		conn->record.port, worker_random(conn->worker)};
 	const struct route_target *target = service ? l4_route_find(service, &connection) : NULL;
+	const struct http_route *fault = service ? service->connection_fault : NULL;
 
 	if (target)
 		service = policy_service(conn->table->policy, target->service);
@@ -190,7 +225,12 @@ static void relay_to(struct conn *conn, const struct service *service)
 		return;
 	}
 	conn->purpose = FOR_RELAY;
-	upstream_begin(conn, service);
+	conn->service = service;
+	conn->route = fault;
+	if (fault && fault->delay.present && http_draw(conn->worker, fault->delay.percent))
+		conn_begin_delay(conn, fault->delay.fixed_ms);
+	else
+		begin_relay(conn);
 }
 
 /* The TCP service at the address that the client dialled, if there is one. */
@@ -445,8 +485,14 @@ void conn_timeout(struct conn *conn)
 		else
 			judge_nameless(conn);
 		break;
-	case CONN_REQUEST:
 	case CONN_DELAYED:
+		if (conn->purpose == FOR_RELAY) {
+			begin_relay(conn);
+			break;
+		}
+		http_timeout(conn);
+		break;
+	case CONN_REQUEST:
 	case CONN_EXCHANGE:
 		http_timeout(conn);
 		break;

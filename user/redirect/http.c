@@ -360,23 +360,9 @@ static void follow_route(struct conn *conn)
 	upstream_begin(conn, to);
 }
 
-static void begin_delay(struct conn *conn)
-{
-	struct worker *worker = conn->worker;
-
-	conn->is_delayed = true;
-	conn->state = CONN_DELAYED;
-	tally(&worker->statistics.delays_active, 1);
-	tally(&worker->statistics.delays_total, 1);
-	buffer_drop_if_empty(worker, &conn->from_client);
-	worker_read_clock(worker); /* a long round must not make the delay shorter */
-	worker_timer(conn, worker->now_ms + conn->route->delay.fixed_ms + 1);
-}
-
 static void end_delay(struct conn *conn)
 {
-	conn->is_delayed = false;
-	tally(&conn->worker->statistics.delays_active, (__u64)-1);
+	conn_end_delay(conn);
 	follow_route(conn);
 }
 
@@ -617,7 +603,7 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		return;
 	}
 	if (conn->route && conn->route->delay.present && http_draw(conn->worker, conn->route->delay.percent))
-		begin_delay(conn);
+		conn_begin_delay(conn, conn->route->delay.fixed_ms);
 	else
 		follow_route(conn);
 }
@@ -650,9 +636,7 @@ bool http_judge_again(struct conn *conn)
 
 void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules)
 {
-	if (conn->is_delayed)
-		tally(&conn->worker->statistics.delays_active, (__u64)-1);
-	conn->is_delayed = false;
+	conn_end_delay(conn);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
 	refuse_blocked(conn, decision, rules);

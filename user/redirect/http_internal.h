@@ -9,7 +9,6 @@
 #define CORS_ROOM (SMALL_BUFFER - 128) /* the rest is for another line */
 
 const struct http_retries *http_retries_of(const struct conn *conn); /* of its rule, else the mesh's or Istio's */
-bool http_draw(struct worker *worker, double percent);
 
 /*
  * The lines that `ops` (NULL: none) gives a message, with what its variables stand for. Of the heads, what is not at hand

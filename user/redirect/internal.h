@@ -335,6 +335,8 @@ void conn_view_changed(struct conn *conn, bool rules_changed);
 bool conn_still_allowed(struct conn *conn); /* by the newest table, or it drains; ends what is under way if not */
 /* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
 int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
+void conn_begin_delay(struct conn *conn, uint64_t ms); /* an injected one */
+void conn_end_delay(struct conn *conn);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
 const char *conn_describe(const struct conn *conn, char *out, size_t room);
 
@@ -350,6 +352,7 @@ void upstream_supply_lost(struct worker *worker);
 void upstream_places_gone(struct worker *worker);
 
 /* http.c */
+bool http_draw(struct worker *worker, double percent); /* true for so many of a hundred */
 void http_begin(struct conn *conn);
 enum step http_step(struct conn *conn);
 void http_connected(struct conn *conn);
