@@ -113,8 +113,8 @@ SLUICE_INLINE int verdict_redirects(const struct rule_set *rules, __u32 flags)
 	       ((flags & SERVICE_TLS) && rules->host_check == HOST_CHECK_PROXY);
 }
 
-/* DESIGN §3 steps 2 to 4 for an intercepted TCP flow, but for a proxy of what is not registered. */
-SLUICE_INLINE struct decision verdict_tcp_unproxied(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
+/* DESIGN §3 steps 2 to 4 for an intercepted TCP flow; `proxied`: with the proxy of what is not registered. */
+SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow, int proxied)
 {
 	const struct service_value *service = verdict_service(t, rules->registry, KIND_SERVICE, flow);
 	__u32 port;
@@ -137,7 +137,8 @@ SLUICE_INLINE struct decision verdict_tcp_unproxied(const struct tables *t, cons
 	if ((port & PORT_NAMED_ROUTED) || ((port & PORT_NAMED) && rules->mode == MODE_REGISTRY_ONLY))
 		return decide(VERDICT_REDIRECT, REASON_NAME, 0);
 	if (rules->mode == MODE_ALLOW_ANY)
-		return decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
+		return proxied && rules->egress_proxy ? decide(VERDICT_REDIRECT, REASON_NAME, 0)
+						      : decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
 	if ((port & PORT_HTTP) || flow->port == 80) {
 		struct decision d = decide(VERDICT_REDIRECT, REASON_REFUSE_HTTP, 0);
 
@@ -148,15 +149,6 @@ SLUICE_INLINE struct decision verdict_tcp_unproxied(const struct tables *t, cons
 		return d;
 	}
 	return decide_deny(rules, REASON_NOT_REGISTERED, 0);
-}
-
-SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow)
-{
-	struct decision d = verdict_tcp_unproxied(t, rules, flow);
-
-	if (rules->egress_proxy && d.verdict == VERDICT_PASSTHROUGH && d.reason == REASON_ALLOW_ANY)
-		return decide(VERDICT_REDIRECT, REASON_NAME, 0);
-	return d;
 }
 
 /*
@@ -174,7 +166,7 @@ SLUICE_INLINE struct decision verdict_udp(const struct tables *t, const struct r
 	if (rules->mode == MODE_REGISTRY_ONLY)
 		return decide_deny(rules, REASON_NOT_REGISTERED, 0);
 	tcp.protocol = SLUICE_TCP;
-	twin = verdict_tcp_unproxied(t, rules, &tcp);
+	twin = verdict_tcp(t, rules, &tcp, 0);
 	if (twin.verdict == VERDICT_REDIRECT)
 		return decide_deny(rules, REASON_UDP_NAME_CHECK, twin.service);
 	return decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
@@ -193,7 +185,7 @@ SLUICE_INLINE struct decision verdict_judge(const struct tables *t, const struct
 		return decide(VERDICT_BYPASS, bypass, 0);
 	if (verdict_admits_resolver(t, rules, flow))
 		return decide(VERDICT_ALLOW, REASON_RESOLVER, 0);
-	return flow->protocol == SLUICE_TCP ? verdict_tcp(t, rules, flow) : verdict_udp(t, rules, flow);
+	return flow->protocol == SLUICE_TCP ? verdict_tcp(t, rules, flow, 1) : verdict_udp(t, rules, flow);
 }
 
 /* A REDIRECT that cannot be carried out: no listener in this netns, or a socket bound to a device. */

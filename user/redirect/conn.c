@@ -209,14 +209,23 @@ static void begin_relay(struct conn *conn)
 	upstream_begin(conn, conn->service);
 }
 
+/* The rule's target for this connection; NULL: no rule takes it. */
+static const struct route_target *l4_target(const struct conn *conn, const struct service *service)
+{
+	struct l4_connection connection = {.name = conn->is_tls ? conn->shown : "", .addr = conn->record.addr, .port = conn->record.port};
+
+	if (!service || !service->l4_route_count)
+		return NULL;
+	connection.who = &roster_find(conn->worker->view, conn->record.workload)->who;
+	connection.draw = worker_random(conn->worker);
+	return l4_route_find(service, &connection);
+}
+
 /* Straight there, or where a rule leads; a rule that leads nowhere ends the connection. */
 static void relay_to(struct conn *conn, const struct service *service)
 {
-	const struct l4_connection connection = {
-		&roster_find(conn->worker->view, conn->record.workload)->who, conn->is_tls ? conn->shown : "", conn->record.addr,
-		conn->record.port, worker_random(conn->worker)};
-	const struct route_target *target = service ? l4_route_find(service, &connection) : NULL;
 	const struct http_route *fault = service ? service->connection_fault : NULL;
+	const struct route_target *target = l4_target(conn, service);
 
 	if (target)
 		service = policy_service(conn->table->policy, target->service);
