@@ -140,7 +140,7 @@ struct port_key {
 enum sluice_port_flags {
 	PORT_INCLUDED = 1 << 0,    /* capture: interception.includePorts */
 	PORT_EXCLUDED = 1 << 1,    /* capture: interception.excludePorts */
-	PORT_HTTP = 1 << 2,        /* registry: known to speak HTTP (80, or declared HTTP) */
+	PORT_HTTP = 1 << 2,        /* registry: known to speak HTTP (verdict_speaks_http()) */
 	PORT_NAMED = 1 << 3,       /* registry: carries services selected by name */
 	PORT_NAMED_ROUTED = 1 << 4,/* registry: one of those has routes, faults or TLS settings */
 	PORT_NAMED_NONE = 1 << 5,  /* registry: dialled at any address, for one of those with resolution NONE */

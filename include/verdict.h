@@ -113,6 +113,16 @@ SLUICE_INLINE int verdict_redirects(const struct rule_set *rules, __u32 flags)
 	       ((flags & SERVICE_TLS) && rules->host_check == HOST_CHECK_PROXY);
 }
 
+/*
+ * Whether what looks like HTTP is taken for it: on port 80, on every port that a service of the registry declares to be HTTP
+ * (or leaves open without an address of its own, ISTIO.md §1.3), and at the addresses of such services (`here`). Elsewhere it
+ * is bytes like any other, and nobody is told 502.
+ */
+SLUICE_INLINE int verdict_speaks_http(__u32 port_flags, __u16 port, __u32 here)
+{
+	return port == 80 || (port_flags & PORT_HTTP) || (here & SERVICE_HTTP);
+}
+
 /* DESIGN §3 steps 2 to 4 for an intercepted TCP flow; `proxied`: with the proxy of what is not registered. */
 SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow, int proxied)
 {
@@ -139,7 +149,7 @@ SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct r
 	if (rules->mode == MODE_ALLOW_ANY)
 		return proxied && rules->egress_proxy ? decide(VERDICT_REDIRECT, REASON_NAME, 0)
 						      : decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
-	if ((port & PORT_HTTP) || flow->port == 80) {
+	if (verdict_speaks_http(port, flow->port, 0)) {
 		struct decision d = decide(VERDICT_REDIRECT, REASON_REFUSE_HTTP, 0);
 
 		if (rules->audit) {

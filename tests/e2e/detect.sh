@@ -68,7 +68,8 @@ test_elsewhere_the_port_is_closed()
 	probe -d hello tcp 203.0.113.12 8088
 	refuse 'result=ok'
 	get 10 -I http://unregistered.example.com:8088/
-	expect '^HTTP/1.1 502'
+	expect_status 56
+	refuse '^HTTP'
 }
 
 run_story

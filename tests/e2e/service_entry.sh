@@ -111,11 +111,14 @@ test_a_hello_larger_than_a_record_is_understood()
 	expect 'end=closed .*received=[1-9]'
 }
 
-test_plain_http_on_the_tls_port_is_not_relayed()
+test_plain_http_on_the_tls_port_is_reset()
 {
 	policy "$(mode REGISTRY_ONLY)" "$aliyun"
-	raw 10 443 'GET / HTTP/1.1\r\nHost: cdn.example.com\r\n\r\n'
-	refuse 'plain HTTP request was sent'
+	raw 10 443 'GET / HTTP/1.1\r\nHost: www.aliyun.com\r\n\r\n'
+	expect 'end=ECONNRESET .*received=0'
+	policy "$(mode ALLOW_ANY)" "$aliyun"
+	raw 10 443 'GET / HTTP/1.1\r\nHost: www.aliyun.com\r\n\r\n'
+	expect 'plain HTTP request was sent'
 }
 
 family_an_unregistered_host_on_the_same_address_gets_502()

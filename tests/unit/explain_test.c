@@ -67,7 +67,7 @@ static const struct {
 	{"", "WEB.com.", 0, {"web.com port 80/tcp, address not known offline: judged by name", "name-allowed", ":1 ServiceEntry/web"}},
 	{"", "https://web.com", 0, {"redirect, service-tls", "allow, name-allowed", "TLS server name"}},
 	{"", "web.com:8443", 0, {"redirect, service-tls", "allow, name-allowed", "TLS server name"}},
-	{"", "http://web.com:443/", 1, {"redirect, service-tls", "deny, name-unregistered", "HTTP Host"}},
+	{"", "http://web.com:443/", 1, {"redirect, service-tls", "deny, name-missing", "HTTP on a port that is not for it"}},
 	{"", "web.com:9000", 0, {"kernel      allow, service: ", ":1 ServiceEntry/web"}},
 	{"", "web.com:9999", 1, {"deny, not-registered: ", ":41 EgressPolicy/default"}},
 	{"", "unknown.com:9000", 1, {"deny, not-registered: ", ":41 EgressPolicy/default"}},

@@ -524,6 +524,35 @@ Test(policy, a_name_finds_its_own_service_else_the_longest_wildcard)
 	cr_expect_null(policy_find(policy, 2, "x.b.com", 7, 80, true), "another registry");
 }
 
+/* The image's flag for the kernel and the redirector's own look are one. */
+static void expect_speaks_http(uint16_t port, bool wanted)
+{
+	struct image *image = policy_image_build(policy, NULL, NULL, NULL);
+	struct port_key key = {1, port, SLUICE_TCP, 0};
+	const struct port_value *value;
+	struct image_tables tables;
+
+	image_tables_init(&tables, image);
+	value = lookup_port(&tables.tables, &key);
+	cr_expect_eq(value && value->flags & PORT_HTTP, wanted, "port %u in the image", port);
+	cr_expect_eq(policy_port_flags(policy, 1, port) == PORT_HTTP, wanted, "port %u", port);
+	image_free(image);
+}
+
+Test(policy, a_port_speaks_http_if_one_of_its_services_does_at_any_address)
+{
+	compile(ENTRY("a") "{hosts: [a.com], resolution: NONE, ports: [{number: 81, name: http, protocol: HTTP}, {number: 82, name: tls, protocol: HTTPS},"
+		" {number: 83, name: any}]}\n" ENTRY("b") "{hosts: [b.com], addresses: [192.0.2.1], resolution: NONE, ports: [{number: 84, name: any},"
+		" {number: 85, name: http, protocol: HTTP}]}\n" ENTRY("c") "{hosts: [c.com], resolution: NONE, ports: [{number: 85, name: tls, protocol: TLS}]}\n");
+	expect_speaks_http(81, true);
+	expect_speaks_http(82, false);
+	expect_speaks_http(83, true);
+	expect_speaks_http(84, false);
+	expect_speaks_http(85, true);
+	expect_speaks_http(86, false);
+	finish();
+}
+
 Test(policy, hostile_names_find_nothing)
 {
 	char longest[400];

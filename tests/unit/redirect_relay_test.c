@@ -146,6 +146,33 @@ Test(redirect_relay, an_unregistered_name_is_reset)
 	cr_expect_eq(rig.worker->statistics.tls_refused, 1);
 }
 
+static int dial_http(void)
+{
+	struct flow_record record = record_to("203.0.113.1", 443);
+	int client;
+
+	record.service_flags = SERVICE_TLS | SERVICE_REWRITES;
+	client = dial_as(&record);
+	say(client, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+	turn();
+	return client;
+}
+
+Test(redirect_relay, http_is_no_http_where_only_tls_is_registered)
+{
+	char documents[2048];
+	struct heard heard = hear(dial_http());
+
+	cr_expect_eq(heard.error, ECONNRESET);
+	cr_expect_eq(heard.n, 0);
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY TLS_ENTRY ENTRY_OF("b", "hosts: [b.example], resolution: NONE, "
+		 "ports: [{number: 443, name: p, protocol: HTTP}]"), port);
+	apply(documents);
+	turn();
+	heard = hear(dial_http());
+	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
 Test(redirect_relay, a_tcp_service_needs_no_word_from_the_client)
 {
 	int client = dial_plain(), upstream = accept_upstream(plain);

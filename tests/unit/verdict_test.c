@@ -540,6 +540,15 @@ Test(verdict, a_shown_name_decides)
 	}
 }
 
+Test(verdict, http_is_seen_where_it_is_known_to_be_spoken)
+{
+	cr_expect(verdict_speaks_http(0, 80, 0));
+	cr_expect(verdict_speaks_http(PORT_NAMED | PORT_HTTP, 443, SERVICE_TLS));
+	cr_expect(verdict_speaks_http(PORT_NAMED, 8080, SERVICE_HTTP | SERVICE_TCP | SERVICE_DETECTED));
+	cr_expect_not(verdict_speaks_http(PORT_NAMED, 443, SERVICE_TLS));
+	cr_expect_not(verdict_speaks_http(PORT_NAMED | PORT_NAMED_ROUTED, 8080, SERVICE_TCP));
+}
+
 Test(verdict, every_verdict_and_reason_has_a_name_of_its_own)
 {
 	for (unsigned int i = 0; i < REASON_COUNT; i++)

@@ -83,11 +83,25 @@ static bool speaks_http(struct source *source, const struct question *question, 
 	       (question->is_address || !source->find(source, answer->rules->registry, question, false, &named));
 }
 
+/* To the redirector, which takes HTTP for that only where it is expected. */
+static enum shown_name what_is_shown(struct source *source, const struct question *question, bool http, struct answer *out)
+{
+	struct flow flow = {.port = question->port, .protocol = SLUICE_TCP};
+	__u32 port = verdict_port_flags(source->tables, out->rules, &flow);
+
+	if (http && !out->rules->egress_proxy && !verdict_speaks_http(port, flow.port, out->kernel.service_flags)) {
+		out->shown = "nothing: HTTP on a port that is not for it";
+		return SHOWN_NOTHING;
+	}
+	out->shown = http ? "an HTTP Host" : question->is_address ? "TLS without a server name" : "a TLS server name";
+	return http ? SHOWN_HOST : question->is_address ? SHOWN_NOTHING : SHOWN_SNI;
+}
+
 /* The second half of a redirect, and of a name check in the kernel: the tables say the same. */
 static void judge_redirected(struct source *source, const struct question *question, struct answer *out)
 {
 	bool http = speaks_http(source, question, out);
-	enum shown_name shown = http ? SHOWN_HOST : question->is_address ? SHOWN_NOTHING : SHOWN_SNI;
+	enum shown_name shown = what_is_shown(source, question, http, out);
 	size_t matched;
 
 	out->redirected = true;
@@ -98,7 +112,6 @@ static void judge_redirected(struct source *source, const struct question *quest
 	}
 	if (shown != SHOWN_NOTHING)
 		source->find(source, out->rules->registry, question, http, &out->by_name);
-	out->shown = shown == SHOWN_HOST ? "an HTTP Host" : shown == SHOWN_SNI ? "a TLS server name" : "TLS without a server name";
 	out->redirector = verdict_named(out->rules, shown, out->by_name.id, out->kernel.service_flags);
 	if (http && out->request && out->by_name.service)
 		out->routed = http_route_find(out->by_name.service, out->request, &out->who, question->port, &out->route, &matched);

@@ -53,7 +53,7 @@ void policy_index(struct policy *policy)
 	size_t wanted = 16;
 
 	for (size_t i = 0; i < policy->service_count; i++)
-		wanted += 2 * (1 + policy->services[i].address_count);
+		wanted += 2 * (2 + policy->services[i].address_count);
 	for (policy->alias_slots = 16; policy->alias_slots < wanted; policy->alias_slots *= 2)
 		;
 	policy->aliases = arena_alloc(policy->arena, policy->alias_slots, sizeof(*policy->aliases));
@@ -64,9 +64,16 @@ void policy_index(struct policy *policy)
 		if (service->subset || (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol)))
 			continue;
 		add_alias(policy, service->host, service);
+		if (policy_opens_http(service))
+			add_alias(policy, "", service);
 		if (policy_is_http(service->protocol))
 			add_literals(policy, service);
 	}
+}
+
+uint32_t policy_port_flags(const struct policy *policy, uint32_t registry, uint16_t port)
+{
+	return slot_of(policy, registry, "", 0, port, true)->service ? PORT_HTTP : 0; /* no name is empty: the port's own slot */
 }
 
 const struct service *policy_find(const struct policy *policy, uint32_t registry, const char *host, size_t length,

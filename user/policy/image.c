@@ -146,7 +146,7 @@ static void add_service_port(struct builder *b, const struct service *service)
 
 	if (!(service->flags & (SERVICE_HTTP | SERVICE_TLS)))
 		return;
-	flags |= PORT_NAMED | (service->flags & SERVICE_HTTP ? PORT_HTTP : 0);
+	flags |= PORT_NAMED | (policy_opens_http(service) ? PORT_HTTP : 0);
 	flags |= service->flags & SERVICE_ROUTED ? PORT_NAMED_ROUTED : 0;
 	add_port(b->image, service->registry, service->port, SLUICE_TCP, false, flags);
 	if (service->flags & SERVICE_NONE)

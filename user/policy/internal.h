@@ -99,6 +99,7 @@ const char *policy_origin_of(struct policy *policy, const struct object *object)
 bool policy_is_wildcard(const char *host);
 bool policy_is_http(enum port_protocol protocol);
 bool policy_is_tls(enum port_protocol protocol);
+bool policy_opens_http(const struct service *service); /* its port is known to speak HTTP, whatever the address */
 
 /* subsets.c */
 void policy_choose_rules(struct policy *policy, struct registry *registry);

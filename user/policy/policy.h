@@ -110,6 +110,9 @@ const struct service *policy_service(const struct policy *policy, uint32_t id); 
 const struct service *policy_find(const struct policy *policy, uint32_t registry, const char *host, size_t length,
 				  uint16_t port, bool http);
 
+/* What the image says of a port, as far as verdict_speaks_http() asks. */
+uint32_t policy_port_flags(const struct policy *policy, uint32_t registry, uint16_t port);
+
 /*
  * The rule set of a workload; equal ones share an id (from 1). May add a rule set: then policy_image_build()
  * must run again before the kernel learns of it. `*out` is borrowed until the next call. Never fails.

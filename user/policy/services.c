@@ -94,6 +94,11 @@ static uint32_t flags_of(const struct service *service, const struct service_ent
 
 /* ---- services ---- */
 
+bool policy_opens_http(const struct service *service)
+{
+	return service->flags & SERVICE_HTTP && !(service->flags & SERVICE_DETECTED && service->address_count);
+}
+
 const char *policy_origin_of(struct policy *policy, const struct object *object)
 {
 	return arena_printf(policy->arena, "%s:%u %s/%s", object->at.file, object->at.line, object->kind, object->name);

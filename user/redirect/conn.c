@@ -347,7 +347,10 @@ static enum http_result looks_like_http(struct conn *conn)
 	static const char *const methods[] = {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT "};
 	const char *bytes = buffer_bytes(conn->from_client), *why;
 	size_t length = buffer_length(conn->from_client);
+	uint32_t flags = policy_port_flags(conn->table->policy, conn->rules->registry, conn->record.port);
 
+	if (!expects_any(conn) && !verdict_speaks_http(flags, conn->record.port, conn->record.service_flags))
+		return HTTP_NOT_HTTP;
 	if (!expects_any(conn))
 		return http_parse_request(&conn->worker->head, bytes, length, &why);
 	for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
