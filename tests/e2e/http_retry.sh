@@ -14,6 +14,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self):
         _, action, times = self.path.split("/")[:3]
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        while self.headers.get("transfer-encoding") and (size := int(self.rfile.readline(), 16)):
+            body += self.rfile.read(size)
+            self.rfile.readline()
         seen.setdefault(self.path, []).append(self.headers.get("x-envoy-attempt-count", "-"))
         status = 200
         if len(seen[self.path]) <= int(times):
@@ -24,7 +27,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(1)
             elif action != "ok":
                 status = int(action)
-        text = "attempts %s body %s\n" % (",".join(seen[self.path]), body.decode())
+        shown = body.decode() if len(body) < 100 else "of %d %s" % (len(body), set(body.decode()))
+        text = "attempts %s body %s\n" % (",".join(seen[self.path]), shown)
         self.send_response(status)
         self.send_header("content-length", str(len(text)))
         if status == 429:
@@ -139,15 +143,29 @@ test_a_try_has_its_own_time()
 	expect_time 500 1000
 }
 
-# What the server may have acted on cannot be sent again once it is gone.
+test_a_body_is_sent_again()
+{
+	retries 'retries: {attempts: 3, retryOn: "5xx,reset"}'
+	get_from /503/2 -d 'some body'
+	expect '^attempts 1,2,3 body some body$'
+	expect '^200'
+	get 13 -d 'some body' http://httpbin.example.com:7300/close/1
+	expect '^attempts 1,2 body some body$'
+	head -c 40000 /dev/zero | tr '\0' b >"$scratch/body"
+	get 13 -H 'Transfer-Encoding: chunked' -T "$scratch/body" -X POST http://httpbin.example.com:7300/503/1
+	expect "^attempts 1,2 body of 40000 \{'b'\}$"
+	get 13 -X POST http://httpbin.example.com:7300/500/1
+	expect '^attempts 1,2 body $'
+}
+
+# The server may have acted on it; and it was not kept.
 test_a_request_whose_body_is_gone_is_never_repeated()
 {
 	retries 'retries: {attempts: 3, retryOn: 5xx}'
-	get_from /503/1 -d 'some body'
-	expect '^attempts 1 body some body'
+	head -c 100000 /dev/zero | tr '\0' b >"$scratch/body"
+	get_from /503/1 -T "$scratch/body" -X POST
+	expect "^attempts 1 body of 100000 \{'b'\}$"
 	expect '^503'
-	get 13 -X POST http://httpbin.example.com:7300/500/1
-	expect '^attempts 1,2 '
 }
 
 test_more_than_nine_attempts_are_counted()

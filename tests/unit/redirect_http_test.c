@@ -869,3 +869,128 @@ Test(redirect_http, an_answer_that_comes_too_late_for_its_try_is_of_nobody)
 	expect_in(&heard, "\r\n\r\nsecond");
 	cr_expect_null(strstr(heard.text, "first"));
 }
+
+/* The next request that the server gets after `refuses` the one before. */
+static int second_try(int upstream, const char *refuses)
+{
+	int second;
+
+	say(upstream, refuses);
+	turn_for(20);
+	second = accept_upstream(server);
+	cr_assert_geq(second, 0, "a second try");
+	turn();
+	return second;
+}
+
+#define REFUSED "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+#define POST(fields) "POST / HTTP/1.1\r\nHost: a.example\r\n" fields "\r\n"
+
+static void expect_body(const struct heard *heard, const char *wanted)
+{
+	const char *body = strstr(heard->text, "\r\n\r\n");
+
+	cr_assert_not_null(body, "%s", heard->text);
+	cr_expect_str_eq(body + 4, wanted);
+}
+
+Test(redirect_http, a_body_is_sent_again_with_its_request)
+{
+	struct heard heard;
+	int client, upstream;
+
+	apply_retries("{attempts: 9, backoff: 1ms, retryOn: 5xx}");
+	client = dial();
+	upstream = ask(client, POST("Content-Length: 9\r\n") "some body");
+	for (unsigned int attempt = 2; attempt <= 10; attempt++) {
+		char count[40];
+
+		upstream = second_try(upstream, REFUSED);
+		heard = hear(upstream);
+		snprintf(count, sizeof(count), "\r\nx-envoy-attempt-count: %u\r\n\r\n", attempt);
+		expect_in(&heard, count);
+		expect_body(&heard, "some body");
+	}
+	say(upstream, REFUSED);
+	turn_for(20);
+	cr_expect_eq(accept_upstream(server), -1);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 503 ");
+}
+
+Test(redirect_http, chunks_and_trailers_are_sent_again_as_they_came)
+{
+	static const char begin[] = "3;a=b\r\nabc\r\n00", rest[] = "4\r\nd\r\ne\r\n0\r\nX-T: 1\r\n\r\n";
+	struct heard heard;
+	int client, upstream;
+
+	apply_retries("{attempts: 1, backoff: 1ms, retryOn: 5xx}");
+	client = dial();
+	upstream = ask(client, POST("Transfer-Encoding: chunked\r\n"));
+	say(client, begin);
+	turn();
+	heard = hear(upstream);
+	expect_body(&heard, begin);
+	upstream = second_try(upstream, REFUSED); /* before the rest of it is there */
+	say(client, rest);
+	turn();
+	heard = hear(upstream);
+	expect_body(&heard, "3;a=b\r\nabc\r\n004\r\nd\r\ne\r\n0\r\nX-T: 1\r\n\r\n");
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+	cr_expect_not(heard.ended);
+}
+
+Test(redirect_http, a_body_that_is_too_long_to_keep_is_sent_once)
+{
+	static char chunk[4010], came[200000];
+	struct heard heard;
+	int client, upstream;
+	size_t n = 0;
+
+	apply_retries("{attempts: 1, backoff: 1ms, retryOn: 5xx}");
+	strcpy(chunk, "fa0\r\n");
+	memset(chunk + 5, 'x', 4000);
+	strcpy(chunk + 4005, "\r\n");
+	client = dial();
+	upstream = ask(client, POST("Transfer-Encoding: chunked\r\n"));
+	hear(upstream);
+	for (int i = 0; i <= 25; i++) {
+		say(client, i < 25 ? chunk : "0\r\n\r\n");
+		turn();
+		heard = hear(upstream);
+		memcpy(came + n, heard.text, heard.n);
+		n += heard.n;
+	}
+	cr_expect_eq(n, 25 * 4007 + 5);
+	for (size_t i = 0; i < 25; i++)
+		cr_expect_arr_eq(came + i * 4007, chunk, 4007, "chunk %zu", i);
+	say(upstream, REFUSED);
+	turn_for(20);
+	cr_expect_eq(accept_upstream(server), -1, "it is not sent again");
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 503 ");
+}
+
+Test(redirect_http, a_body_whose_answer_comes_early_goes_on)
+{
+	struct heard heard;
+	int client, upstream;
+
+	apply_retries("{attempts: 1, backoff: 1ms, retryOn: 5xx}");
+	client = dial();
+	upstream = ask(client, POST("Content-Length: 6\r\n") "abc");
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+	turn();
+	say(client, "def");
+	turn();
+	heard = hear(upstream);
+	cr_expect_str_eq(heard.text, "def");
+	say(upstream, "hi");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "\r\n\r\nhi");
+}

@@ -511,7 +511,7 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 		n = http_write_request(conn->to_upstream->bytes, conn->to_upstream->size, head, true,
 				       lines, extra);
 		fits = n && n + HTTP_ATTEMPT_ROOM <= conn->to_upstream->size;
-		conn->to_upstream->end = fits ? (uint32_t)n : 0;
+		conn->to_upstream->end = conn->request_head = fits ? (uint32_t)n : 0;
 	}
 	buffer_put(worker, &expanded);
 	return fits;

@@ -205,12 +205,17 @@ void http_drop_fields(struct http_head *head, const char *const *names, size_t c
 	}
 }
 
-size_t http_set_attempt(char *head, size_t n, unsigned int attempt)
+size_t http_set_attempt(char *bytes, size_t head, size_t length, unsigned int attempt)
 {
-	n -= strlen("\r\n\r\n");
-	while (head[n - 1] >= '0' && head[n - 1] <= '9')
-		n--;
-	return n + (size_t)snprintf(head + n, HTTP_ATTEMPT_ROOM, "%u\r\n\r\n", attempt);
+	size_t at = head - strlen("\r\n\r\n"), n;
+	char end[HTTP_ATTEMPT_ROOM];
+
+	while (bytes[at - 1] >= '0' && bytes[at - 1] <= '9')
+		at--;
+	n = (size_t)snprintf(end, sizeof(end), "%u\r\n\r\n", attempt);
+	memmove(bytes + at + n, bytes + head, length - head);
+	memcpy(bytes + at, end, n);
+	return at + n;
 }
 
 const char *http_status_phrase(uint16_t status)

@@ -60,6 +60,33 @@ static enum moved give_way(struct conn *conn)
 
 /* ---- the request's body ---- */
 
+/*
+ * A body that another try may have to repeat stays behind the request's head and is sent from there, with its framing and
+ * trailers, as long as it fits. False: it goes as it comes, and then it is gone.
+ */
+static bool keep_body(struct conn *conn, const char *bytes, uint32_t n)
+{
+	const struct http_retries *retries = http_retries_of(conn);
+	struct buffer *kept = conn->to_upstream, *larger;
+	uint32_t needed = kept ? kept->end + n + HTTP_ATTEMPT_ROOM : 0;
+
+	if (!kept || conn->body_sent || conn->tries > retries->attempts || !(retries->on & ~(uint32_t)RETRY_CONNECT))
+		return false;
+	if (needed > LARGE_BUFFER || conn->request_body.left > LARGE_BUFFER - needed)
+		return false;
+	if (needed > kept->size) {
+		larger = buffer_get(conn->worker, true);
+		memcpy(larger->bytes, kept->bytes, kept->end);
+		larger->start = kept->start;
+		larger->end = kept->end;
+		buffer_put(conn->worker, &conn->to_upstream);
+		kept = conn->to_upstream = larger;
+	}
+	memcpy(kept->bytes + kept->end, bytes, n);
+	kept->end += n;
+	return true;
+}
+
 static enum moved feed_request(struct conn *conn)
 {
 	uint32_t fresh = buffer_length(conn->from_client);
@@ -82,8 +109,11 @@ static enum moved feed_request(struct conn *conn)
 		http_answer(conn, 400, "sluice: %s\n", why);
 		return MOVE_BROKEN;
 	}
-	conn->request_ready = (uint32_t)n;
 	mirror_feed(conn, buffer_bytes(conn->from_client), (size_t)n);
+	if (keep_body(conn, buffer_bytes(conn->from_client), (uint32_t)n))
+		conn->from_client->start += (uint32_t)n;
+	else
+		conn->request_ready = (uint32_t)n;
 	http_start_timeout(conn);
 	return MOVE_SOME;
 }
@@ -247,7 +277,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 		return false;
 	conn->response_head_done = true;
 	conn->try_deadline_ms = 0;
-	buffer_put(conn->worker, &conn->to_upstream);
+	buffer_drop_if_empty(conn->worker, &conn->to_upstream);
 	return true;
 }
 
@@ -489,11 +519,19 @@ enum step http_exchange_step(struct conn *conn)
 	return STEP_BLOCKED;
 }
 
+static void tell_attempt(struct conn *conn, struct buffer *request)
+{
+	size_t head = http_set_attempt(request->bytes, conn->request_head, request->end, conn->tries);
+
+	request->end += (uint32_t)head - conn->request_head;
+	conn->request_head = (uint32_t)head;
+}
+
 void http_connected(struct conn *conn)
 {
 	conn->state = CONN_EXCHANGE;
 	conn->sent_us = conn->worker->now_us;
 	conn->keep_upstream = false;
 	if (conn->counts_attempts && !conn->reused && conn->to_upstream)
-		conn->to_upstream->end = (uint32_t)http_set_attempt(conn->to_upstream->bytes, conn->to_upstream->end, conn->tries);
+		tell_attempt(conn, conn->to_upstream);
 }

@@ -191,7 +191,7 @@ struct conn {
 
 	struct buffer *from_client;     /* received, not yet forwarded */
 	struct buffer *from_upstream;
-	struct buffer *to_upstream;     /* the rebuilt request head */
+	struct buffer *to_upstream;     /* the rebuilt request head, and what is kept of the body for another try */
 	struct buffer *to_client;       /* the rebuilt response head, or our own answer */
 
 	/* where to */
@@ -218,7 +218,8 @@ struct conn {
 	uint32_t incomplete;            /* bytes that were parsed and found to be no whole head */
 	bool request_done, response_head_done, response_done;
 	bool body_sent;                 /* some of the request's body is gone: it cannot be sent again */
-	bool counts_attempts;           /* to_upstream ends with x-envoy-attempt-count */
+	uint32_t request_head;          /* length of the head in to_upstream */
+	bool counts_attempts;           /* it ends with x-envoy-attempt-count */
 	bool is_delayed;
 	const struct service_route *chosen; /* of `table`: what `route` is for the service; NULL without one */
 	uint32_t mirrored;              /* a bit for each of the rule's mirrors that is drawn */
