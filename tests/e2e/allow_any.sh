@@ -3,21 +3,6 @@
 # ALLOW_ANY: what nobody registered is reached directly; the answers are the servers' own.
 . "$(dirname "$0")/common.bash"
 
-family_http_is_answered_by_the_server()
-{
-	policy "$(mode ALLOW_ANY)"
-	get 10 -I http://www.aliyun.com/
-	expect '^HTTP/1.1 301'
-	refuse '[xX]-[eE]nvoy'
-}
-
-family_https_is_answered_by_the_server()
-{
-	policy "$(mode ALLOW_ANY)"
-	get 10 -I https://www.aliyun.com/
-	expect '^HTTP/2 200'
-}
-
 family_tcp_passes()
 {
 	policy "$(mode ALLOW_ANY)"

@@ -30,13 +30,8 @@ test_the_mode_of_the_mesh()
 	refuse '^HTTP/1.1 301'
 }
 
-# ISTIO.md §4, S10.
-test_what_is_not_in_the_ranges_passes()
+test_excluded_ports_pass()
 {
-	policy "$(operator 'meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}' 'values: {global: {proxy: {includeIPRanges: 10.96.0.0/12}}}')"
-	get 10 -I http://www.aliyun.com/
-	expect '^HTTP/1.1 301'
-	refuse 'x-envoy'
 	policy "$(operator 'meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}' 'values: {global: {proxy: {excludeOutboundPorts: "443,8443"}}}')"
 	get 10 -I http://www.aliyun.com/
 	expect '^HTTP/1.1 502'

@@ -3,16 +3,6 @@
 # REGISTRY_ONLY without a ServiceEntry: HTTP gets 502 and a reason, everything else ECONNREFUSED at once.
 . "$(dirname "$0")/common.bash"
 
-family_http_gets_502()
-{
-	policy "$(mode REGISTRY_ONLY)"
-	get 10 -I http://www.aliyun.com/
-	expect '^HTTP/1.1 502 Bad Gateway'
-	expect '^server: sluice'
-	expect '^date: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT'
-	refuse '^x-envoy-upstream-service-time'
-}
-
 family_the_502_says_who_what_and_why()
 {
 	policy "$(mode REGISTRY_ONLY)"

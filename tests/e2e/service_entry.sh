@@ -6,35 +6,6 @@
 aliyun=$(service www.aliyun.com 80/HTTP 443/HTTPS 'location: MESH_EXTERNAL')
 unchecked='hostCheck: off'
 
-family_http_is_answered_with_the_upstream_time()
-{
-	policy "$(mode REGISTRY_ONLY)" "$aliyun"
-	get 10 -I http://www.aliyun.com/
-	expect '^HTTP/1.1 301'
-	expect '^x-envoy-upstream-service-time: [0-9]+'
-	expect '^[lL]ocation: https://www.aliyun.com/'
-	expect '^[sS]erver: Tengine'
-}
-
-family_https_is_answered()
-{
-	policy "$(mode REGISTRY_ONLY)" "$aliyun"
-	get 10 -I https://www.aliyun.com/
-	expect '^HTTP/2 200'
-	expect '^server: Tengine'
-}
-
-family_other_hosts_stay_blocked()
-{
-	policy "$(mode REGISTRY_ONLY)" "$aliyun"
-	get 11 -I http://www.unregistered.com/
-	expect '^HTTP/1.1 502'
-	get 11 -I https://www.unregistered.com/
-	expect_status 35
-	probe tcp "$(address 12)" 9000
-	expect 'result=ECONNREFUSED'
-}
-
 family_https_without_name_check_does_not_touch_the_redirector()
 {
 	local connections bytes

@@ -18,18 +18,6 @@ trusted()
 	tls 'mode: SIMPLE' "caCertificates: $LAB_CA" "$@"
 }
 
-# ISTIO.md §4, S12.
-family_the_documents_example()
-{
-	policy "$(mode REGISTRY_ONLY)" "$aliyun" "$(trusted)"
-	get 10 -L -o /dev/null -D - http://www.aliyun.com/
-	expect_count 1 '^HTTP/1.1 200'
-	refuse '^HTTP/[12.]* 301'
-	expect '^x-envoy-upstream-service-time: '
-	get 10 -k -o /dev/null -D - https://www.aliyun.com/
-	expect '^HTTP/2 200'
-}
-
 test_under_allow_any_too()
 {
 	policy "$(mode ALLOW_ANY)" "$aliyun" "$(trusted)"
