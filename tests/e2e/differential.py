@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends generated requests, the same ones for the same seed, and prints for each its kind and what was answered.
+"""Generated requests, up to three on a connection, the same ones for the same seed, and whether two who were asked agree.
 
-differential.py ADDRESS HOST SEED COUNT: a line `NUMBER KIND STATUS LENGTH DIGEST` for each, then nothing. The kinds:
-good (to be answered as nginx does), head (RFC 9112 demands 400) and body (framing that breaks after the head: the answer
-may have come before)."""
-import hashlib
+differential.py send ADDRESS HOST SEED COUNT  sends COUNT requests; a line of JSON for each connection: the kind of its last
+                                              request, what was answered, what was sent
+differential.py compare DIRECT THROUGH        the same answers, or 400 where that must or may be
+
+All are good (to be answered as nginx does) but the last one, which may be of another kind: head (RFC 9112 demands 400) or
+body (framing that breaks after the head: the answer may have come before)."""
+import collections
+import json
 import random
 import socket
 import sys
 
-address, host, seed, count = sys.argv[1], sys.argv[2].encode(), int(sys.argv[3]), int(sys.argv[4])
-draw = random.Random(seed)
 END = b'\r\n'
 
 
@@ -27,7 +29,8 @@ def chunks(body):
 def good():
     """A request line, its fields and its body."""
     method = draw.choice([b'GET', b'HEAD', b'POST', b'PUT', b'DELETE', b'OPTIONS', b'PATCH', b'REPORT'])
-    target = draw.choice([b'/', b'/a/b', b'/a?b=c&d', b'/%41%2f', b'//x', b'/a/../b', b'/bytes/none', b'http://' + host + b'/abs'])
+    target = draw.choice([b'/', b'/told/', b'/told/a/b', b'/told/a?b=c&d', b'/told/%41%2f', b'/told//x', b'/told/a/../b', b'/bytes/none', b'/bytes/1024',
+                          b'http://' + host + b'/told/abs'])
     name = draw.choice([b'Host', b'host', b'HOST', b'hOsT'])
     value = draw.choice([host, host.upper(), host + b':80'])
     # no tab about it: nginx refuses one that RFC 9110 allows
@@ -41,7 +44,6 @@ def good():
             body = chunks(body)
         else:
             fields.append(b'Content-Length: %d' % len(body))
-    fields.append(b'Connection: close')
     draw.shuffle(fields)
     return method + b' ' + target + b' HTTP/1.1', fields, body
 
@@ -55,22 +57,49 @@ BAD_FIELDS = [b'X : 1', b' X: 1', b'X\x00: 1', b'X: a\x00b', b': 1', b'X', b'X: 
 BAD_CHUNKS = [b'g' + END, b'5' + END + b'helloX' + END, b'0x5' + END + b'hello' + END, b'5\nhello\n', b'-5' + END, b'fffffffffffffffff' + END]
 
 
-def request():
-    kind = draw.choices(['good', 'head', 'body'], [7, 2, 1])[0]
+def last(kind):
     line, fields, body = good()
     if kind == 'head':
-        line, fields, body = b'POST / HTTP/1.1', [b'Host: ' + host, b'Connection: close'], b''
+        line, fields, body = b'POST /told/ HTTP/1.1', [b'Host: ' + host], b''
         if draw.random() < .25:
             line = draw.choice(BAD_LINES)
         else:
-            fields.insert(draw.randint(1, 2), draw.choice(BAD_FIELDS))
+            fields.insert(draw.randint(0, 1), draw.choice(BAD_FIELDS))
     elif kind == 'body':
-        fields = [b'Host: ' + host, b'Transfer-Encoding: chunked', b'Connection: close']
-        line, body = b'POST / HTTP/1.1', draw.choice(BAD_CHUNKS) + b'0' + END + END
-    return kind, line + END + b''.join(f + END for f in fields) + END + body
+        fields = [b'Host: ' + host, b'Transfer-Encoding: chunked']
+        line, body = b'POST /told/ HTTP/1.1', draw.choice(BAD_CHUNKS) + b'0' + END + END
+    if draw.random() < .5 or kind != 'good':
+        fields.append(b'Connection: close')
+    return line, fields, body
 
 
-def answer(wire):
+def connection(most):
+    """The kind, and what is sent: (method, bytes) of each request."""
+    kind = draw.choices(['good', 'head', 'body'], [7, 2, 1])[0]
+    sent = [good() for _ in range(draw.randint(0, min(2, most - 1)))] + [last(kind)]
+    return kind, [(line.split()[0].decode(), line + END + b''.join(f + END for f in fields) + END + body) for line, fields, body in sent]
+
+
+# What sluice says of itself, what the moment says, and what is between neighbours only.
+NOT_COMPARED = {'date', 'connection', 'x-envoy-upstream-service-time'}
+
+
+def answers(came, methods):
+    """(status, fields, body) of each answer in these bytes."""
+    found = []
+    while came:
+        head, _, came = came.partition(END + END)
+        lines = head.decode('latin1').split('\r\n')
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(':') for line in lines[1:])}
+        method = methods[len(found)] if len(found) < len(methods) else 'none'
+        size = 0 if method == 'HEAD' else int(fields.get('content-length', 0))
+        found.append((lines[0].split(' ')[1] if ' ' in lines[0] else 'none', {n: v for n, v in fields.items() if n not in NOT_COMPARED},
+                      came[:size].decode('latin1')))
+        came = came[size:]
+    return found
+
+
+def ask(wire):
     came = b''
     with socket.create_connection((address, 80), 5) as s:
         try:
@@ -80,12 +109,37 @@ def answer(wire):
                 came += part
         except (ConnectionError, TimeoutError):
             pass # a reset because of bytes of ours unread; a silence is no answer
-    head, _, body = came.partition(END + END)
-    words = head.split(b' ', 2)
-    return (words[1].decode() if len(words) > 1 else 'none'), body
+    return came
 
 
-for number in range(count):
-    kind, wire = request()
-    status, body = answer(wire)
-    print(number, kind, status, len(body), hashlib.sha256(body).hexdigest()[:16], repr(wire[:400]))
+def send(count):
+    while count:
+        kind, sent = connection(count)
+        count -= len(sent)
+        wire = b''.join(one for _, one in sent)
+        print(json.dumps([kind, answers(ask(wire), [method for method, _ in sent]), wire.decode('latin1')]))
+
+
+def agree(kind, direct, through):
+    if kind == 'good' or (kind == 'body' and direct == through):
+        return direct == through
+    statuses = [status for status, _, _ in through]
+    return statuses[-1:] == ['400'] and direct[:len(through) - 1] == through[:-1]
+
+
+def compare(direct, through):
+    kinds, requests = collections.Counter(), 0
+    for one, other in zip(open(direct), open(through), strict=True):
+        (kind, first, wire), (_, second, same) = json.loads(one), json.loads(other)
+        kinds[kind] += 1
+        requests += max(len(first), len(second))
+        if wire != same or not agree(kind, first, second):
+            print('DIFFERENT', kind, 'direct', first, 'through', second, 'of', repr(wire))
+    print('compared', ' '.join('%s %d' % item for item in sorted(kinds.items())), 'answers', requests)
+
+
+if sys.argv[1] == 'send':
+    address, host, draw = sys.argv[2], sys.argv[3].encode(), random.Random(int(sys.argv[4]))
+    send(int(sys.argv[5]))
+else:
+    compare(sys.argv[2], sys.argv[3])
