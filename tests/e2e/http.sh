@@ -175,22 +175,6 @@ test_an_answer_before_the_end_of_the_body_arrives()
 	expect '^HTTP/1.1 413'
 }
 
-test_a_server_that_closes_without_an_answer_is_503()
-{
-	allowed
-	get 13 -i "$(url /die)"
-	expect '^HTTP/1.1 503'
-	expect '^server: sluice'
-}
-
-test_a_server_that_does_not_speak_http_is_502()
-{
-	allowed
-	get 13 -i "$(url /garbage)"
-	expect '^HTTP/1.1 502'
-	expect '^server: sluice'
-}
-
 test_a_slow_server_is_waited_for()
 {
 	allowed

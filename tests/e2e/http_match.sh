@@ -120,15 +120,6 @@ test_the_workload_that_asks()
 	says no /
 }
 
-test_no_rule_is_404()
-{
-	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {exact: /only}}], directResponse: {status: 200}}')"
-	get 13 -i http://httpbin.example.com/else
-	expect '^HTTP/1.1 404 Not Found'
-	expect '^content-length: 0'
-	expect '^server: sluice'
-}
-
 test_where_no_rule_is_for_the_workload_the_service_is_reached()
 {
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{sourceLabels: {tier: back}}, {port: 81}], directResponse: {status: 418}}')"

@@ -155,15 +155,6 @@ test_only_the_declared_ports_open()
 	expect 'result=ECONNREFUSED'
 }
 
-test_an_upstream_that_refuses_is_503_in_istios_words()
-{
-	policy "$(mode REGISTRY_ONLY)" "$(service httpbin.example.com 81/HTTP)"
-	get 13 -i http://httpbin.example.com:81/
-	expect '^HTTP/1.1 503'
-	expect '^server: sluice'
-	expect '^upstream connect error or disconnect/reset before headers\. (retried and the latest )?reset reason: remote connection failure, transport failure reason: delayed connect error: Connection refused$'
-}
-
 test_a_name_without_address_is_503()
 {
 	lab_policy test <<<"$(mode REGISTRY_ONLY)

@@ -244,13 +244,28 @@ static void replace_cors(struct http_head *head, const char *lines)
 			http_drop_fields(head, &names[i], 1);
 }
 
+/* What a registered service's answer is given: the date if it has none (RFC 9110 §6.6.1), and how long the server took. */
+static void own_fields(const struct conn *conn, const struct http_head *head, char *out, size_t room)
+{
+	size_t n = 0;
+
+	out[0] = 0;
+	if (conn->is_passthrough)
+		return;
+	if (!http_field(head, "date"))
+		n = (size_t)snprintf(out, room, "date: %s\r\n", worker_date(conn->worker));
+	if (conn->request_done)
+		snprintf(out + n, room - n, "x-envoy-upstream-service-time: %llu\r\n",
+			 (unsigned long long)((conn->worker->now_us - conn->sent_us) / 1000));
+}
+
 static bool final_response(struct conn *conn, struct http_head *head)
 {
 	const struct header_changes *headers = conn->target ? &conn->target->headers : NULL;
 	const struct header_ops *changes = headers && headers->present ? &headers->response : NULL;
 	struct buffer *expanded = NULL;
 	const char *lines;
-	char line[64] = "", *extra = line;
+	char own[OWN_FIELDS_ROOM], *extra = own;
 	bool fits;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
@@ -261,15 +276,13 @@ static bool final_response(struct conn *conn, struct http_head *head)
 		head->framing = HTTP_BODY_CLOSE;
 	/* A response that overtakes its request is forwarded, but what is left of the request ends the connection. */
 	conn->keep_client = conn->keep_client && !by_close && !conn->dechunk && conn->request_done;
-	if (!conn->is_passthrough)
-		snprintf(line, sizeof(line), "x-envoy-upstream-service-time: %llu\r\n",
-			 (unsigned long long)(conn->request_done ? (conn->worker->now_us - conn->sent_us) / 1000 : 0));
+	own_fields(conn, head, own, sizeof(own));
 	lines = header_lines(conn, changes, NULL, head, head->status, &expanded);
 	if (changes)
 		http_drop_fields(head, changes->drop.items, changes->drop.count);
 	if (conn->cors) {
 		replace_cors(head, conn->cors->bytes);
-		extra = strcat(conn->cors->bytes, line);
+		extra = strcat(conn->cors->bytes, own);
 	}
 	fits = build_response(conn, head, conn->keep_client, lines, extra);
 	buffer_put(conn->worker, &expanded);

@@ -6,7 +6,8 @@
 #include "config/config.h"
 #include "redirect/internal.h"
 
-#define CORS_ROOM (SMALL_BUFFER - 128) /* the rest is for another line */
+#define OWN_FIELDS_ROOM 128
+#define CORS_ROOM (SMALL_BUFFER - OWN_FIELDS_ROOM)
 
 const struct http_retries *http_retries_of(const struct conn *conn); /* of its rule, else the mesh's or Istio's */
 
