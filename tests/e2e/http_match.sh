@@ -65,6 +65,14 @@ test_method_authority_scheme_and_port()
 	says yes / -H 'Host: HTTPBIN.example.com'
 	get 13 http://httpbin.example.com:8080/
 	[[ $output == yes ]] || fail "the port that was dialled"
+	asks '{authority: {exact: "httpbin.example.com:80"}}, {authority: {regex: ".*[.]example[.]com:81"}}'
+	says no /
+	says yes / -H 'Host: httpbin.example.com:80'
+	says yes / -H 'Host: httpbin.example.com:81'
+	asks '{method: {prefix: P}}, {method: {regex: "DEL|TRACE"}}'
+	says yes / -X PATCH
+	says yes / -X TRACE
+	says no / -X DELETE
 	asks '{scheme: {exact: https}}'
 	says no /
 	asks '{scheme: {exact: http}}'
@@ -94,6 +102,12 @@ test_headers_that_must_not_be_there()
 	says yes /
 	says yes / -H 'x-a: two'
 	says no / -H 'x-a: one'
+	asks '{withoutHeaders: {x-a: {regex: ".*"}}}' # what is not there counts as empty
+	says no /
+	asks '{withoutHeaders: {x-a: {prefix: "on"}}, headers: {x-b: {}}}'
+	says yes / -H 'x-b: 1' -H 'x-a: two'
+	says no / -H 'x-b: 1' -H 'x-a: one'
+	says no /
 }
 
 test_query_parameters()
@@ -106,6 +120,10 @@ test_query_parameters()
 	asks '{queryParams: {a: {regex: "[0-9]+"}}}'
 	says yes '/?a=12'
 	says no '/?a=1x'
+	asks '{queryParams: {a: {prefix: "on"}}, uri: {prefix: /x}}'
+	says yes '/x?b&a=one'
+	says no '/x?a=two'
+	says no '/y?a=one'
 }
 
 test_the_workload_that_asks()
@@ -118,6 +136,8 @@ test_the_workload_that_asks()
 	says no /
 	asks '{gateways: [edge]}'
 	says no /
+	asks '{gateways: [edge, mesh], sourceLabels: {tier: front}}'
+	says yes /
 }
 
 test_where_no_rule_is_for_the_workload_the_service_is_reached()
@@ -125,6 +145,45 @@ test_where_no_rule_is_for_the_workload_the_service_is_reached()
 	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{sourceLabels: {tier: back}}, {port: 81}], directResponse: {status: 418}}')"
 	get 13 http://httpbin.example.com/head
 	expect '^GET /head HTTP/1.1'
+}
+
+test_a_rule_without_a_match_ends_the_list()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{directResponse: {status: 201}}' '{match: [{uri: {exact: /}}], directResponse: {status: 202}}')"
+	get 13 -o /dev/null -w '%{http_code}' http://httpbin.example.com/
+	expect '^201$'
+}
+
+# On port 80 only, and under REGISTRY_ONLY it opens that host.
+test_a_host_that_only_a_virtual_service_has()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{route: [{destination: {host: httpbin.example.com, port: {number: 80}}}]}' | sed 's/hosts: .*/hosts: [virtual.example.com]/')"
+	get 10 http://virtual.example.com/head
+	expect '^GET /head HTTP/1.1'
+	expect '^Host: virtual.example.com'
+	get 10 -o /dev/null -w '%{http_code}' http://virtual.example.com:8080/head
+	expect '^502$'
+	get 10 -kI https://virtual.example.com/
+	expect_status 7
+}
+
+# The one that is given, else the only one, else the one that was dialled.
+test_the_port_of_a_destination()
+{
+	local two only
+
+	two=$(service two.example.com 80/HTTP 8080/HTTP 'resolution: STATIC' 'endpoints: [{address: 203.0.113.13, ports: {port-80: 80, port-8080: 1}}]')
+	only=$(service only.example.com 8081/HTTP/80 'resolution: STATIC' 'endpoints: [{address: 203.0.113.13}]')
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$two" "$only" "$(rules '{match: [{uri: {prefix: /given}}], route: [{destination: {host: two.example.com, port: {number: 80}}}]}' \
+		'{match: [{uri: {prefix: /only}}], route: [{destination: {host: only.example.com}}]}' '{route: [{destination: {host: two.example.com}}]}')"
+	get 13 -o /dev/null -w '%{http_code}' http://httpbin.example.com:8080/given
+	expect '^200$'
+	get 13 -o /dev/null -w '%{http_code}' http://httpbin.example.com:8080/only
+	expect '^200$'
+	get 13 -o /dev/null -w '%{http_code}' http://httpbin.example.com:8080/dialled
+	expect '^503$'
+	get 13 -o /dev/null -w '%{http_code}' http://httpbin.example.com:80/dialled
+	expect '^200$'
 }
 
 test_the_first_rule_wins_and_each_request_is_looked_at()
@@ -288,6 +347,40 @@ fault: {abort: {httpStatus: 418, percentage: {value: 0}}}, route: [{destination:
 	get 13 -i -X OPTIONS -H 'Origin: http://bar.example' -H 'Access-Control-Request-Method: POST' http://httpbin.example.com/head
 	expect '^HTTP/1.1 200'
 	refuse '^access-control|^OPTIONS'
+}
+
+# redirects REDIRECT LOCATION [STATUS]
+redirects()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{redirect: $1}")"
+	get 13 -o /dev/null -w '%{http_code} %{redirect_url}' 'http://httpbin.example.com:8080/old?a=b'
+	[[ $output == "${3:-301} $2" ]] || fail "${3:-301} $2"
+}
+
+test_redirects()
+{
+	local code
+
+	redirects '{scheme: https, authority: other.example, uri: /new}' 'https://other.example/new?a=b'
+	redirects '{uri: /new}' 'http://httpbin.example.com:8080/new?a=b'
+	redirects '{authority: other.example, redirectCode: 308}' 'http://other.example/old?a=b' 308
+	redirects '{scheme: https, port: 8443}' 'https://httpbin.example.com:8443/old?a=b'
+	redirects '{scheme: https, derivePort: FROM_PROTOCOL_DEFAULT}' 'https://httpbin.example.com:8080/old?a=b' # Envoy keeps what is not :80
+	redirects '{derivePort: FROM_REQUEST_PORT, authority: other.example}' 'http://other.example:8080/old?a=b'
+	for code in 302 303 307; do
+		redirects "{uri: /new, redirectCode: $code}" 'http://httpbin.example.com:8080/new?a=b' $code
+	done
+}
+
+test_a_redirect_is_an_answer_of_ours()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{redirect: {uri: /new}, headers: {response: {add: {x-a: b}}}}')"
+	get 13 -i http://httpbin.example.com/old
+	expect '^HTTP/1.1 301 Moved Permanently'
+	expect '^location: http://httpbin.example.com/new'
+	expect '^server: sluice'
+	expect '^content-length: 0'
+	expect '^x-a: b'
 }
 
 test_a_redirect_of_a_prefix()

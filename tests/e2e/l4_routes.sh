@@ -58,6 +58,62 @@ test_tcp_by_destination_and_weight()
 	expect 'result=ECONNRESET'
 }
 
+# 200 connections, 1 to 3: within four standard deviations, 6.1 each.
+test_weights_are_drawn_for_each_connection()
+{
+	local other
+
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 9000)" "$(tcp two 203.0.113.78 9003)" "$(rules one.example.com tcp \
+		'{route: [{destination: {host: two.example.com}, weight: 25}, {destination: {host: one.example.com}, weight: 75}]}')"
+	run web python3 -c '
+import socket
+seen = []
+for i in range(200):
+    with socket.create_connection(("203.0.113.77", 5432), 3) as s:
+        s.sendall(b"hello")
+        seen.append(s.recv(3))
+print(seen.count(b"220"), seen.count(b"hel"))'
+	other=${output% *}
+	((other >= 25 && other <= 75 && other + ${output#* } == 200)) || fail "about 50 of 200 go to the second"
+}
+
+# Rules with a subnet count wherever they stand before the first one without; behind that none does.
+test_the_order_of_tcp_rules()
+{
+	local to_one='route: [{destination: {host: one.example.com}}]' to_nobody='route: [{destination: {host: nowhere.example.com}}]'
+
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 9000)" "$(rules one.example.com tcp "{match: [{destinationSubnets: [198.51.100.0/24]}], $to_nobody}" \
+		"{match: [{port: 1}], $to_nobody}" "{match: [{port: 5432, sourceLabels: {tier: front}, gateways: [mesh]}], $to_one}" "{$to_nobody}")"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ok .*data=hello'
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 9000)" "$(rules one.example.com tcp "{$to_nobody}" "{match: [{destinationSubnets: [203.0.113.77]}], $to_one}")"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ECONNRESET'
+}
+
+# What its source is does not matter, as in Istio.
+test_a_tcp_rule_for_other_sources_takes_all()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 1)" "$(tcp two 203.0.113.78 9000)" "$(rules one.example.com tcp \
+		'{match: [{sourceSubnet: 198.51.100.0/24}], route: [{destination: {host: two.example.com}}]}')"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ok .*data=hello'
+}
+
+test_names_of_tls_rules()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service '*.wild.example.org' 443/TLS 'resolution: NONE')" "$(service firewall.example.com 8443/TLS/443 'resolution: STATIC' \
+		'endpoints: [{address: 203.0.113.10}]')" "$(rules '"*.wild.example.org"' tls \
+		'{match: [{sniHosts: [a.wild.example.org], destinationSubnets: [198.51.100.0/24]}], route: [{destination: {host: nowhere.example.com}}]}' \
+		'{match: [{sniHosts: ["*.b.wild.example.org"]}, {sniHosts: [a.wild.example.org], gateways: [mesh], sourceLabels: {tier: front}}], route: [{destination: {host: firewall.example.com}}]}')"
+	get 14 -kI https://a.wild.example.org/
+	expect '^[sS]erver: Tengine'
+	get 14 -kI https://x.b.wild.example.org/
+	expect '^[sS]erver: Tengine'
+	get 14 -k https://b.wild.example.org/
+	expect '^this is b.wild.example.org$'
+}
+
 # Faults of http rules, for the connections of www.aliyun.com's port 443: connection_fault FAULT
 connection_fault()
 {

@@ -58,25 +58,6 @@ test_headers_of_a_route()
 	refuse '^[Ll]ocation:'
 }
 
-# redirects HOST REDIRECT
-redirects()
-{
-	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\nspec:\n'
-	printf '  hosts: ["%s"]\n  http:\n  - redirect: %s\n' "$1" "$2"
-}
-
-test_a_redirect()
-{
-	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(redirects httpbin.example.com '{scheme: https, authority: other.example, uri: /new}')"
-	get 13 -i 'http://httpbin.example.com/old?a=b'
-	expect '^HTTP/1.1 301 Moved Permanently'
-	expect '^location: https://other.example/new\?a=b'
-	expect '^server: sluice'
-	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(redirects httpbin.example.com '{port: 8080, redirectCode: 307}')"
-	get 13 -w '%{http_code} %{redirect_url}' -o /dev/null http://httpbin.example.com/slow/1
-	expect '^307 http://httpbin.example.com:8080/slow/1$'
-}
-
 test_a_client_that_leaves_during_the_delay_is_forgotten()
 {
 	policy "$(mode REGISTRY_ONLY)" "$aliyun" \
