@@ -107,7 +107,7 @@ def ask(wire):
             s.shutdown(socket.SHUT_WR) # who waits for more learns that there is none
             while part := s.recv(65536):
                 came += part
-        except (ConnectionError, TimeoutError):
+        except OSError:
             pass # a reset because of bytes of ours unread; a silence is no answer
     return came
 
