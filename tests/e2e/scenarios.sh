@@ -173,6 +173,16 @@ family_s13_a_wildcard_host()
 	expect '^this is b.wild.example.org$'
 	get 14 https://wild.example.org/
 	expect_status 35
+	run web openssl s_client -connect "$(bracketed 14):443" -servername a.wild.example.org -brief
+	expect '^CONNECTION ESTABLISHED'
+	run web openssl s_client -connect "$(bracketed 14):443" -servername wild.example.org -brief
+	expect 'errno=104'
+}
+
+# As openssl wants an address.
+bracketed()
+{
+	address "$1" | sed '/:/s/.*/[&]/'
 }
 
 # The document's 7 s, by ten.
