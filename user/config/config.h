@@ -148,6 +148,7 @@ struct header_ops {
 	bool of_request;         /* else of the response */
 	struct string_list drop; /* names, in any case: what the message loses */
 	const char *lines;       /* "Name: value\r\n" and so on: what it gets, with Envoy's variables (%NAME%) and %% for % */
+	const char *authority;   /* that a request gets, as it stands; NULL: it keeps its own */
 };
 
 /* Of the variable at the start of `text`, with both its signs; 2: "%%"; 0: it is none. */

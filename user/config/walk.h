@@ -85,11 +85,12 @@ void read_string_item(struct walk *walk, const struct node *node, void *list);  
 void read_label_name(struct walk *walk, const struct node *node, void *string);    /* const char *, RFC 1123 label */
 void read_object_name(struct walk *walk, const struct node *node, void *string);   /* const char * */
 void read_port_number(struct walk *walk, const struct node *node, void *number);   /* uint16_t */
+void read_port_or_none(struct walk *walk, const struct node *node, void *number);  /* uint16_t; 0 says none */
 void read_port_item(struct walk *walk, const struct node *node, void *list);       /* struct port_list */
 void read_cidr_item(struct walk *walk, const struct node *node, void *list);       /* struct cidr_list */
 void read_address_item(struct walk *walk, const struct node *node, void *list);    /* struct cidr_list */
 
-enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS, HOST_ANY /* also "*" */ };
+enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS, HOST_ANY /* also "*" */, HOST_OF_GATEWAY /* also a generated name */ };
 /* A domain name in lower case without its trailing dot, in the configuration's arena. */
 bool read_host(struct walk *walk, const struct node *node, enum host_form form, const char **out);
 bool is_label(const char *text, size_t length); /* RFC 1123 */
@@ -104,6 +105,7 @@ void check_weights(struct walk *walk, const struct node *node, struct route_dest
 void read_tls_routes(struct walk *walk, const struct node *node, void *service); /* struct virtual_service */
 void read_tcp_routes(struct walk *walk, const struct node *node, void *service);
 void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
+void refuse_claims(struct walk *walk, const struct node *route); /* in the matches of an http route for workloads */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
 void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */

@@ -226,7 +226,7 @@ static bool drops(const struct header_ops *ops, const char *line)
 /* What `first` does, and then `then` (Envoy: a destination's changes come before its rule's). */
 static struct header_ops both(struct arena *arena, const struct header_ops *first, const struct header_ops *then)
 {
-	struct header_ops out = {.lines = ""};
+	struct header_ops out = {.lines = "", .authority = then->authority ? then->authority : first->authority};
 	const char *line = first->lines, *end;
 
 	for (size_t i = 0; i < first->drop.count; i++)
