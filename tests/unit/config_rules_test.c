@@ -198,3 +198,193 @@ Test(config_rules, authority_of_header_operations_is_no_line)
 	cr_expect_eq(ops->drop.count, 1);
 	config_free(config);
 }
+
+/* ---- ServiceEntry, WorkloadEntry ---- */
+
+#define NAME62 "http-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+Test(config_rules, service_entries_that_istio_accepts)
+{
+	static const char *const accepted[] = {
+		ENTRY "  hosts: [example.com]\n  workloadSelector: {labels: {foo: bar}}\n  addresses: [1.2.3.4, '001:db8::']\n  exportTo: [foo, .]\n"
+		      "  location: MESH_EXTERNAL\n  ports: [{name: foo, protocol: HTTP, number: 1234, targetPort: 2345}]\n  subjectAltNames: [sa]\n  resolution: DNS\n",
+		ENTRY "  hosts: [example.com]\n  workloadSelector: {}\n",
+		ENTRY "  hosts: ['*x']\n",
+		ENTRY "  hosts: ['*-x.com', foo]\n" HTTP_PORT,
+		ENTRY "  hosts: [example.com]\n  addresses: [1.1.1.1/32]\n",
+		ENTRY "  hosts: [example.com]\n  resolution: STATIC\n  ports: [{name: " NAME62 ", number: 80}, {name: " NAME62 "a, number: 81, protocol: ''}]\n"
+		      "  endpoints: [{address: 1.2.3.4, ports: {" NAME62 ": 80, " NAME62 "a: 80}}]\n",
+		ENTRY "  hosts: [www.example.com]\n  addresses: []\n  ports: [{number: 443, protocol: HTTPS, name: https-example}]\n  endpoints: [{network: cluster-1}]\n  resolution: STATIC\n",
+		ENTRY "  hosts: [www.example.com]\n" HTTP_PORT "  endpoints: [{address: 192.0.2.1, network: net, locality: a/b/c, weight: 0, serviceAccount: sa}]\n  resolution: STATIC\n",
+		ENTRY "  hosts: ['*.google.com']\n" HTTP_PORT "  endpoints: [{address: 1.1.1.1, ports: {http: 8080}}, {address: in.google.com}]\n  resolution: DNS\n",
+		ENTRY "  hosts: [google.com]\n" HTTP_PORT "  endpoints: []\n  resolution: DNS_ROUND_ROBIN\n",
+		ENTRY "  hosts: [google.com]\n  ports: [{number: 80, protocol: http, name: a, targetPort: 80}, {number: 81, protocol: grpc-web, name: b, targetPort: 80}]\n  resolution: DNS\n",
+		ENTRY "  hosts: [google.com]\n  ports: [{number: 15008, protocol: HBONE, name: hbone}]\n  addresses: [240.240.0.1]\n",
+		ENTRY "  hosts: [google.com]\n" HTTP_PORT "  exportTo: ['~']\n",
+		ENTRY "  hosts: [google.com]\n" HTTP_PORT "  exportTo: [ns1, ns2, ns5]\n",
+		ENTRY "  hosts: [google.com]\n  addresses: null\n" HTTP_PORT "  endpoints: null\n  resolution: null\n",
+		ENTRY "  hosts: [istio-pilot.istio-system.svc.cluster.local.]\n" HTTP_PORT,
+		WORKLOAD "  address: 1.2.3.4\n  serviceAccount: sa\n  network: net\n  labels: {app: app}\n  ports: {http: 1}\n  weight: 2\n  locality: foo/bar/baz\n",
+		WORKLOAD "  network: net\n",
+		WORKLOAD "  address: example.com\n  ports: {'7777': 7777}\n",
+	};
+
+	accept_all(accepted, ARRAY_SIZE(accepted));
+}
+
+Test(config_rules, service_entries_that_istio_rejects)
+{
+	static const struct wrong wrong[] = {
+		{ENTRY "  hosts: ['-']\n" HTTP_PORT, "spec.hosts[0]"},
+		{ENTRY "  hosts: [foo.com, '*']\n" HTTP_PORT, "spec.hosts[1]"},
+		{ENTRY "  hosts: [a.com]\n  workloadSelector: {labels: {'': bar}}\n", "spec.workloadSelector.labels."},
+		{ENTRY "  hosts: [a.com]\n  workloadSelector: {labels: {val: '*'}}\n", "spec.workloadSelector.labels.val"},
+		{ENTRY "  hosts: [a.com]\n  workloadSelector: {}\n  endpoints: [{address: 1.2.3.4}]\n  resolution: STATIC\n", "spec.workloadSelector"},
+		{ENTRY "  hosts: [a.com]\n  ports: [{name: a, number: 1, targetPort: 99999}]\n", "spec.ports[0].targetPort"},
+		{ENTRY "  hosts: [a.com]\n  ports: [{name: a, number: 1, targetPort: 0}]\n", "spec.ports[0].targetPort"},
+		{ENTRY "  hosts: [a.com]\n  ports: [{name: a, number: -1}]\n", "spec.ports[0].number"},
+		{ENTRY "  hosts: [a.com]\n  addresses: [1.1.1.1/48]\n", "spec.addresses[0]"},
+		{ENTRY "  hosts: [a.com]\n  addresses: ['2001:1::1/132']\n", "spec.addresses[0]"},
+		{ENTRY "  hosts: [a.com]\n" HTTP_PORT "  resolution: STATIC\n  endpoints: [{address: ''}]\n", "spec.endpoints[0].address"},
+		{ENTRY "  hosts: [a.com]\n" HTTP_PORT "  resolution: DNS\n  endpoints: [{network: eu}]\n", "spec.endpoints[0].address"},
+		{ENTRY "  hosts: [a.com]\n" HTTP_PORT "  resolution: DNS\n  endpoints: [{address: '*.lon.google.com'}]\n", "spec.endpoints[0].address"},
+		{ENTRY "  hosts: [a.com]\n" HTTP_PORT "  resolution: STATIC\n  endpoints: [{address: 1.1.1.1, ports: {http: 65536}}]\n", "spec.endpoints[0].ports.http"},
+		{ENTRY "  hosts: [a.com]\n" HTTP_PORT "  resolution: STATIC\n  endpoints: [{address: 'unix://./relative/path.sock'}]\n", "spec.endpoints[0].address"},
+		{ENTRY "  hosts: [a.com]\n" HTTP_PORT "  exportTo: ['~', ns1]\n", "spec.exportTo[0]"},
+		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, annotations: {istio.io/dry-run: 'true'}}\nspec:\n  hosts: [a.com]\n", "metadata.annotations"},
+		{WORKLOAD "  weight: 1\n", "spec.address"},
+		{WORKLOAD "  address: invaliddns.com:9443\n", "spec.address"},
+		{WORKLOAD "  address: 1.1.1.1\n  ports: {http: 99999}\n", "spec.ports.http"},
+		{WORKLOAD "  address: 1.1.1.1\n  ports: {'@': 80}\n", "spec.ports.@"},
+		{WORKLOAD "  address: 1.1.1.1\n  ports: {" NAME62 "ab: 80}\n", "spec.ports." NAME62 "ab"},
+	};
+
+	expect_all(wrong, ARRAY_SIZE(wrong), SEVERITY_ERROR);
+}
+
+Test(config_rules, endpoint_without_address_is_left_out)
+{
+	struct config *config = parse(ENTRY "  hosts: [a.com]\n" HTTP_PORT "  resolution: STATIC\n  endpoints: [{network: net}, {address: 192.0.2.1, network: net}]\n");
+
+	cr_assert_eq(config->error_count, 0);
+	cr_assert_eq(config->service_entries[0]->endpoint_count, 1);
+	cr_expect_str_eq(config->service_entries[0]->endpoints[0].address, "192.0.2.1");
+	config_free(config);
+}
+
+/* ---- Sidecar ---- */
+
+#define EGRESS "  egress: [{hosts: ['*/*']}]\n"
+#define INGRESS(text) SIDECAR "  ingress: [{port: {protocol: http, number: 90, name: foo}, " text "}]\n"
+#define TLS(text) SIDECAR "  ingress: [{port: {protocol: HTTPS, number: 90, name: foo}, tls: {" text "}}]\n"
+
+Test(config_rules, sidecars_that_istio_accepts)
+{
+	static const char *const accepted[] = {
+		SIDECAR "  egress: [{hosts: ['~/*']}]\n",
+		SIDECAR "  egress: [{hosts: ['./foo.com', '~ns/*', '*/*']}]\n",
+		SIDECAR "  egress: [{port: {protocol: http, number: 8080}, hosts: [ns1/bar.com]}]\n",
+		SIDECAR "  egress: [{port: {protocol: http, number: 0, name: uds}, bind: 'unix:///@foo/bar/com', hosts: [ns1/bar.com]}]\n",
+		SIDECAR "  egress: [{port: {protocol: http, number: 0, name: uds}, bind: 'unix://@foo', captureMode: NONE, hosts: [ns1/bar.com]}]\n",
+		SIDECAR "  outboundTrafficPolicy: {mode: ALLOW_ANY}\n",
+		SIDECAR "  workloadSelector: {}\n" EGRESS,
+		SIDECAR "  inboundConnectionPool: {http: {http1MaxPendingRequests: 1024, http2MaxRequests: 1024, maxRequestsPerConnection: 1024, maxRetries: 1024}}\n",
+		SIDECAR "  inboundConnectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s, idleTimeout: 0s, tcpKeepalive: {probes: 1, time: 1s, interval: 1s}}}\n",
+		INGRESS("defaultEndpoint: ':80'"), INGRESS("defaultEndpoint: 'unix:///x'"), INGRESS("defaultEndpoint: '[::]:1'"), INGRESS("defaultEndpoint: ''"),
+		TLS("mode: SIMPLE, serverCertificate: a, privateKey: b, minProtocolVersion: TLSV1_2, cipherSuites: [x]"),
+		TLS("mode: MUTUAL, serverCertificate: a, privateKey: b, caCertificates: c"),
+	};
+
+	accept_all(accepted, ARRAY_SIZE(accepted));
+}
+
+Test(config_rules, sidecars_that_istio_rejects)
+{
+	static const struct wrong wrong[] = {
+		{SIDECAR "  egress: [{hosts: ['*']}]\n", "spec.egress[0].hosts[0]"},
+		{SIDECAR "  egress: [{hosts: ['/']}]\n", "spec.egress[0].hosts[0]"},
+		{SIDECAR "  egress: [{hosts: ['test/*a.com']}]\n", "spec.egress[0].hosts[0]"},
+		{SIDECAR "  egress: [{port: {protocol: http, number: 0}, bind: 'foobar:///@foo', hosts: [ns1/bar.com]}]\n", "spec.egress[0]"},
+		{SIDECAR "  egress: [{port: {protocol: http, number: 0}, bind: 'unix://rel', hosts: [ns1/bar.com]}]\n", "spec.egress[0]"},
+		{SIDECAR "  egress: [{port: {number: 0}, bind: 'unix:///x', hosts: [a/b.c]}, {port: {number: 0}, bind: 'unix:///x', hosts: [a/b.c]}]\n", "spec.egress[1]"},
+		{SIDECAR "  egress: [{port: {number: 80, targetPort: 81}, hosts: [a/b.c]}]\n", "spec.egress[0].port.targetPort"},
+		{SIDECAR "  ingress: [{defaultEndpoint: '127.0.0.1:110'}]\n" EGRESS, "spec.ingress[0].port"},
+		{INGRESS("defaultEndpoint: '127.0.0.1:hi'"), "spec.ingress[0].defaultEndpoint"},
+		{INGRESS("defaultEndpoint: '[1:1:1:1:1:1:1:1]:90'"), "spec.ingress[0].defaultEndpoint"},
+		{INGRESS("defaultEndpoint: 'unix:///'"), "spec.ingress[0].defaultEndpoint"},
+		{SIDECAR "  outboundTrafficPolicy: {egressProxy: {host: foo.bar, subset: shiny, port: {number: 5000}}}\n" EGRESS, "spec.outboundTrafficPolicy.egressProxy"},
+		{SIDECAR "  outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: 'foobar*123', port: {number: 5000}}}\n" EGRESS, "spec.outboundTrafficPolicy.egressProxy.host"},
+		{SIDECAR "  outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: foo.bar}}\n" EGRESS, "spec.outboundTrafficPolicy.egressProxy.port"},
+		{TLS("mode: ISTIO_MUTUAL"), "spec.ingress[0].tls.mode"},
+		{TLS("mode: SIMPLE"), "spec.ingress[0].tls"},
+		{TLS("mode: MUTUAL, serverCertificate: a, privateKey: b"), "spec.ingress[0].tls"},
+		{TLS("mode: SIMPLE, serverCertificate: a, privateKey: b, subjectAltNames: [httpbin.com]"), "spec.ingress[0].tls.subjectAltNames"},
+		{TLS("mode: SIMPLE, serverCertificate: a, privateKey: b, tlsCertificates: [{}]"), "spec.ingress[0].tls.tlsCertificates"},
+		{TLS("mode: SIMPLE, serverCertificate: a, privateKey: b, nonsense: c"), "spec.ingress[0].tls.nonsense"},
+		{SIDECAR "  inboundConnectionPool: {}\n", "spec.inboundConnectionPool"},
+		{SIDECAR "  inboundConnectionPool: {http: {maxRetries: -1}}\n", "spec.inboundConnectionPool.http.maxRetries"},
+		{SIDECAR "  inboundConnectionPool: {http: {h2UpgradePolicy: UPGRADE, useClientProtocol: true}}\n", "spec.inboundConnectionPool.http"},
+		{SIDECAR "  inboundConnectionPool: {tcp: {connectTimeout: 2.000000005s}}\n", "spec.inboundConnectionPool.tcp.connectTimeout"},
+		{SIDECAR "  inboundConnectionPool: {udp: {}}\n", "spec.inboundConnectionPool.udp"},
+	};
+
+	expect_all(wrong, ARRAY_SIZE(wrong), SEVERITY_ERROR);
+}
+
+/* ---- warnings ---- */
+
+#define TCP(name, host, addresses, more) "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name "}\nspec:\n  hosts: [" host "]\n" \
+	"  addresses: [" addresses "]\n  ports: [{number: 5432, name: tcp, protocol: TCP}" more "]\n---\n"
+
+Test(config_rules, what_is_likely_not_meant_is_warned_of)
+{
+	static const struct wrong wrong[] = {
+		{ENTRY "  hosts: [a.com, '*.com']\n" HTTP_PORT, "spec.hosts[1]"},
+		{ENTRY "  hosts: ['*.co.uk']\n" HTTP_PORT, "spec.hosts[0]"},
+		{ENTRY "  hosts: ['*foo.com']\n" HTTP_PORT, "spec.hosts[0]"},
+		{TCP("a", "a.com", "192.0.2.1", "") TCP("b", "b.com", "192.0.2.1", ""), "spec.ports[0]"},
+		{TCP("a", "a.com", "192.0.2.0/24", "") TCP("b", "b.com", "192.0.2.0/24", ", {number: 1, name: b, protocol: TCP}"), "spec.ports[0]"},
+		{ENTRY "  hosts: [a.com, b.com]\n  addresses: [192.0.2.1]\n  ports: [{number: 443, name: tls, protocol: TLS}]\n  resolution: DNS\n", "spec.addresses"},
+		{SERVICE "  hosts: [foo.bar]\n  gateways: [gateway.example.com]\n  http: [{route: [{destination: {host: a.com}}]}]\n", "spec.gateways[0]"},
+		{RULE("{fault: {delay: {fixedDelay: 1s, percentage: {value: 0}}}" ROUTE), "spec.http[0].fault.delay"},
+		{RULE("{fault: {abort: {percentage: {value: 1}}}" ROUTE), "spec.http[0].fault.abort"},
+		{MATCH("{uri: {prefix: /api/v1/product}}, {uri: {prefix: /api/v1/products}, method: {exact: GET}}"), "spec.http[0].match[1]"},
+		{MATCH("{headers: {A: {}}}, {headers: {a: {exact: b}, c: {}}, queryParams: {q: {}}}"), "spec.http[0].match[1]"},
+		{MATCH("{port: 81}"), "spec.http[0].match[0].port"},
+		{MATCH("{gateways: [edge]}"), "spec.http[0].match[0].gateways"},
+		{RULE("{route: [{destination: {host: a.com}}]}\n  - {route: [{destination: {host: a.com}}]}"), "spec.http[1]"},
+		{SERVICE "  hosts: [a.com]\n  tcp: [{route: [{destination: {host: a.com}}]}, {match: [{port: 1}], route: [{destination: {host: a.com}}]}]\n", "spec.tcp[1]"},
+		{SERVICE "  hosts: ['*.a.com']\n  tls: [{match: [{sniHosts: ['*.a.com']}, {sniHosts: [b.a.com], port: 443}], route: [{destination: {host: a.com}}]}]\n",
+		 "spec.tls[0].match[1]"},
+		{SIDECAR "  egress: [{hosts: ['*/*', test/a.com]}]\n", "spec.egress[0].hosts"},
+		{SIDECAR "  egress: [{hosts: [test/*, test/a.com]}]\n", "spec.egress[0].hosts[1]"},
+		{SIDECAR "  egress: [{hosts: ['./*', ns5/a.com]}]\n", "spec.egress[0].hosts[1]"},
+		{SIDECAR "  ingress: [{port: {number: 90, protocol: tcp}, connectionPool: {http: {maxRetries: 1}}}]\n", "spec.ingress[0]"},
+	};
+
+	expect_all(wrong, ARRAY_SIZE(wrong), SEVERITY_WARNING);
+}
+
+Test(config_rules, what_may_well_be_meant_is_not)
+{
+	static const char *const quiet[][2] = {
+		{ENTRY "  hosts: ['*.example.com', '*.svc.cluster.local']\n" HTTP_PORT, "spec.hosts[0]"},
+		{TCP("a", "a.com", "192.0.2.0/24", "") TCP("b", "b.com", "192.0.2.1", ""), "spec.ports[0]"},
+		{TCP("a", "a.com", "192.0.2.1", "") TCP("b", "a.com", "192.0.2.1", ""), "spec.ports[0]"},
+		{MATCH("{uri: {prefix: /a}, headers: {x: {}}}, {uri: {prefix: /a/b}}"), "spec.http[0].match[1]"},
+		{MATCH("{uri: {prefix: /a}, ignoreUriCase: true}, {uri: {exact: /b}}"), "spec.http[0].match[1]"},
+		{MATCH("{queryParams: {q: {}}}, {queryParams: {Q: {exact: a}}}"), "spec.http[0].match[1]"},
+		{MATCH("{withoutHeaders: {x: {exact: a}}}, {withoutHeaders: {x: {exact: b}}}"), "spec.http[0].match[1]"},
+		{MATCH("{gateways: [edge]}, {uri: {prefix: /a}}"), "spec.http[0].match[1]"},
+		{RULE("{match: [{uri: {prefix: /}}], delegate: {name: b}}\n  - {match: [{uri: {prefix: /a}}]" ROUTE), "spec.http[1].match[0]"},
+		{SIDECAR "  egress: [{hosts: ['*/b.com', test/a.com]}]\n", "spec.egress[0].hosts"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(quiet); i++) {
+		struct config *config = parse(quiet[i][0]);
+
+		cr_expect(!has(config, SEVERITY_WARNING, quiet[i][1]), "case %zu: no warning of %s is wanted:\n%s", i, quiet[i][1], quiet[i][0]);
+		cr_expect_eq(config->error_count, 0, "case %zu", i);
+		config_free(config);
+	}
+}

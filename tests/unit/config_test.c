@@ -205,7 +205,7 @@ Test(config, percentage_beats_percent)
 {
 	struct config *config = parse(ROUTES "  hosts: [a.com]\n  http:\n  - fault: {delay: {fixedDelay: 5s, percent: 7, percentage: {value: 0}}}\n" ROUTE);
 
-	cr_expect_eq(config->problem_count, 0);
+	cr_expect_eq(config->error_count, 0);
 	cr_expect_float_eq(config->virtual_services[0]->http[0].delay.percent, 0, 1e-9);
 	config_free(config);
 }
@@ -503,7 +503,7 @@ Test(config, service_entry_rules_of_istio_hold)
 {
 	static const char *const cases[][2] = {
 		{"  hosts: [a.com]\n  ports: [{number: 80, name: a, protocol: HTP}]\n",
-		 "p.yaml:6:43: ServiceEntry/a: spec.ports[0].protocol: \"HTP\" is not a protocol (HTTP, HTTPS, TLS, TCP, UDP, HTTP2, GRPC, GRPC-Web, HTTP_PROXY, Mongo, Redis, MySQL)"},
+		 "p.yaml:6:43: ServiceEntry/a: spec.ports[0].protocol: \"HTP\" is not a protocol (HTTP, HTTPS, TLS, TCP, UDP, HTTP2, GRPC, GRPC-Web, HTTP_PROXY, Mongo, Redis, MySQL, HBONE)"},
 		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 80, name: b, protocol: HTTP}\n",
 		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: number 80 is taken by the port at line 7"},
 		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 81, name: a, protocol: HTTP}\n",
@@ -529,8 +529,6 @@ Test(config, service_entry_rules_of_istio_hold)
 		 "p.yaml:8:14: ServiceEntry/a: spec.endpoints: resolution DNS_ROUND_ROBIN takes one endpoint, not 2"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, ports: {https: 1}}]\n",
 		 "p.yaml:8:39: ServiceEntry/a: spec.endpoints[0].ports: \"https\" is not the name of one of spec.ports"},
-		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, network: eu}]\n",
-		 "p.yaml:8:32: ServiceEntry/a: spec.endpoints[0].network: is an Istio field that is not implemented yet"},
 		{"  hosts: [a.com, b.com]\n  ports: [{number: 22, name: a, protocol: TCP}]\n  resolution: DNS\n",
 		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: a port that is neither HTTP nor TLS cannot tell 2 hosts apart; give one host"},
 		{"  hosts: [a.com]\n  ports: [{number: 22, name: a, protocol: TCP}]\n",

@@ -89,7 +89,7 @@ static void check_labels(struct walk *walk, const struct node *node, void *out)
 	walk_labels(walk, node, &labels);
 }
 
-/* Others' are theirs; of ours an unknown one would be silently without effect. */
+/* Others' are theirs, but one that Istio refuses; of ours an unknown one would be silently without effect. */
 static void read_annotations(struct walk *walk, const struct node *node, void *out)
 {
 	static const char ours[] = SLUICE_GROUP "/", fault[] = SLUICE_GROUP "/connection-fault";
@@ -98,6 +98,8 @@ static void read_annotations(struct walk *walk, const struct node *node, void *o
 	for (size_t i = 0; node->type == NODE_MAPPING && i < node->count; i += 2) {
 		const struct node *name = node->items[i], *value = node->items[i + 1];
 
+		if (!strcmp(name->text, "istio.io/dry-run"))
+			walk_error(walk, name, "istio.io/dry-run is for AuthorizationPolicies only; remove it");
 		if (strncmp(name->text, ours, strlen(ours)))
 			continue;
 		if (strcmp(name->text, fault) || strcmp(object->kind, "VirtualService"))

@@ -148,7 +148,9 @@ struct delay_fields {
 
 static void warn_never(struct walk *walk, const struct node *node, double percent)
 {
-	if (percent == 0 && !node_field(node_field(node, "percentage"), "value") && !node_field(node, "percent"))
+	if (percent == 0 && (node_field(node_field(node, "percentage"), "value") || node_field(node, "percent")))
+		walk_warning(walk, node, "has no effect: it is for 0 %% of the requests");
+	else if (percent == 0)
 		walk_warning(walk, node, "has no effect: without percentage Istio takes 0 %%; give percentage: {value: 100}");
 }
 
@@ -160,6 +162,7 @@ static void read_delay(struct walk *walk, const struct node *node, void *out)
 		{"percent", read_percent, offsetof(struct delay_fields, percent), FIELD_OPTIONAL},
 		UNSUPPORTED("exponentialDelay"),
 	};
+	size_t errors = walk->config->error_count;
 	struct delay_fields read = {0};
 	struct fault_delay *delay = out;
 
@@ -169,7 +172,9 @@ static void read_delay(struct walk *walk, const struct node *node, void *out)
 	delay->fixed_ms = read.fixed_ms;
 	delay->percent = node_field(node, "percentage") ? read.percentage : read.percent;
 	delay->at = walk_position(walk, node);
-	if (!node_field(node, "fixedDelay") && !node_field(node, "exponentialDelay"))
+	if (walk->config->error_count != errors)
+		return;
+	if (!delay->present)
 		walk_warning(walk, node, "has no effect: give fixedDelay");
 	else
 		warn_never(walk, node, delay->percent);
@@ -221,6 +226,7 @@ static void read_abort(struct walk *walk, const struct node *node, void *out)
 		{"grpcStatus", read_grpc_status, 0, FIELD_OPTIONAL},
 		UNSUPPORTED("http2Error"),
 	};
+	size_t errors = walk->config->error_count;
 	struct fault_abort *abort = out;
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), abort))
@@ -229,7 +235,9 @@ static void read_abort(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "has both httpStatus and grpcStatus");
 	abort->present = abort->http_status != 0;
 	abort->at = walk_position(walk, node);
-	if (!node_field(node, "httpStatus") && !node_field(node, "grpcStatus") && !node_field(node, "http2Error"))
+	if (walk->config->error_count != errors)
+		return;
+	if (!abort->present)
 		walk_warning(walk, node, "has no effect: give httpStatus or grpcStatus");
 	else
 		warn_never(walk, node, abort->percent);
@@ -805,7 +813,7 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	if (service->is_delegate && node_field(node, "delegate"))
 		walk_error(walk, node, "has a delegate, but is one itself: the VirtualService has no hosts");
 	for (size_t i = 0; i < service->http_count; i++) {
-		if (service->http[i].match_count)
+		if (service->http[i].match_count || service->http[i].delegate)
 			continue;
 		walk_warning(walk, node, "is never reached: http[%zu] has no match and takes every request", i);
 		break;

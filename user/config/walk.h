@@ -119,9 +119,12 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 void read_operator(struct walk *walk, const struct node *spec, const struct object *object);
 void read_config_map(struct walk *walk, const struct node *data, const struct object *object);
 void read_retries(struct walk *walk, const struct node *node, void *retries); /* struct http_retries */
+void check_server_tls(struct walk *walk, const struct node *node, void *has_tls);    /* bool; of inbound traffic */
+void check_inbound_pool(struct walk *walk, const struct node *node, void *has_http); /* bool */
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */
 void config_resolve_selectors(struct config *config); /* once all documents are read */
+void config_advise(struct config *config); /* while delegates are as they were read, and nothing is wrong */
 void config_check_credentials(struct config *config);
 void read_workload_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object);
