@@ -388,3 +388,33 @@ Test(config_rules, what_may_well_be_meant_is_not)
 		config_free(config);
 	}
 }
+
+/* ---- documents ---- */
+
+Test(config_rules, what_is_not_read_is_no_document)
+{
+	struct config *config = parse("apiVersion: apps/v1\nkind: Deployment\n---\n# nothing\n---\n" ENTRY "  hosts: [a.com]\n" HTTP_PORT "---\napiVersion: v1\nkind: Service\n");
+
+	cr_expect_eq(config->error_count, 0);
+	cr_expect_eq(config->document_count, 1);
+	config_free(config);
+	config = parse("apiVersion: apps/v1\nkind: Deployment\n");
+	cr_expect_eq(config->document_count, 0, "a folder of nothing else holds no policy");
+	config_free(config);
+}
+
+Test(config_rules, documents_that_kubectl_and_people_write_are_read)
+{
+	static const char *const accepted[] = {
+		"# only a comment\n---\n---\n" ENTRY "  hosts: [a.com]\n" HTTP_PORT "...\n",
+		"%YAML 1.1\n---\n" ENTRY "  hosts: [a.com]\n" HTTP_PORT,
+		"apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n- apiVersion: networking.istio.io/v1beta1\n  kind: ServiceEntry\n  metadata: {name: a}\n  spec: {hosts: [a.com]}\n",
+		"apiVersion: networking.istio.io/v1alpha3\nkind: ServiceEntry\nmetadata: {name: a, creationTimestamp: null, labels: null, annotations: {a/b: 'c'}, managedFields: []}\n"
+		"spec: {hosts: [a.com]}\nstatus: {validationMessages: [], conditions: [], observedGeneration: '1'}\n",
+		"{\"apiVersion\": \"networking.istio.io/v1\", \"kind\": \"ServiceEntry\", \"metadata\": {\"name\": \"a\"}, \"spec\": {\"hosts\": [\"a.com\"]}}\n",
+		"\xef\xbb\xbf" ENTRY "  hosts: [a.com]\n",
+		"apiVersion: networking.istio.io/v1\r\nkind: ServiceEntry\r\nmetadata:\r\n  name: a\r\nspec:\r\n  hosts:\r\n  - a.com\r\n",
+	};
+
+	accept_all(accepted, ARRAY_SIZE(accepted));
+}

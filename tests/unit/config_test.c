@@ -383,7 +383,7 @@ Test(config, field_given_twice_is_read_and_checked_alike)
 
 Test(config, control_characters_are_not_printed)
 {
-	expect_only("apiVersion: v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
+	expect_only("apiVersion: sluice.dev/v1\nkind: \"a\\e[31m\\nb\\x9b\"\n",
 		    "p.yaml:2:7: kind: \"a?[31m?b??\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap)");
 }
 
@@ -394,7 +394,13 @@ Test(config, unknown_kinds_and_versions_are_refused)
 	static const char *const cases[][2] = {
 		{"a\n", "p.yaml:1:1: is \"a\"; an object with apiVersion and kind is wanted"},
 		{"kind: Workload\n", "p.yaml:1:1: apiVersion: is required"},
-		{"apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\n", "p.yaml:2:7: kind: WorkloadGroup of networking.istio.io is not implemented yet"},
+		{"apiVersion: networking.istio.io/v1\nkind: EnvoyFilter\n", "p.yaml:2:7: kind: EnvoyFilter of networking.istio.io is not implemented yet"},
+		{"apiVersion: networking.istio.io/v1\nkind: Gateway\n", "p.yaml:2:7: warning: kind: Gateway is not read and has no effect here: it is for gateways"},
+		{"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n",
+		 "p.yaml:2:7: warning: kind: Gateway of gateway.networking.k8s.io/v1 is not read and has no effect here"},
+		{"apiVersion: v1\nkind: Service\n", "p.yaml:2:7: warning: kind: Service of v1 is not read and has no effect here"},
+		{"apiVersion: istio.io/v1\nkind: Service\n", "p.yaml:2:7: warning: kind: Service of istio.io/v1 is not read and has no effect here"},
+		{"apiVersion: v1\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"v1\" has no ServiceEntry; use \"networking.istio.io/v1\""},
 		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntri\n",
 		 "p.yaml:2:7: kind: \"ServiceEntri\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap); did you mean \"ServiceEntry\"?"},
 		{"apiVersion: networking.istio.io/v2\nkind: ServiceEntry\n", "p.yaml:1:13: apiVersion: \"networking.istio.io/v2\" has no ServiceEntry; use \"networking.istio.io/v1\""},

@@ -508,7 +508,7 @@ struct config {
 	struct mesh *mesh; /* NULL: nothing says it */
 	struct credential *credentials;
 	size_t credential_count, credential_capacity;
-	size_t document_count; /* non-empty documents, of whatever kind */
+	size_t document_count; /* objects that were read or refused; not those that say nothing of egress */
 	struct problem *problems;
 	size_t problem_count, problem_capacity;
 	size_t error_count; /* problems that are errors */
