@@ -544,6 +544,7 @@ void config_problem_format(char *out, size_t room, const struct problem *problem
 struct config_source {
 	struct config_file *files; /* sorted by name; names and texts are owned */
 	size_t count, capacity;
+	size_t bytes; /* of them */
 	struct config_file *credentials; /* the PEM files that these name */
 	size_t credential_count, credential_capacity;
 };

@@ -9,6 +9,7 @@
 #include "config/config.h"
 
 #define CONFIG_MAX_FILE (16U << 20)
+#define CONFIG_MAX_BYTES (64U << 20) /* of all files */
 #define CONFIG_MAX_PROBLEMS 10000 /* kept; further ones are only counted */
 
 struct node;
