@@ -308,6 +308,8 @@ void config_advise(struct config *config)
 	for (size_t i = 0; i < config->virtual_service_count; i++) {
 		const struct virtual_service *service = config->virtual_services[i];
 
+		if (!service->is_mesh)
+			continue;
 		check_http(config, service);
 		check_l4(config, &service->object, "tls", service->tls, service->tls_count);
 		check_l4(config, &service->object, "tcp", service->tcp, service->tcp_count);
