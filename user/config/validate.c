@@ -311,7 +311,8 @@ static void check_destination(struct config *config, const struct registry *regi
 
 	if (!destination->host)
 		return;
-	found = find_host(config, registry, destination->host, &count);
+	found = destination->host[0] == '*' ? find_exact(registry, destination->host, &count)
+					    : find_host(config, registry, destination->host, &count);
 	if (!found)
 		why = arena_printf(config->arena, "no ServiceEntry registers \"%s\"", destination->host);
 	else if (!is_on_port(found, count, destination->port))

@@ -192,6 +192,8 @@ static uint32_t destination_of(const struct policy *policy, const struct routes 
 		port = host && host->ports == 1 ? host->port : dialled;
 	}
 	found = policy_find(policy, routes->registry, destination->host, strlen(destination->host), port, true);
+	if (found && policy_is_wildcard(destination->host) && strcmp(found->host, destination->host))
+		return 0; /* a wildcard is the service of that very name */
 	return !found ? 0 : destination->subset ? subset_of(policy, found, destination->subset) : found->id;
 }
 
