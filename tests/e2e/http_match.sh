@@ -87,15 +87,21 @@ test_headers()
 	says no / -H 'X-A: one'
 	asks '{headers: {x-a: {regex: "a,b.*"}}}'
 	says yes / -H 'x-a: a' -H 'x-a: bc'
-	asks '{headers: {x-a: {}}}, {headers: {x-c: {regex: "*"}}}'
+	asks '{headers: {x-a: {}}}, {headers: {x-c: {regex: ".*"}, ":authority": {prefix: other}}}'
 	says yes / -H 'x-a;'
-	says yes / -H 'x-c: 1'
+	says no / -H 'x-c: 1'
+	says no /
+	asks '{headers: {":method": {exact: PUT}}}'
+	says yes / -X PUT
 	says no /
 }
 
 test_headers_that_must_not_be_there()
 {
 	asks '{withoutHeaders: {x-a: {}}}'
+	says yes /
+	says no / -H 'x-a;'
+	asks '{withoutHeaders: {x-a: {regex: "*"}}}'
 	says yes /
 	says no / -H 'x-a;'
 	asks '{withoutHeaders: {x-a: {exact: one}}}'
@@ -307,6 +313,20 @@ test_a_path_is_rewritten()
 	expect '^[hH]ost: other.example'
 	get 13 http://httpbin.example.com/ad
 	expect '^GET /head HTTP/1.1'
+}
+
+test_the_authority_is_changed_after_the_route_is_found()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /head/rule}}], headers: {request: {set: {":authority": rule.example}}}, route: [{destination: {host: httpbin.example.com}, headers: {request: {set: {host: destination.example}}}}]}' \
+		'{match: [{uri: {prefix: /head/rewrite}}], rewrite: {authority: rewrite.example}, route: [{destination: {host: httpbin.example.com}, headers: {request: {set: {host: destination.example}}}}]}' \
+		'{route: [{destination: {host: httpbin.example.com}, headers: {request: {add: {Host: "destination.example:81"}}}}]}')"
+	get 13 http://httpbin.example.com/head/rule
+	expect '^[hH]ost: rule.example'
+	get 13 http://httpbin.example.com/head/rewrite
+	expect '^[hH]ost: rewrite.example'
+	get 13 http://httpbin.example.com/head
+	expect '^[hH]ost: destination.example:81'
+	[[ $(grep -ci '^host:' <<<"$output") == 1 ]] || fail "one Host"
 }
 
 test_a_path_is_rewritten_by_a_pattern()

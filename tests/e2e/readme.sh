@@ -51,4 +51,24 @@ test_the_commands_of_the_readme_are_targets()
 	done
 }
 
+# Every field of these kinds that is read, refused or passed over.
+fields()
+{
+	cd "$ROOT/user/config" || return
+	grep -ohE '(UNSUPPORTED|IGNORED)\("[A-Za-z0-9]+"\)|\{"[a-z][A-Za-z0-9]+", [a-z_0-9]+, [^{}]*FIELD_' \
+		service_entry.c virtual_service.c http_match.c http_cors.c headers.c l4_route.c sidecar.c |
+		sed -E 's/^[^"]*"([A-Za-z0-9]+)".*/\1/' | sort -u
+}
+
+test_the_policy_reference_has_every_field()
+{
+	local field
+
+	[[ $(fields | wc -l) -gt 80 ]] || fail "the fields are found"
+	sed -n '/^## Policy reference/,/^## How it works/p' "$ROOT/README.md" | grep -oE '`[^`]*`' >"$scratch/reference"
+	for field in $(fields); do
+		grep -qwF "$field" "$scratch/reference" || fail "$field is in the policy reference"
+	done
+}
+
 run_story

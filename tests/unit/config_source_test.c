@@ -111,6 +111,25 @@ Test(config_source, what_cannot_be_read_is_a_problem)
 	config_free(config);
 }
 
+Test(config_source, files_that_are_too_large_together_are_refused)
+{
+	__attribute__((cleanup(config_source_free))) struct config_source source = {0};
+	struct config *config = config_new();
+
+	for (int i = 0; i < 5; i++) {
+		_cleanup_free_ char *name = xasprintf("%d.yaml", i);
+		int fd = open(within(name), O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+
+		cr_assert_eq(ftruncate(fd, 15 << 20), 0);
+		close(fd);
+	}
+	cr_expect_eq(read_folder(&source, config), -E2BIG);
+	cr_expect_eq(source.count, 4);
+	cr_expect_eq(config->error_count, 1);
+	cr_expect_str_eq(config->problems[0].text, "is too much: the files are larger than 64 MiB together");
+	config_free(config);
+}
+
 static void rewrite_forever(char *text, size_t length)
 {
 	alarm(20); /* never outlives the test by much */

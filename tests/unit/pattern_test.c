@@ -34,6 +34,13 @@ Test(pattern, all_of_the_text_is_matched)
 	cr_expect(matches("a{,2}", "a{,2}"), "no repetition without a first number");
 	cr_expect(matches("[[:digit:]]{1000}|x", "x"));
 	cr_expect(matches("\\pL+", "\xc3\xa9"));
+	cr_expect(matches("\\x41\\x{42}\\.\\/\\_", "AB./_"));
+	cr_expect(matches("[[:word:][:^alpha:]\\d]+", "a_1-"));
+	cr_expect(matches("\\p{Greek}\\P{^L}(?:a)", "\xce\xb1" "ba"));
+	cr_expect(matches("(?i-s:A.)(?P<n>b)(?<m>c)", "axbc"));
+	cr_expect(matches("(?U)a+", "aaa") && matches("a+?", "aaa") && matches("\\Aa\\z", "a"));
+	cr_expect(matches("(?m)^a$", "a") && matches("(?s)a.b", "a\nb") && !matches("a\\z", "a\n"));
+	cr_expect(!matches("\\d", "\xd9\xa3") && !matches("\\w", "\xc3\xa9"), "these classes are ASCII's");
 	cr_expect(!matches("a.", "a\xff"), "bytes that are no UTF-8 match nothing");
 }
 
@@ -42,7 +49,9 @@ Test(pattern, what_re2_does_not_know_is_refused)
 	static const char *const refused[] = {
 		"(a)\\1", "(?=a)", "(?!a)", "(?<=a)b", "(?<!a)b", "(?>a)", "(?|a)", "(?R)", "(?(1)a)", "(?#a)", "a**", "a*+", "a++",
 		"a?+", "a{2}{3}", "a{2}+", "a{1001}", "a{0,1001}", "a{99999999999}", "(*UTF)a", "\\Ka", "\\Ga", "\\Ra", "\\h", "\\X",
-		"\\g1", "\\k<a>", "\\Z", "\\N", "\\C", "a\\", "(", ")", "[", "a(?i", "[[:<:]]", "[[.a.]]", "*a", "(?z)a",
+		"\\g1", "\\k<a>", "\\Z", "\\N", "\\C", "\\v", "\\e", "\\cA", "\\H", "\\E", "[\\b]",
+		"[\\Qa\\E]", "\\x", "\\x4", "\\x{}", "\\p{L&}", "\\p{Xan}", "\\p{greek}", "\\p{sc:Greek}", "(?x)a", "(?J)a", "(?^)a", "(?'n'a)", "(?P=n)", "(?&n)",
+		"(?C1)a", "(?P>n)", "[[:foo:]]", "a\\", "(", ")", "[", "a(?i", "[[:<:]]", "[[.a.]]", "*a", "(?z)a",
 	};
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++) {

@@ -504,6 +504,16 @@ Test(policy, a_destinations_port_is_the_given_one_else_its_only_one_else_the_dia
 	cr_expect_eq(must_have("f4.com", 80)->routes[0].targets[0].service, 0);
 }
 
+Test(policy, a_wildcard_as_destination_is_the_service_of_that_name)
+{
+	compile(ENTRY("a") "{hosts: ['*.a.com'], " HTTP80 "}\n" ENTRY("from") "{hosts: [f1.com, f2.com], " HTTP80 "}\n"
+		ROUTES("r1") "{hosts: [f1.com], " TO("'*.a.com'") ROUTES("r2") "{hosts: [f2.com], " TO("'*.b.a.com'"));
+	cr_expect_eq(must_have("f1.com", 80)->routes[0].targets[0].service, must_have("*.a.com", 80)->id);
+	cr_expect_eq(must_have("f2.com", 80)->routes[0].targets[0].service, 0);
+	cr_expect_eq(warnings("no ServiceEntry registers \"*.b.a.com\""), 1);
+	cr_expect_eq(warnings("no ServiceEntry registers \"*.a.com\""), 0);
+}
+
 /* ---- finding ---- */
 
 Test(policy, a_name_finds_its_own_service_else_the_longest_wildcard)

@@ -28,15 +28,39 @@ static const char *group_fault(const char *at)
 	return *at == ':' || *at == ')' ? NULL : "has a group that RE2 does not know: lookaround, atomic or conditional";
 }
 
-/* Behind "\". */
-static const char *escape_fault(char c)
+/* \xHH or \x{H...}; PCRE2 would take fewer digits too. */
+static bool is_code(const char *at)
 {
-	if (!c)
+	size_t digits = strspn(at + (*at == '{'), "0123456789abcdefABCDEF");
+
+	return *at == '{' ? digits && at[1 + digits] == '}' : digits >= 2;
+}
+
+/* \pL or \p{Greek}, with ^ for all others; PCRE2 has names of its own. */
+static bool is_unicode_class(const char *at)
+{
+	size_t n;
+
+	if (*at != '{')
+		return *at >= 'A' && *at <= 'Z';
+	at += 1 + (at[1] == '^');
+	n = strspn(at, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_");
+	return n && at[n] == '}' && *at >= 'A' && *at <= 'Z' && !(*at == 'X' && n == 3);
+}
+
+/* Behind "\". RE2's \v is one character, PCRE2's is a class. */
+static const char *escape_fault(const char *at, bool in_class)
+{
+	if (!*at)
 		return "ends with a backslash";
-	if (c >= '1' && c <= '9')
+	if (*at >= '1' && *at <= '9')
 		return "has a backreference, which RE2 does not know";
-	if (((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) && !strchr("afnrtvxABbDdEPpQSsWwz", c))
-		return "has an escape that RE2 does not know";
+	if (((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z')) && !strchr(in_class ? "afnrtxDdPpSsWw" : "afnrtxABbDdPpQSsWwz", *at))
+		return "has an escape that RE2 does not know, or knows as something else";
+	if (*at == 'x' && !is_code(at + 1))
+		return "has \\x without two hexadecimal digits";
+	if ((*at == 'p' || *at == 'P') && !is_unicode_class(at + 1))
+		return "has a class that RE2 does not know";
 	return NULL;
 }
 
@@ -87,7 +111,7 @@ static const char *syntax_fault(const char *text)
 			continue;
 		}
 		if (*at == '\\') {
-			fault = escape_fault(*++at);
+			fault = escape_fault(++at, in_class);
 			quoted = *at == 'Q';
 		} else if (in_class) {
 			in_class = *at != ']';

@@ -148,6 +148,7 @@ struct header_ops {
 	bool of_request;         /* else of the response */
 	struct string_list drop; /* names, in any case: what the message loses */
 	const char *lines;       /* "Name: value\r\n" and so on: what it gets, with Envoy's variables (%NAME%) and %% for % */
+	const char *authority;   /* that a request gets, as it stands; NULL: it keeps its own */
 };
 
 /* Of the variable at the start of `text`, with both its signs; 2: "%%"; 0: it is none. */
@@ -507,7 +508,7 @@ struct config {
 	struct mesh *mesh; /* NULL: nothing says it */
 	struct credential *credentials;
 	size_t credential_count, credential_capacity;
-	size_t document_count; /* non-empty documents, of whatever kind */
+	size_t document_count; /* objects that were read or refused; not those that say nothing of egress */
 	struct problem *problems;
 	size_t problem_count, problem_capacity;
 	size_t error_count; /* problems that are errors */
@@ -543,6 +544,7 @@ void config_problem_format(char *out, size_t room, const struct problem *problem
 struct config_source {
 	struct config_file *files; /* sorted by name; names and texts are owned */
 	size_t count, capacity;
+	size_t bytes; /* of them */
 	struct config_file *credentials; /* the PEM files that these name */
 	size_t credential_count, credential_capacity;
 };

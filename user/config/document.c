@@ -14,26 +14,27 @@
 static const struct kind {
 	const char *name;
 	const char *group; /* "": Kubernetes' own; its content is in `data` */
-	void (*read)(struct walk *walk, const struct node *spec, const struct object *object); /* NULL: not yet */
+	void (*read)(struct walk *walk, const struct node *spec, const struct object *object); /* NULL: not read */
+	const char *harmless; /* why it can be left unread; NULL: it could change egress, and is refused */
 } kinds[] = {
-	{"ServiceEntry", ISTIO_GROUP, read_service_entry},
-	{"VirtualService", ISTIO_GROUP, read_virtual_service},
-	{"EgressPolicy", SLUICE_GROUP, read_egress_policy},
-	{"Workload", SLUICE_GROUP, read_workload},
-	{"Sidecar", ISTIO_GROUP, read_sidecar},
-	{"IstioOperator", OPERATOR_GROUP, read_operator},
-	{"ConfigMap", "", read_config_map},
-	{"DestinationRule", ISTIO_GROUP, read_destination_rule},
-	{"WorkloadEntry", ISTIO_GROUP, read_workload_entry},
-	{"WorkloadGroup", ISTIO_GROUP, NULL},
-	{"Gateway", ISTIO_GROUP, NULL},
-	{"EnvoyFilter", ISTIO_GROUP, NULL},
-	{"ProxyConfig", ISTIO_GROUP, NULL},
-	{"AuthorizationPolicy", "security.istio.io", NULL},
-	{"PeerAuthentication", "security.istio.io", NULL},
-	{"RequestAuthentication", "security.istio.io", NULL},
-	{"Telemetry", "telemetry.istio.io", NULL},
-	{"WasmPlugin", "extensions.istio.io", NULL},
+	{"ServiceEntry", ISTIO_GROUP, read_service_entry, NULL},
+	{"VirtualService", ISTIO_GROUP, read_virtual_service, NULL},
+	{"EgressPolicy", SLUICE_GROUP, read_egress_policy, NULL},
+	{"Workload", SLUICE_GROUP, read_workload, NULL},
+	{"Sidecar", ISTIO_GROUP, read_sidecar, NULL},
+	{"IstioOperator", OPERATOR_GROUP, read_operator, NULL},
+	{"ConfigMap", "", read_config_map, NULL},
+	{"DestinationRule", ISTIO_GROUP, read_destination_rule, NULL},
+	{"WorkloadEntry", ISTIO_GROUP, read_workload_entry, NULL},
+	{"WorkloadGroup", ISTIO_GROUP, NULL, "it is a template of WorkloadEntries"},
+	{"Gateway", ISTIO_GROUP, NULL, "it is for gateways"},
+	{"EnvoyFilter", ISTIO_GROUP, NULL, NULL},
+	{"ProxyConfig", ISTIO_GROUP, NULL, NULL},
+	{"AuthorizationPolicy", "security.istio.io", NULL, "it is for inbound traffic"},
+	{"PeerAuthentication", "security.istio.io", NULL, "it is for inbound traffic"},
+	{"RequestAuthentication", "security.istio.io", NULL, "it is for inbound traffic"},
+	{"Telemetry", "telemetry.istio.io", NULL, NULL},
+	{"WasmPlugin", "extensions.istio.io", NULL, NULL},
 };
 
 static bool version_accepted(const struct kind *kind, const char *version)
@@ -89,7 +90,7 @@ static void check_labels(struct walk *walk, const struct node *node, void *out)
 	walk_labels(walk, node, &labels);
 }
 
-/* Others' are theirs; of ours an unknown one would be silently without effect. */
+/* Others' are theirs, but one that Istio refuses; of ours an unknown one would be silently without effect. */
 static void read_annotations(struct walk *walk, const struct node *node, void *out)
 {
 	static const char ours[] = SLUICE_GROUP "/", fault[] = SLUICE_GROUP "/connection-fault";
@@ -98,6 +99,8 @@ static void read_annotations(struct walk *walk, const struct node *node, void *o
 	for (size_t i = 0; node->type == NODE_MAPPING && i < node->count; i += 2) {
 		const struct node *name = node->items[i], *value = node->items[i + 1];
 
+		if (!strcmp(name->text, "istio.io/dry-run"))
+			walk_error(walk, name, "istio.io/dry-run is for AuthorizationPolicies only; remove it");
 		if (strncmp(name->text, ours, strlen(ours)))
 			continue;
 		if (strcmp(name->text, fault) || strcmp(object->kind, "VirtualService"))
@@ -142,36 +145,60 @@ static const char *scalar_field(struct walk *walk, const struct node *root, cons
 	return text;
 }
 
+static const struct kind *known_kind(const char *version, const char *name)
+{
+	const struct kind *found = NULL;
+
+	/* Kubernetes has a Gateway too: of what is not read only Istio's is known. */
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (!strcmp(kinds[i].name, name) && (kinds[i].read || !strncmp(version, kinds[i].group, strlen(kinds[i].group))))
+			found = &kinds[i];
+	return found;
+}
+
+/* "apps/v1": neither Istio's nor ours. */
+static bool is_foreign(const char *version)
+{
+	static const char istio[] = ".istio.io";
+	size_t group = strcspn(version, "/"), n = strlen(istio);
+
+	return !(group == strlen(SLUICE_GROUP) && !memcmp(version, SLUICE_GROUP, group)) &&
+	       !(group > n && !memcmp(version + group - n, istio, n));
+}
+
+static void refuse_kind(struct walk *walk, const struct node *node, const char *name)
+{
+	const char *names[ARRAY_SIZE(kinds)], *nearest;
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		names[i] = kinds[i].name;
+	nearest = nearest_name(name, names, ARRAY_SIZE(names));
+	walk_error(walk, node, "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap)%s%s%s",
+		   name, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+}
+
+/* NULL: it is not read, which was told. */
 static const struct kind *find_kind(struct walk *walk, const struct node *root)
 {
 	const char *version = scalar_field(walk, root, "apiVersion"), *name = scalar_field(walk, root, "kind");
-	const char *names[ARRAY_SIZE(kinds)], *nearest;
-	const struct kind *kind = NULL;
+	const struct node *node = node_field(root, "kind");
+	const struct kind *kind = version && name ? known_kind(version, name) : NULL;
 	size_t state;
 
-	if (!version || !name)
-		return NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		names[i] = kinds[i].name;
-		/* Kubernetes has a Gateway too: only Istio's is known here. */
-		if (!strcmp(kinds[i].name, name) && (kinds[i].read || !strncmp(version, kinds[i].group, strlen(kinds[i].group))))
-			kind = &kinds[i];
-	}
-	if (kind && kind->read && version_accepted(kind, version))
+	if (!version || !name || (kind && kind->read && version_accepted(kind, version)))
 		return kind;
-	if (kind && kind->read) {
-		state = walk_enter(walk, "apiVersion");
+	state = walk_enter(walk, kind && kind->read ? "apiVersion" : "kind");
+	if (kind && kind->read)
 		walk_error(walk, node_field(root, "apiVersion"), "\"%.64s\" has no %s; use \"%s%sv1%s\"", version, name, kind->group,
 			   *kind->group ? "/" : "", !strcmp(kind->group, OPERATOR_GROUP) ? "alpha1" : "");
-	} else if (kind) {
-		state = walk_enter(walk, "kind");
-		walk_error(walk, node_field(root, "kind"), "%s of %s " NOT_IMPLEMENTED, name, kind->group);
-	} else {
-		state = walk_enter(walk, "kind");
-		nearest = nearest_name(name, names, ARRAY_SIZE(names));
-		walk_error(walk, node_field(root, "kind"), "\"%.64s\" is not a kind that sluice reads (ServiceEntry, VirtualService, DestinationRule, WorkloadEntry, Sidecar, EgressPolicy, Workload, IstioOperator, ConfigMap)%s%s%s",
-			   name, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
-	}
+	else if (kind && kind->harmless)
+		walk_warning(walk, node, "%s is not read and has no effect here: %s", name, kind->harmless);
+	else if (kind)
+		walk_error(walk, node, "%s of %s " NOT_IMPLEMENTED, name, kind->group);
+	else if (is_foreign(version))
+		walk_warning(walk, node, "%.64s of %.64s is not read and has no effect here", name, version);
+	else
+		refuse_kind(walk, node, name);
 	walk_leave(walk, state);
 	return NULL;
 }
@@ -185,18 +212,21 @@ static const char *object_label(struct walk *walk, const struct kind *kind, cons
 	return arena_printf(walk->config->arena, "%s/%.253s", kind->name, name->text);
 }
 
+/* Counts what is read, or refused: what is passed over says nothing of egress. */
 static void read_object(struct walk *walk, const struct node *root)
 {
 	static const struct field fields[] = {
 		IGNORED("apiVersion"), IGNORED("kind"), IGNORED("metadata"), IGNORED("spec"), IGNORED("status"),
 	};
 	const struct config *config = walk->config;
+	size_t errors = config->error_count;
 	struct object object = {.namespace_ = "default", .created = INT64_MAX, .at = walk_position(walk, root)};
 	const struct kind *kind = find_kind(walk, root);
 	const struct node *metadata = node_field(root, "metadata"), *spec;
 	const char *content;
 	size_t state;
 
+	walk->config->document_count += kind || walk->config->error_count > errors;
 	if (!kind)
 		return;
 	content = *kind->group ? "spec" : "data";
@@ -239,7 +269,6 @@ static void read_document(struct walk *walk, const struct node *root)
 
 	if (node_is_null(root))
 		return;
-	walk->config->document_count++;
 	if (root->type != NODE_MAPPING)
 		walk_error(walk, root, "is %s; an object with apiVersion and kind is wanted", node_shown(walk, root));
 	else if (!items)

@@ -28,10 +28,15 @@ static bool is_framing(const char *name)
 	return false;
 }
 
+static bool is_authority(const char *name)
+{
+	return !strcasecmp(name, "host") || !strcasecmp(name, ":authority");
+}
+
 static bool check_name(struct walk *walk, const struct node *node, const char *name)
 {
-	if (!strcasecmp(name, "host") || name[0] == ':')
-		walk_error(walk, node, "%s: a route that changes it " NOT_IMPLEMENTED, node_shown(walk, node));
+	if (is_authority(name))
+		walk_error(walk, node, "%s can only be changed by request.set or request.add", node_shown(walk, node));
 	else if (!is_header_name(name))
 		walk_error(walk, node, "%s is not a header's name (RFC 9110 §5.1)", node_shown(walk, node));
 	else if (is_framing(name))
@@ -79,10 +84,14 @@ static const struct variable {
 	{"REQUESTED_SERVER_NAME", false, EITHER},
 };
 
-/* Of the client's own TLS, which is spoken to the server, not to us: these stand for nothing. */
-static bool is_of_tls(const char *name, size_t n)
+/*
+ * These stand for nothing: what is of the client's own TLS, which is spoken to the server, not to us, and what Envoy's
+ * other filters leave to one another.
+ */
+static bool is_of_nobody(const char *name, size_t n)
 {
-	static const char *const begins[] = {"DOWNSTREAM_PEER_", "DOWNSTREAM_TLS_", "DOWNSTREAM_LOCAL_SUBJECT", "DOWNSTREAM_LOCAL_URI_SAN"};
+	static const char *const begins[] = {"DOWNSTREAM_PEER_", "DOWNSTREAM_TLS_", "DOWNSTREAM_LOCAL_SUBJECT", "DOWNSTREAM_LOCAL_URI_SAN",
+					     "DYNAMIC_METADATA", "FILTER_STATE", "PER_REQUEST_STATE"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(begins); i++)
 		if (n >= strlen(begins[i]) && !memcmp(name, begins[i], strlen(begins[i])))
@@ -95,7 +104,7 @@ static void check_variable(struct walk *walk, const struct node *node, const cha
 	size_t n = strcspn(name, "(%");
 	bool has_argument = name[n] == '(';
 
-	if (is_of_tls(name, n))
+	if (is_of_nobody(name, n))
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(variables); i++) {
 		const struct variable *one = &variables[i];
@@ -154,6 +163,21 @@ static void drop(struct walk *walk, struct header_ops *ops, const char *name)
 		arena_strdup(walk->config->arena, name);
 }
 
+/* Istio makes it a rewrite of the host, which knows no variables. */
+static void read_authority(struct walk *walk, const struct node *name, const struct node *value, struct header_ops *ops)
+{
+	const char *text;
+
+	if (!walk_text(walk, value, &text) || !check_value(walk, value, text, true) || !*text)
+		return;
+	if (strpbrk(text, " \t"))
+		walk_error(walk, value, "%s has a blank", node_shown(walk, value));
+	else if (ops->authority)
+		walk_error(walk, name, "changes the authority, which is \"%.64s\" already", ops->authority);
+	else
+		ops->authority = arena_strdup(walk->config->arena, text);
+}
+
 static void read_lines(struct walk *walk, const struct node *node, struct header_ops *ops, bool replace)
 {
 	if (node->type != NODE_MAPPING || node->count / 2 > MAX_OPERATIONS) {
@@ -165,7 +189,9 @@ static void read_lines(struct walk *walk, const struct node *node, struct header
 		size_t state = walk_enter(walk, name->text);
 		const char *text;
 
-		if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text, ops->of_request)) {
+		if (ops->of_request && is_authority(name->text)) {
+			read_authority(walk, name, value, ops);
+		} else if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text, ops->of_request)) {
 			if (replace)
 				drop(walk, ops, name->text);
 			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text, text);

@@ -80,10 +80,10 @@ static void read_names(struct walk *walk, const struct node *node, void *out)
 
 static void read_max_age(struct walk *walk, const struct node *node, void *out)
 {
-	uint64_t ms = UINT64_MAX;
+	uint64_t ms = 0;
 
-	walk_duration_or_zero(walk, node, &ms);
-	if (ms == UINT64_MAX)
+	walk_duration(walk, node, &ms);
+	if (!ms)
 		return;
 	if (ms % 1000)
 		walk_error(walk, node, "%s has a part of a second; only whole ones can be told", node_shown(walk, node));

@@ -40,7 +40,8 @@ static void read_sni_host(struct walk *walk, const struct node *node, void *out)
 		walk_warning(walk, node, "%s is an address: no client shows one as a name", node_shown(walk, node));
 		return;
 	}
-	if (read_host(walk, node, HOST_WILDCARD, &name))
+	/* A generated name is one of spec.hosts, or refused below. */
+	if (read_host(walk, node, HOST_OF_GATEWAY, &name))
 		*arena_append(walk->config->arena, hosts->items, hosts->count, hosts->capacity) = name;
 }
 
@@ -53,7 +54,7 @@ static void read_sni_hosts(struct walk *walk, const struct node *node, void *out
 
 #define COMMON_FIELDS                                                                                               \
 	{"destinationSubnets", read_subnets, offsetof(struct l4_match, subnets), FIELD_OPTIONAL},                   \
-	{"port", read_port_number, offsetof(struct l4_match, port), FIELD_OPTIONAL},                                \
+	{"port", read_port_or_none, offsetof(struct l4_match, port), FIELD_OPTIONAL},                               \
 	{"sourceLabels", walk_labels, offsetof(struct l4_match, source_labels), FIELD_OPTIONAL},                    \
 	{"sourceNamespace", read_label_name, offsetof(struct l4_match, source_namespace), FIELD_OPTIONAL},          \
 	{"gateways", read_match_gateways, offsetof(struct l4_match, never), FIELD_OPTIONAL}

@@ -54,8 +54,12 @@ static const char *find_tag_directive(const char *text, size_t length)
 
 int reader_init(struct reader *reader, struct walk *walk, const char *text, size_t length)
 {
-	const char *directive = find_tag_directive(text, length);
+	size_t mark = length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0; /* of byte order, as some editors write it */
+	const char *directive;
 
+	text += mark;
+	length -= mark;
+	directive = find_tag_directive(text, length);
 	memset(reader, 0, sizeof(*reader));
 	reader->walk = walk;
 	reader->arena = arena_new();

@@ -212,6 +212,14 @@ void read_port_number(struct walk *walk, const struct node *node, void *number)
 		*(uint16_t *)number = (uint16_t)value;
 }
 
+void read_port_or_none(struct walk *walk, const struct node *node, void *number)
+{
+	int64_t value;
+
+	if (walk_integer(walk, node, 0, 65535, &value))
+		*(uint16_t *)number = (uint16_t)value;
+}
+
 void read_port_item(struct walk *walk, const struct node *node, void *list)
 {
 	struct port_list *ports = list;
@@ -334,13 +342,24 @@ bool host_covers(const char *wildcard, const char *host)
 	return length > suffix && !strcmp(host + length - suffix, wildcard + 1);
 }
 
+/* What Istio shows as SNI between the gateways of its networks: outbound_.PORT_.SUBSET_.HOST. */
+static bool is_generated_name(const char *text)
+{
+	const char *port = strchr(text, '_'), *subset = port ? strchr(port + 1, '_') : NULL, *host = subset ? strchr(subset + 1, '_') : NULL;
+
+	return !strncmp(text, "outbound_", strlen("outbound_")) && host && strlen(text) <= 255 &&
+	       strcspn(port, "0123456789") < (size_t)(subset - port) && host[strcspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")];
+}
+
 static const char *host_fault(const char *text, enum host_form form)
 {
 	uint8_t address[16];
 
+	if (form == HOST_OF_GATEWAY && is_generated_name(text))
+		return NULL;
 	if (form == HOST_EXACT || text[0] != '*')
 		return form >= HOST_WILDCARD_OR_ADDRESS && !parse_address(address, text) ? NULL : domain_fault(text);
-	if (!text[1] && form == HOST_ANY)
+	if (!text[1] && form >= HOST_ANY)
 		return NULL;
 	if (!text[1])
 		return "would stand for every host; name a domain, as in \"*.example.com\"";

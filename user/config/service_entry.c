@@ -14,9 +14,12 @@ static void read_service_host(struct walk *walk, const struct node *node, void *
 	struct service_entry *entry = out;
 	const char *name;
 
-	if (read_host(walk, node, HOST_WILDCARD, &name))
-		*arena_append(walk->config->arena, entry->hosts, entry->host_count, entry->host_capacity) =
-			(struct service_host){name, walk_position(walk, node)};
+	if (!read_host(walk, node, HOST_WILDCARD, &name))
+		return;
+	if (name[0] == '*' && name[1] != '.')
+		walk_warning(walk, node, "\"%.64s\" stands for parts of a label too, such as \"x%.64s\"; \"*.\" is for whole labels", name, name + 1);
+	*arena_append(walk->config->arena, entry->hosts, entry->host_count, entry->host_capacity) =
+		(struct service_host){name, walk_position(walk, node)};
 }
 
 static void read_hosts(struct walk *walk, const struct node *node, void *out)
@@ -37,7 +40,7 @@ static void read_protocol(struct walk *walk, const struct node *node, void *out)
 		{"HTTP", PROTOCOL_HTTP}, {"HTTPS", PROTOCOL_HTTPS}, {"TLS", PROTOCOL_TLS}, {"TCP", PROTOCOL_TCP},
 		{"UDP", PROTOCOL_UDP}, {"HTTP2", PROTOCOL_HTTP2}, {"GRPC", PROTOCOL_GRPC},
 		{"GRPC-Web", PROTOCOL_GRPC_WEB}, {"HTTP_PROXY", PROTOCOL_HTTP_PROXY}, {"Mongo", PROTOCOL_MONGO},
-		{"Redis", PROTOCOL_REDIS}, {"MySQL", PROTOCOL_MYSQL},
+		{"Redis", PROTOCOL_REDIS}, {"MySQL", PROTOCOL_MYSQL}, {"HBONE", PROTOCOL_TCP},
 	};
 	struct node spelled = *node;
 	int value;
@@ -123,10 +126,14 @@ static void read_endpoint_ports(struct walk *walk, const struct node *node, void
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
 		size_t state = walk_enter(walk, node->items[i]->text);
+		const char *name = node->items[i]->text;
 		struct endpoint_port *port = arena_append(walk->config->arena, endpoint->ports, endpoint->port_count,
 							  endpoint->port_capacity);
 
-		port->name = arena_strdup(walk->config->arena, node->items[i]->text);
+		if (!is_label(name, strlen(name)))
+			walk_error(walk, node->items[i], "%s is not a name: letters, digits and inner hyphens, at most 63",
+				   node_shown(walk, node->items[i]));
+		port->name = arena_strdup(walk->config->arena, name);
 		read_port_number(walk, node->items[i + 1], &port->number);
 		walk_leave(walk, state);
 	}
@@ -149,21 +156,48 @@ static void check_text(struct walk *walk, const struct node *node, void *out)
 	walk_text(walk, node, &text);
 }
 
+struct endpoint_fields {
+	struct endpoint endpoint;
+	const char *network;
+};
+
+static bool is_given(const char *text)
+{
+	return text && *text;
+}
+
+/* Without an address an endpoint is only known to the gateways of its network; with one it is dialled itself, as Istio does without such gateways. */
+static void check_network(struct walk *walk, const struct node *node, struct endpoint_fields *read)
+{
+	size_t state = walk_enter(walk, "address");
+
+	if (!is_given(read->endpoint.address)) {
+		read->endpoint.address = NULL;
+		if (is_given(read->network))
+			walk_warning(walk, node, "is not given, and no gateway to network \"%.64s\" is known here: the endpoint is left out", read->network);
+		else
+			walk_error(walk, node, "is required");
+	}
+	walk_leave(walk, state);
+}
+
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out)
 {
 	static const struct field fields[] = {
-		{"address", read_string, offsetof(struct endpoint, address), FIELD_REQUIRED},
-		{"ports", read_endpoint_ports, 0, FIELD_OPTIONAL},
-		{"weight", read_weight, offsetof(struct endpoint, weight), FIELD_OPTIONAL},
-		{"labels", walk_labels, offsetof(struct endpoint, labels), FIELD_OPTIONAL},
+		{"address", read_string, offsetof(struct endpoint_fields, endpoint.address), FIELD_OPTIONAL},
+		{"ports", read_endpoint_ports, offsetof(struct endpoint_fields, endpoint), FIELD_OPTIONAL},
+		{"weight", read_weight, offsetof(struct endpoint_fields, endpoint.weight), FIELD_OPTIONAL},
+		{"labels", walk_labels, offsetof(struct endpoint_fields, endpoint.labels), FIELD_OPTIONAL},
+		{"network", read_string, offsetof(struct endpoint_fields, network), FIELD_OPTIONAL},
 		{"locality", check_text, 0, FIELD_OPTIONAL},
 		{"serviceAccount", check_text, 0, FIELD_OPTIONAL},
-		UNSUPPORTED("network"),
 	};
+	struct endpoint_fields read = {.endpoint = {.weight = 1, .at = walk_position(walk, node)}};
 
-	*out = (struct endpoint){.weight = 1, .at = walk_position(walk, node)};
-	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out))
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read))
 		return false;
+	check_network(walk, node, &read);
+	*out = read.endpoint;
 	out->is_ip = out->address && !parse_address(out->ip, out->address);
 	return true;
 }
@@ -204,7 +238,9 @@ static void check_endpoint(struct walk *walk, const struct node *node, const str
 	const struct node *address = node_field(node, "address");
 	const char *name;
 
-	if (!endpoint->address || endpoint->is_ip)
+	if (!endpoint->address && resolves(entry))
+		walk_error(walk, node, "is required: resolution DNS looks it up");
+	else if (!endpoint->address || endpoint->is_ip)
 		;
 	else if (!strncmp(endpoint->address, "unix:", 5))
 		walk_error(walk, address, resolves(entry) ? "%s is not a host name or IP address" : "%s: a Unix socket " NOT_IMPLEMENTED,
@@ -222,6 +258,17 @@ static void check_endpoint(struct walk *walk, const struct node *node, const str
 				   endpoint->ports[i].name);
 	}
 	walk_leave(walk, state);
+}
+
+/* Those of other networks were told of. */
+static void drop_unreachable(struct service_entry *entry)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < entry->endpoint_count; i++)
+		if (entry->endpoints[i].address)
+			entry->endpoints[kept++] = entry->endpoints[i];
+	entry->endpoint_count = kept;
 }
 
 static void check_endpoints(struct walk *walk, const struct node *spec, struct service_entry *entry)
@@ -242,6 +289,7 @@ static void check_endpoints(struct walk *walk, const struct node *spec, struct s
 		check_endpoint(walk, node->items[i], entry, &entry->endpoints[i]);
 		walk_leave(walk, item);
 	}
+	drop_unreachable(entry);
 	walk_leave(walk, state);
 }
 
@@ -307,6 +355,20 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 	walk_leave(walk, state);
 }
 
+static void warn_shared_addresses(struct walk *walk, const struct node *spec, const struct service_entry *entry)
+{
+	size_t state = walk_enter(walk, "addresses");
+	bool is_tls = false;
+
+	for (size_t i = 0; i < entry->port_count; i++)
+		is_tls |= entry->ports[i].protocol == PROTOCOL_HTTPS || entry->ports[i].protocol == PROTOCOL_TLS;
+	if (is_tls && resolves(entry) && entry->host_count > 1 && entry->addresses.count)
+		walk_warning(walk, node_field(spec, "addresses"),
+			     "are shared by %zu hosts: Istio takes every TLS connection to them for the first one's, here the name decides",
+			     entry->host_count);
+	walk_leave(walk, state);
+}
+
 static void read_selector(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {{"labels", walk_labels, offsetof(struct service_entry, selector), FIELD_OPTIONAL}};
@@ -359,6 +421,7 @@ void read_service_entry(struct walk *walk, const struct node *spec, const struct
 	check_hosts(walk, entry);
 	check_addresses(walk, spec, entry);
 	check_ports(walk, spec, entry);
+	warn_shared_addresses(walk, spec, entry);
 	check_endpoints(walk, spec, entry);
 	check_selector(walk, spec, entry);
 }

@@ -13,6 +13,7 @@
 
 #define MAX_LISTENERS 256
 #define MAX_HOSTS 4096
+#define MAX_COMPARED 256 /* imports of a listener: each is compared with those before it */
 
 enum capture { CAPTURE_DEFAULT, CAPTURE_IPTABLES, CAPTURE_NONE };
 
@@ -30,7 +31,7 @@ struct listener {
 	struct listener_port port;
 	const char *bind, *endpoint;
 	int capture;
-	bool has_hosts, has_tls;
+	bool has_tls, has_http_pool;
 };
 
 static const char *lower_case(struct arena *arena, const char *text)
@@ -88,6 +89,14 @@ static bool is_unix(const char *bind)
 	return bind && !strncmp(bind, "unix://", strlen("unix://"));
 }
 
+/* A name of Linux' own (with @), or a path from / on of something that is no folder. */
+static bool is_unix_socket(const char *bind)
+{
+	const char *path = bind + strlen("unix://");
+
+	return path[0] == '@' || (path[0] == '/' && path[strlen(path) - 1] != '/');
+}
+
 /* `inbound`: a unix socket cannot be listened at there. */
 static void check_listener(struct walk *walk, const struct node *node, const struct listener *listener, bool inbound)
 {
@@ -96,6 +105,8 @@ static void check_listener(struct walk *walk, const struct node *node, const str
 	if (!listener->port.number && (inbound || !is_unix(listener->bind))) {
 		walk_error(walk, node, "port 0 is not within 1 to 65535%s", inbound ? "" : "; without a port bind must be unix://PATH");
 	} else if (!listener->port.number) {
+		if (!is_unix_socket(listener->bind))
+			walk_error(walk, node, "bind \"%.64s\" is neither unix:///PATH nor unix://@NAME", listener->bind);
 		if (listener->capture == CAPTURE_IPTABLES)
 			walk_error(walk, node, "has captureMode IPTABLES, but a unix socket cannot be captured");
 	} else if (listener->bind && *listener->bind && parse_address(unused, listener->bind)) {
@@ -162,9 +173,42 @@ static void read_imported(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "%s %s", node_shown(walk, node), fault);
 }
 
+static bool is_all(const struct import *import)
+{
+	return !strcmp(import->namespace_, "*") && !strcmp(import->host, "*");
+}
+
+/* What another item of the same namespace says already; and beside one for everything there is nothing left to say. */
+static void warn_repeated(struct walk *walk, const struct node *node, const struct import_listener *listener)
+{
+	bool has_all = false;
+
+	if (listener->import_count != node->count || node->count > MAX_COMPARED)
+		return;
+	for (size_t i = 0; i < node->count; i++) {
+		const struct import *import = &listener->imports[i];
+		size_t state = walk_enter_item(walk, i), k = 0;
+
+		has_all |= !import->excludes && is_all(import);
+		while (k < i && (listener->imports[k].excludes != import->excludes || strcmp(listener->imports[k].namespace_, import->namespace_) ||
+				 (strcmp(listener->imports[k].host, "*") && strcmp(import->host, "*") && strcmp(listener->imports[k].host, import->host))))
+			k++;
+		if (k < i)
+			walk_warning(walk, node->items[i], "%s says what item %zu says, or the reverse", node_shown(walk, node->items[i]), k);
+		walk_leave(walk, state);
+	}
+	for (size_t i = 0; has_all && i < node->count; i++)
+		if (!listener->imports[i].excludes && strcmp(listener->imports[i].namespace_, "*")) {
+			walk_warning(walk, node, "has \"*/*\", which imports everything: the others add nothing");
+			return;
+		}
+}
+
 static void read_imports(struct walk *walk, const struct node *node, void *out)
 {
 	walk_list(walk, node, MAX_HOSTS, read_imported, out);
+	if (node->type == NODE_SEQUENCE)
+		warn_repeated(walk, node, ((struct imports *)out)->listener);
 }
 
 /* What a listener of its own would hear: sluice opens none, and its services are reached where they are. */
@@ -223,11 +267,13 @@ static void read_egress(struct walk *walk, const struct node *node, void *out)
 
 static bool is_endpoint(const char *text)
 {
-	static const char *const hosts[] = {"127.0.0.1:", "0.0.0.0:", "[::1]:", "[::]:"};
+	static const char *const hosts[] = {":", "127.0.0.1:", "0.0.0.0:", "[::1]:", "[::]:"};
 	uint16_t port;
 
-	if (!*text || is_unix(text))
+	if (!*text)
 		return true;
+	if (is_unix(text))
+		return is_unix_socket(text);
 	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++)
 		if (!strncmp(text, hosts[i], strlen(hosts[i])))
 			return !parse_port(&port, text + strlen(hosts[i]));
@@ -244,26 +290,10 @@ static void read_endpoint(struct walk *walk, const struct node *node, void *out)
 			   node_shown(walk, node));
 }
 
-static void read_pool(struct walk *walk, const struct node *node, void *out)
+/* Istio's, case apart. */
+static bool is_http(const char *protocol)
 {
-	(void)out;
-	if (node->type != NODE_MAPPING || !node->count)
-		walk_error(walk, node, "must have tcp or http");
-}
-
-static void read_tls(struct walk *walk, const struct node *node, void *out)
-{
-	static const char *const refused[] = {"httpsRedirect", "credentialName", "credentialNames"};
-	const struct node *mode = node_field(node, "mode");
-
-	*(bool *)out = true;
-	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
-		if (node_field(node, refused[i]))
-			walk_error(walk, node, "has %s, which a Sidecar cannot have", refused[i]);
-	if (mode && mode->type == NODE_SCALAR && !strcmp(mode->text, "AUTO_PASSTHROUGH"))
-		walk_error(walk, mode, "AUTO_PASSTHROUGH is for gateways");
-	else if (!node_field(node, "serverCertificate") || !node_field(node, "privateKey"))
-		walk_error(walk, node, "needs serverCertificate and privateKey");
+	return protocol && (!strncmp(protocol, "HTTP", 4) || !strncmp(protocol, "GRPC", 4)) && strcmp(protocol, "HTTPS");
 }
 
 static void read_ingress(struct walk *walk, const struct node *node, void *out)
@@ -282,8 +312,8 @@ static void read_ingress(struct walk *walk, const struct node *node, void *out)
 			{"bind", read_string, offsetof(struct listener, bind), FIELD_OPTIONAL},
 			{"captureMode", read_capture, offsetof(struct listener, capture), FIELD_OPTIONAL},
 			{"defaultEndpoint", read_endpoint, 0, FIELD_OPTIONAL},
-			{"tls", read_tls, offsetof(struct listener, has_tls), FIELD_OPTIONAL},
-			{"connectionPool", read_pool, 0, FIELD_OPTIONAL},
+			{"tls", check_server_tls, offsetof(struct listener, has_tls), FIELD_OPTIONAL},
+			{"connectionPool", check_inbound_pool, offsetof(struct listener, has_http_pool), FIELD_OPTIONAL},
 		};
 		size_t state = walk_enter_item(walk, i);
 		const char *protocol;
@@ -294,6 +324,8 @@ static void read_ingress(struct walk *walk, const struct node *node, void *out)
 			protocol = listeners[i].port.protocol;
 			if (listeners[i].has_tls && (!protocol || (strcmp(protocol, "HTTPS") && strcmp(protocol, "TLS"))))
 				walk_error(walk, node->items[i], "has tls, but its port is neither HTTPS nor TLS");
+			if (listeners[i].has_http_pool && !is_http(protocol))
+				walk_warning(walk, node->items[i], "has connectionPool.http, but its port is not HTTP");
 		}
 		walk_leave(walk, state);
 	}
@@ -302,7 +334,10 @@ static void read_ingress(struct walk *walk, const struct node *node, void *out)
 
 static void read_inbound_pool(struct walk *walk, const struct node *node, void *out)
 {
-	read_pool(walk, node, out);
+	bool unused;
+
+	(void)out;
+	check_inbound_pool(walk, node, &unused);
 	walk_warning(walk, node, "has no effect here: it is for inbound traffic");
 }
 

@@ -22,6 +22,7 @@
 static void add_file(struct config_source *source, const char *name, char *text, size_t length)
 {
 	*array_append(source->files, source->count, source->capacity) = (struct config_file){xstrdup(name), text, length};
+	source->bytes += length;
 }
 
 static void free_files(struct config_file *files, size_t count)
@@ -46,6 +47,8 @@ static int unreadable(struct config *config, const char *path, int error)
 
 	if (error == -EFBIG)
 		config_problem(config, SEVERITY_ERROR, &at, "", "", "is larger than 16 MiB; split it");
+	else if (error == -E2BIG)
+		config_problem(config, SEVERITY_ERROR, &at, "", "", "is too much: the files are larger than 64 MiB together");
 	else if (error == -EAGAIN)
 		config_problem(config, SEVERITY_ERROR, &at, "", "", "changed while it was read");
 	else if (error == -EINVAL)
@@ -111,6 +114,8 @@ static int read_file(struct config_source *source, int directory, const char *pa
 		return 1;
 	if (before.st_size > CONFIG_MAX_FILE)
 		return -EFBIG;
+	if (source->bytes + (size_t)before.st_size > CONFIG_MAX_BYTES)
+		return -E2BIG;
 	wait_until_quiet(&before);
 	text = xcalloc((size_t)before.st_size + 1, 1);
 	error = read_all(fd, text, (size_t)before.st_size);
@@ -160,6 +165,8 @@ static int read_entries(struct config_source *source, const char *path, DIR *dir
 		error = read_file(source, dirfd(directory), entry->d_name, shown);
 		if (error < 0)
 			result = unreadable(config, shown, error);
+		if (error == -E2BIG)
+			return result;
 	}
 }
 
@@ -213,6 +220,8 @@ static const char *fault_of(int error)
 	switch (error) {
 	case -EFBIG:
 		return "it is larger than 16 MiB";
+	case -E2BIG:
+		return "the files are larger than 64 MiB together";
 	case -EAGAIN:
 		return "it changed while it was read";
 	case -ENODATA:

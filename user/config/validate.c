@@ -311,7 +311,8 @@ static void check_destination(struct config *config, const struct registry *regi
 
 	if (!destination->host)
 		return;
-	found = find_host(config, registry, destination->host, &count);
+	found = destination->host[0] == '*' ? find_exact(registry, destination->host, &count)
+					    : find_host(config, registry, destination->host, &count);
 	if (!found)
 		why = arena_printf(config->arena, "no ServiceEntry registers \"%s\"", destination->host);
 	else if (!is_on_port(found, count, destination->port))
@@ -332,6 +333,48 @@ static void check_l4_destinations(struct config *config, const struct registry *
 			check_destination(config, registry, object, list, "route", &routes[r].destinations[d], r, d);
 }
 
+/* Whether a client can dial `port` of one of the hosts. What no ServiceEntry registers is routed on port 80. */
+static bool has_dialled_port(struct config *config, const struct registry *registry, const struct virtual_service *service, uint16_t port)
+{
+	for (size_t h = 0; h < service->host_count; h++) {
+		const char *host = service->hosts[h].name;
+		const struct registered *found;
+		size_t count;
+
+		if (host[0] == '*')
+			return true; /* of many */
+		found = find_host(config, registry, host, &count);
+		if (found ? is_on_port(found, count, port) : port == 80)
+			return true;
+	}
+	return !service->host_count;
+}
+
+static void check_match_port(struct config *config, const struct registry *registry, const struct virtual_service *service,
+			     const struct position *at, uint16_t port, const char *field)
+{
+	if (port && !has_dialled_port(config, registry, service, port))
+		config_problem(config, SEVERITY_WARNING, at, label_of(config, &service->object), field,
+			       "never holds: no host of the VirtualService is registered on port %u", port);
+}
+
+static void check_match_ports(struct config *config, const struct registry *registry, const struct virtual_service *service)
+{
+	static const char *const names[] = {"tls", "tcp"};
+	const struct l4_route *lists[] = {service->tls, service->tcp};
+	size_t counts[] = {service->tls_count, service->tcp_count};
+
+	for (size_t r = 0; r < service->http_count; r++)
+		for (size_t m = 0; m < service->http[r].match_count; m++)
+			check_match_port(config, registry, service, &service->http[r].matches[m].at, service->http[r].matches[m].port,
+					 arena_printf(config->arena, "spec.http[%zu].match[%zu].port", r, m));
+	for (size_t l = 0; l < ARRAY_SIZE(names); l++)
+		for (size_t r = 0; r < counts[l]; r++)
+			for (size_t m = 0; m < lists[l][r].match_count; m++)
+				check_match_port(config, registry, service, &lists[l][r].matches[m].at, lists[l][r].matches[m].port,
+						 arena_printf(config->arena, "spec.%s[%zu].match[%zu].port", names[l], r, m));
+}
+
 static void check_virtual_services(struct config *config, const struct registry *registry)
 {
 	for (size_t i = 0; i < config->virtual_service_count; i++) {
@@ -341,6 +384,7 @@ static void check_virtual_services(struct config *config, const struct registry 
 			continue;
 		for (size_t h = 0; h < service->host_count; h++)
 			check_routed_host(config, registry, service, &service->hosts[h], h);
+		check_match_ports(config, registry, service);
 		for (size_t r = 0; r < service->http_count; r++)
 			for (size_t d = 0; d < service->http[r].destination_count; d++)
 				check_destination(config, registry, &service->object, "http", "route", &service->http[r].destinations[d], r, d);
@@ -452,6 +496,8 @@ void config_validate(struct config *config, const char *root_namespace)
 	const struct egress_policy *root = root_policy(config, root_namespace);
 	struct registry registry = {0};
 
+	if (!config->error_count)
+		config_advise(config);
 	config_resolve_delegates(config);
 	config_resolve_selectors(config);
 	build_registry(&registry, config);

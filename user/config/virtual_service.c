@@ -10,7 +10,8 @@
 
 #define MAX_HOSTS 256
 #define MAX_ROUTES 4096
-#define MAX_DIRECT_BODY 1048576 /* Istio's */
+#define LARGE_DIRECT_BODY 102400 /* from here on Istio warns */
+#define MAX_DIRECT_BODY 1048576
 
 /* Hosts of one VirtualService must not overlap (Istio). */
 static void read_routed_host(struct walk *walk, const struct node *node, void *out)
@@ -18,7 +19,7 @@ static void read_routed_host(struct walk *walk, const struct node *node, void *o
 	struct virtual_service *service = out;
 	const char *name;
 
-	if (!read_host(walk, node, service->is_mesh ? HOST_WILDCARD_OR_ADDRESS : HOST_ANY, &name))
+	if (!read_host(walk, node, service->is_mesh ? HOST_WILDCARD_OR_ADDRESS : HOST_OF_GATEWAY, &name))
 		return;
 	for (size_t i = 0; i < service->host_count; i++) {
 		const char *other = service->hosts[i].name;
@@ -37,14 +38,15 @@ static void read_hosts(struct walk *walk, const struct node *node, void *out)
 	walk_list(walk, node, MAX_HOSTS, read_routed_host, out);
 }
 
-/* NAMESPACE/NAME, where "." is the own namespace, or a domain name (Istio's older form). */
+/* NAMESPACE/NAME, or a domain name (Istio's older form). */
 static const char *gateway_fault(const char *text)
 {
 	const char *slash = strchr(text, '/');
 
-	if (slash && (slash - text != 1 || text[0] != '.') && !is_label(text, (size_t)(slash - text)))
-		return "has a namespace that is not one: letters, digits and inner hyphens, at most 63";
-	return domain_fault(slash ? slash + 1 : text);
+	if (!slash)
+		return domain_fault(text);
+	return is_label(text, (size_t)(slash - text)) && is_label(slash + 1, strlen(slash + 1))
+		       ? NULL : "is not two names: letters, digits and inner hyphens, at most 63";
 }
 
 static void read_gateway(struct walk *walk, const struct node *node, void *names_mesh)
@@ -60,6 +62,8 @@ static void read_gateway(struct walk *walk, const struct node *node, void *names
 	fault = gateway_fault(text);
 	if (fault)
 		walk_error(walk, node, "%s %s; a gateway is \"mesh\" or NAMESPACE/NAME", node_shown(walk, node), fault);
+	else if (strchr(text, '.'))
+		walk_warning(walk, node, "%s is the older form of a gateway's name; NAMESPACE/NAME is wanted", node_shown(walk, node));
 }
 
 bool read_gateway_list(struct walk *walk, const struct node *node)
@@ -108,6 +112,26 @@ static void read_percentage(struct walk *walk, const struct node *node, void *ou
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
+/* Of mirrors: without the least value of faults. */
+static void read_share_value(struct walk *walk, const struct node *node, void *out)
+{
+	double value;
+
+	if (!walk_number(walk, node, &value))
+		return;
+	if (!(value >= 0 && value <= 100))
+		walk_error(walk, node, "%s is not within 0 to 100", node_shown(walk, node));
+	else
+		*(double *)out = value;
+}
+
+static void read_share(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"value", read_share_value, 0, FIELD_OPTIONAL}};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+}
+
 static void read_percent(struct walk *walk, const struct node *node, void *out)
 {
 	int64_t value;
@@ -124,28 +148,36 @@ struct delay_fields {
 
 static void warn_never(struct walk *walk, const struct node *node, double percent)
 {
-	if (percent == 0 && !node_field(node_field(node, "percentage"), "value") && !node_field(node, "percent"))
+	if (percent == 0 && (node_field(node_field(node, "percentage"), "value") || node_field(node, "percent")))
+		walk_warning(walk, node, "has no effect: it is for 0 %% of the requests");
+	else if (percent == 0)
 		walk_warning(walk, node, "has no effect: without percentage Istio takes 0 %%; give percentage: {value: 100}");
 }
 
 static void read_delay(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"fixedDelay", walk_duration, offsetof(struct delay_fields, fixed_ms), FIELD_REQUIRED},
+		{"fixedDelay", walk_duration, offsetof(struct delay_fields, fixed_ms), FIELD_OPTIONAL},
 		{"percentage", read_percentage, offsetof(struct delay_fields, percentage), FIELD_OPTIONAL},
 		{"percent", read_percent, offsetof(struct delay_fields, percent), FIELD_OPTIONAL},
 		UNSUPPORTED("exponentialDelay"),
 	};
+	size_t errors = walk->config->error_count;
 	struct delay_fields read = {0};
 	struct fault_delay *delay = out;
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read))
 		return;
-	delay->present = true;
+	delay->present = read.fixed_ms != 0;
 	delay->fixed_ms = read.fixed_ms;
 	delay->percent = node_field(node, "percentage") ? read.percentage : read.percent;
 	delay->at = walk_position(walk, node);
-	warn_never(walk, node, delay->percent);
+	if (walk->config->error_count != errors)
+		return;
+	if (!delay->present)
+		walk_warning(walk, node, "has no effect: give fixedDelay");
+	else
+		warn_never(walk, node, delay->percent);
 }
 
 static void read_status(struct walk *walk, const struct node *node, void *out)
@@ -194,6 +226,7 @@ static void read_abort(struct walk *walk, const struct node *node, void *out)
 		{"grpcStatus", read_grpc_status, 0, FIELD_OPTIONAL},
 		UNSUPPORTED("http2Error"),
 	};
+	size_t errors = walk->config->error_count;
 	struct fault_abort *abort = out;
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), abort))
@@ -202,7 +235,9 @@ static void read_abort(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "has both httpStatus and grpcStatus");
 	abort->present = abort->http_status != 0;
 	abort->at = walk_position(walk, node);
-	if (!node_field(node, "httpStatus") && !node_field(node, "grpcStatus") && !node_field(node, "http2Error"))
+	if (walk->config->error_count != errors)
+		return;
+	if (!abort->present)
 		walk_warning(walk, node, "has no effect: give httpStatus or grpcStatus");
 	else
 		warn_never(walk, node, abort->percent);
@@ -220,9 +255,10 @@ static void read_fault(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "must have delay or abort");
 }
 
+/* A wildcard is the service of that very name. */
 static void read_destination_host(struct walk *walk, const struct node *node, void *out)
 {
-	read_host(walk, node, HOST_EXACT, out);
+	read_host(walk, node, HOST_WILDCARD, out);
 }
 
 static void read_destination_port(struct walk *walk, const struct node *node, void *out)
@@ -433,6 +469,8 @@ static void read_redirect_code(struct walk *walk, const struct node *node, void 
 {
 	int64_t code;
 
+	if (node->type == NODE_SCALAR && !strcmp(node->text, "0")) /* protobuf's way of leaving it out */
+		return;
 	if (!walk_integer(walk, node, 300, 399, &code))
 		return;
 	if ((code >= 301 && code <= 303) || code == 307 || code == 308)
@@ -493,7 +531,7 @@ static void read_redirect(struct walk *walk, const struct node *node, void *out)
 		{"prefixRewrite", read_header_text, offsetof(struct http_redirect, prefix_rewrite), FIELD_OPTIONAL},
 		{"authority", read_header_text, offsetof(struct http_redirect, authority), FIELD_OPTIONAL},
 		{"scheme", read_redirect_scheme, offsetof(struct http_redirect, scheme), FIELD_OPTIONAL},
-		{"port", read_port_number, offsetof(struct http_redirect, port), FIELD_OPTIONAL},
+		{"port", read_port_or_none, offsetof(struct http_redirect, port), FIELD_OPTIONAL},
 		{"derivePort", read_derive_port, 0, FIELD_OPTIONAL},
 		{"redirectCode", read_redirect_code, offsetof(struct http_redirect, code), FIELD_OPTIONAL},
 	};
@@ -510,7 +548,7 @@ static void read_redirect(struct walk *walk, const struct node *node, void *out)
 	if (node_field(node, "port") && node_field(node, "derivePort"))
 		walk_error(walk, node, "has both port and derivePort");
 	if (walk->config->error_count == errors && !is_given(redirect->uri) && !is_given(redirect->prefix_rewrite) &&
-	    !is_given(redirect->authority) && !is_given(redirect->scheme) && !redirect->port && !redirect->derive_port)
+	    !is_given(redirect->authority) && !is_given(redirect->scheme) && !node_field(node, "port") && !redirect->derive_port)
 		walk_error(walk, node, "must have uri, prefixRewrite, authority, scheme or port");
 }
 
@@ -549,6 +587,8 @@ static void set_body(struct walk *walk, const struct node *node, struct http_dir
 		walk_error(walk, node, "has %zu bytes; at most %d may be sent", length, MAX_DIRECT_BODY);
 		return;
 	}
+	if (length > LARGE_DIRECT_BODY)
+		walk_warning(walk, node, "has %zu bytes: it is kept in memory for every rule that sends it", length);
 	direct->body = arena_strndup(walk->config->arena, bytes, length);
 	direct->length = length;
 }
@@ -562,26 +602,39 @@ static void read_body_text(struct walk *walk, const struct node *node, void *out
 	set_body(walk, node, out, text, strlen(text));
 }
 
-/* Protobuf's JSON form of bytes. */
+/* Standard or URL-safe base64, with padding or without: protobuf's JSON form of bytes. Padded and standard in `out`. */
+static size_t pad_base64(char *out, const char *text)
+{
+	size_t n = strcspn(text, "=");
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = (char)(text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i]);
+	while (n % 4)
+		out[n++] = '=';
+	return n;
+}
+
 static void read_body_bytes(struct walk *walk, const struct node *node, void *out)
 {
-	struct http_direct_response *direct = out;
-	unsigned char *bytes;
+	struct arena *arena = walk->config->arena;
+	size_t length, padded, padding;
 	const char *text;
-	size_t length, padding;
+	char *base64;
+	unsigned char *bytes;
 	int n;
 
 	if (!walk_text(walk, node, &text))
 		return;
 	length = strlen(text);
-	padding = length && text[length - 1] == '=' ? 1 + (length > 1 && text[length - 2] == '=') : 0;
-	bytes = arena_alloc(walk->config->arena, length + 1, 1);
-	n = length % 4 ? -1 : EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)length);
-	if (n < (int)padding) {
+	base64 = arena_alloc(arena, length + 4, 1);
+	padded = pad_base64(base64, text);
+	padding = padded - strcspn(base64, "=");
+	bytes = arena_alloc(arena, padded + 1, 1);
+	n = padding > 2 || (strchr(text, '=') && padded != length) ? -1 : EVP_DecodeBlock(bytes, (const unsigned char *)base64, (int)padded);
+	if (n < (int)padding)
 		walk_error(walk, node, "%s is not base64", node_shown(walk, node));
-		return;
-	}
-	set_body(walk, node, direct, (const char *)bytes, (size_t)n - padding);
+	else
+		set_body(walk, node, out, (const char *)bytes, (size_t)n - padding);
 }
 
 static void read_body(struct walk *walk, const struct node *node, void *out)
@@ -667,7 +720,7 @@ static void read_mirror_item(struct walk *walk, const struct node *node, void *o
 {
 	static const struct field fields[] = {
 		{"destination", read_mirror_destination, 0, FIELD_REQUIRED},
-		{"percentage", read_percentage, offsetof(struct http_mirror, percent), FIELD_OPTIONAL},
+		{"percentage", read_share, offsetof(struct http_mirror, percent), FIELD_OPTIONAL},
 	};
 	struct http_mirror mirror = {.percent = 100};
 
@@ -741,7 +794,7 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"delegate", read_delegate, 0, FIELD_OPTIONAL},
 		{"mirror", read_mirror, 0, FIELD_OPTIONAL},
 		{"mirrors", read_mirrors, 0, FIELD_OPTIONAL},
-		{"mirrorPercentage", read_percentage, offsetof(struct http_route, mirror_percentage), FIELD_OPTIONAL},
+		{"mirrorPercentage", read_share, offsetof(struct http_route, mirror_percentage), FIELD_OPTIONAL},
 		{"mirrorPercent", read_percent, offsetof(struct http_route, mirror_percent), FIELD_OPTIONAL},
 	};
 	struct virtual_service *service = out;
@@ -750,13 +803,17 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &route))
 		return;
 	settle_mirror(walk, node, &route);
+	if (is_given(route.rewrite.authority) && route.headers.request.authority)
+		walk_error(walk, node, "changes the authority in rewrite and in headers.request");
 	check_action(walk, node);
 	check_redirect(walk, node);
 	check_direct_response(walk, node);
+	if (service->is_mesh)
+		refuse_claims(walk, node);
 	if (service->is_delegate && node_field(node, "delegate"))
 		walk_error(walk, node, "has a delegate, but is one itself: the VirtualService has no hosts");
 	for (size_t i = 0; i < service->http_count; i++) {
-		if (service->http[i].match_count)
+		if (service->http[i].match_count || service->http[i].delegate)
 			continue;
 		walk_warning(walk, node, "is never reached: http[%zu] has no match and takes every request", i);
 		break;

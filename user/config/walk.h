@@ -9,6 +9,7 @@
 #include "config/config.h"
 
 #define CONFIG_MAX_FILE (16U << 20)
+#define CONFIG_MAX_BYTES (64U << 20) /* of all files */
 #define CONFIG_MAX_PROBLEMS 10000 /* kept; further ones are only counted */
 
 struct node;
@@ -85,11 +86,12 @@ void read_string_item(struct walk *walk, const struct node *node, void *list);  
 void read_label_name(struct walk *walk, const struct node *node, void *string);    /* const char *, RFC 1123 label */
 void read_object_name(struct walk *walk, const struct node *node, void *string);   /* const char * */
 void read_port_number(struct walk *walk, const struct node *node, void *number);   /* uint16_t */
+void read_port_or_none(struct walk *walk, const struct node *node, void *number);  /* uint16_t; 0 says none */
 void read_port_item(struct walk *walk, const struct node *node, void *list);       /* struct port_list */
 void read_cidr_item(struct walk *walk, const struct node *node, void *list);       /* struct cidr_list */
 void read_address_item(struct walk *walk, const struct node *node, void *list);    /* struct cidr_list */
 
-enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS, HOST_ANY /* also "*" */ };
+enum host_form { HOST_EXACT, HOST_WILDCARD, HOST_WILDCARD_OR_ADDRESS, HOST_ANY /* also "*" */, HOST_OF_GATEWAY /* also a generated name */ };
 /* A domain name in lower case without its trailing dot, in the configuration's arena. */
 bool read_host(struct walk *walk, const struct node *node, enum host_form form, const char **out);
 bool is_label(const char *text, size_t length); /* RFC 1123 */
@@ -104,6 +106,7 @@ void check_weights(struct walk *walk, const struct node *node, struct route_dest
 void read_tls_routes(struct walk *walk, const struct node *node, void *service); /* struct virtual_service */
 void read_tcp_routes(struct walk *walk, const struct node *node, void *service);
 void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
+void refuse_claims(struct walk *walk, const struct node *route); /* in the matches of an http route for workloads */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
 void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */
@@ -117,9 +120,12 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 void read_operator(struct walk *walk, const struct node *spec, const struct object *object);
 void read_config_map(struct walk *walk, const struct node *data, const struct object *object);
 void read_retries(struct walk *walk, const struct node *node, void *retries); /* struct http_retries */
+void check_server_tls(struct walk *walk, const struct node *node, void *has_tls);    /* bool; of inbound traffic */
+void check_inbound_pool(struct walk *walk, const struct node *node, void *has_http); /* bool */
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */
 void config_resolve_selectors(struct config *config); /* once all documents are read */
+void config_advise(struct config *config); /* while delegates are as they were read, and nothing is wrong */
 void config_check_credentials(struct config *config);
 void read_workload_entry(struct walk *walk, const struct node *spec, const struct object *object);
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object);

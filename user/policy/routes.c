@@ -192,6 +192,8 @@ static uint32_t destination_of(const struct policy *policy, const struct routes 
 		port = host && host->ports == 1 ? host->port : dialled;
 	}
 	found = policy_find(policy, routes->registry, destination->host, strlen(destination->host), port, true);
+	if (found && policy_is_wildcard(destination->host) && strcmp(found->host, destination->host))
+		return 0; /* a wildcard is the service of that very name */
 	return !found ? 0 : destination->subset ? subset_of(policy, found, destination->subset) : found->id;
 }
 
@@ -226,7 +228,7 @@ static bool drops(const struct header_ops *ops, const char *line)
 /* What `first` does, and then `then` (Envoy: a destination's changes come before its rule's). */
 static struct header_ops both(struct arena *arena, const struct header_ops *first, const struct header_ops *then)
 {
-	struct header_ops out = {.lines = ""};
+	struct header_ops out = {.lines = "", .authority = then->authority ? then->authority : first->authority};
 	const char *line = first->lines, *end;
 
 	for (size_t i = 0; i < first->drop.count; i++)

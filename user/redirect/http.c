@@ -310,11 +310,29 @@ static void abort_request(struct conn *conn, const struct fault_abort *abort)
 	http_answer(conn, abort->http_status, "%s", text);
 }
 
-const char *http_asked_host(const struct conn *conn)
+static const struct header_changes *changes_of(const struct conn *conn)
+{
+	const struct header_changes *changes = conn->target ? &conn->target->headers : conn->route ? &conn->route->headers : NULL;
+
+	return changes && changes->present ? changes : NULL;
+}
+
+/* What the rule makes of the authority, else what the destination does (as Istio); NULL: it stays. */
+static const char *new_authority(const struct conn *conn)
 {
 	const struct http_rewrite *rewrite = conn->route ? &conn->route->rewrite : NULL;
+	const struct header_changes *changes = changes_of(conn);
 
-	return rewrite && rewrite->present && rewrite->authority && rewrite->authority[0] ? rewrite->authority : conn->shown;
+	if (rewrite && rewrite->present && rewrite->authority && rewrite->authority[0])
+		return rewrite->authority;
+	return changes ? changes->request.authority : NULL;
+}
+
+const char *http_asked_host(const struct conn *conn)
+{
+	const char *authority = new_authority(conn);
+
+	return authority ? authority : conn->shown;
 }
 
 /* After a delay, or at once: abort, or go where the route leads. */
@@ -413,13 +431,6 @@ static void look_at_origin(struct conn *conn, const struct http_head *head)
 		buffer_put(conn->worker, &conn->cors);
 }
 
-static const struct header_changes *changes_of(const struct conn *conn)
-{
-	const struct header_changes *changes = conn->target ? &conn->target->headers : conn->route ? &conn->route->headers : NULL;
-
-	return changes && changes->present ? changes : NULL;
-}
-
 /* The new path into `room`. Returns its length; 0: it is not rewritten; -1: it does not fit, or takes too long to find. */
 static long new_path(const struct http_rewrite *rewrite, struct slice old, size_t matched, char *room, size_t size)
 {
@@ -486,7 +497,7 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	const struct header_changes *changes = changes_of(conn);
 	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
 	char fields[HTTP_PROXY_FIELDS] = "";
-	const char *extra = fields, *lines;
+	const char *authority = new_authority(conn), *extra = fields, *lines;
 	struct buffer *expanded = NULL;
 	bool fits = false;
 
@@ -498,11 +509,10 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
 	if (conn->counts_attempts)
 		http_proxy_fields(fields, head, expected_ms(conn), worker_random(worker), worker_random(worker));
-	if (rewrite) {
+	if (rewrite)
 		extra = rewrite_path(rewrite, head, matched, fields, scratch->bytes, scratch->size);
-		if (rewrite->authority && rewrite->authority[0])
-			head->authority = (struct slice){rewrite->authority, strlen(rewrite->authority)};
-	}
+	if (authority)
+		head->authority = (struct slice){authority, strlen(authority)};
 	for (int large = head->bytes > SMALL_BUFFER / 2; extra && large < 2 && !fits; large++) {
 		size_t n;
 
