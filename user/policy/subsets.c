@@ -83,6 +83,8 @@ static void overlay(struct traffic_policy *out, const struct traffic_policy *wit
 		out->pool = with->pool;
 	if (with->balance.present)
 		out->balance = with->balance;
+	if (with->outlier.present)
+		out->outlier = with->outlier;
 	if (with->tls.present)
 		out->tls = with->tls;
 }
@@ -134,6 +136,22 @@ static void settle_tls(struct config *config, struct service *service)
 			       "%s port %u (%s) is not HTTP: TLS towards it " NOT_IMPLEMENTED, service->host, service->port, service->origin);
 }
 
+/* What cannot be done for flows that no proxy sees. */
+static void settle_proxied(struct service *service)
+{
+	const struct traffic_policy *policy = &service->policy;
+
+	if (service->protocol != PROTOCOL_UDP && (policy->pool.present || policy->outlier.present || policy->balance.way == BALANCE_HASH))
+		service->flags |= SERVICE_ROUTED;
+}
+
+/* The original destination, whatever it is, must be admitted where the kernel looks: at the whole service. */
+static void settle_passthrough(struct service *whole, const struct service *service)
+{
+	if (service->policy.balance.way == BALANCE_PASSTHROUGH)
+		whole->flags |= SERVICE_NONE;
+}
+
 static void make_subset(struct policy *policy, struct config *config, size_t of, const struct subset *subset)
 {
 	struct service *service = policy_append_service(policy, policy->services[of].registry), *whole = &policy->services[of];
@@ -145,6 +163,7 @@ static void make_subset(struct policy *policy, struct config *config, size_t of,
 	whole->next_subset = id; /* and it goes on to the one before */
 	apply(&service->policy, &subset->policy, service->port);
 	settle_tls(config, service);
+	settle_passthrough(whole, service);
 	keep_selected(policy, service, &subset->labels);
 }
 
@@ -161,6 +180,8 @@ static void add_rules(struct policy *policy, struct config *config, const struct
 		if (merged.policy)
 			apply(&policy->services[i].policy, merged.policy, policy->services[i].port);
 		settle_tls(config, &policy->services[i]);
+		settle_proxied(&policy->services[i]);
+		settle_passthrough(&policy->services[i], &policy->services[i]);
 		for (size_t k = 0; k < merged.subset_count; k++)
 			make_subset(policy, config, i, merged.subsets[k]);
 	}

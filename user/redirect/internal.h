@@ -45,6 +45,7 @@ struct table {
 	struct config *config;
 	struct policy *policy;
 	atomic_uint_least64_t *turns;      /* by service id - 1: of ROUND_ROBIN */
+	_Atomic(struct ring *) *rings;     /* by service id - 1: of consistentHash, else NULL */
 	struct origination **originate;    /* by service id - 1: NULL where the server is spoken to as the client does */
 	struct origination *originations;
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
