@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/http_internal.h"
 #include "redirect/origination.h"
 
@@ -190,8 +191,10 @@ static enum moved upstream_ended(struct conn *conn)
 		conn_reset(conn);
 		return MOVE_BROKEN;
 	}
-	if (retry_fresh(conn) ||
-	    http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
+	if (retry_fresh(conn))
+		return MOVE_BROKEN;
+	outlier_failed(conn, 503);
+	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
 		return MOVE_BROKEN;
 	upstream_drop(conn);
 	http_answer_upstream(conn, 503, "connection termination", NULL);
@@ -200,6 +203,7 @@ static enum moved upstream_ended(struct conn *conn)
 
 static void answer_protocol_error(struct conn *conn)
 {
+	outlier_failed(conn, 503);
 	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
 		return;
 	upstream_drop(conn);
@@ -250,7 +254,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	const struct header_ops *changes = headers && headers->present ? &headers->response : NULL;
 	struct buffer *expanded = NULL;
 	const char *lines;
-	char line[64] = "", *extra = line;
+	char line[HTTP_COOKIE_ROOM + 64] = "", *extra = line;
 	bool fits;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
@@ -264,6 +268,8 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	if (!conn->is_passthrough)
 		snprintf(line, sizeof(line), "x-envoy-upstream-service-time: %llu\r\n",
 			 (unsigned long long)(conn->request_done ? (conn->worker->now_us - conn->sent_us) / 1000 : 0));
+	if (conn->makes_cookie)
+		http_cookie_line(line + strlen(line), HTTP_COOKIE_ROOM, &conn->service->policy.balance, conn->cookie);
 	lines = header_lines(conn, changes, NULL, head, head->status, &expanded);
 	if (changes)
 		http_drop_fields(head, changes->drop.items, changes->drop.count);
@@ -277,6 +283,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 		return false;
 	conn->response_head_done = true;
 	conn->try_deadline_ms = 0;
+	circuit_retry_over(conn);
 	buffer_drop_if_empty(conn->worker, &conn->to_upstream);
 	return true;
 }
@@ -339,6 +346,8 @@ static enum moved read_response_head(struct conn *conn)
 		answer_protocol_error(conn);
 		return MOVE_BROKEN;
 	}
+	if (head->status >= 200 || head->status == 101)
+		outlier_answered(conn, head->status);
 	if (head->status >= 200 && try_instead(conn, head))
 		return MOVE_BROKEN;
 	if (head->status == 101)
@@ -466,7 +475,13 @@ static bool may_serve_again(struct conn *conn)
 {
 	uint32_t most = conn->service ? conn->service->policy.pool.max_requests : 0;
 
-	return conn->keep_upstream && conn->request_done && !buffer_length(conn->from_upstream) && (++conn->served < most || !most);
+	if (!conn->keep_upstream || !conn->request_done || buffer_length(conn->from_upstream) || (++conn->served >= most && most) ||
+	    (conn->connected_until_ms && conn->worker->now_ms >= conn->connected_until_ms) || !circuit_rest(conn))
+		return false;
+	conn->idle_until_ms = conn->idle_ms ? conn->worker->now_ms + conn->idle_ms : 0;
+	if (conn->connected_until_ms && (!conn->idle_until_ms || conn->connected_until_ms < conn->idle_until_ms))
+		conn->idle_until_ms = conn->connected_until_ms;
+	return true;
 }
 
 static enum step finish(struct conn *conn)
@@ -480,6 +495,8 @@ static enum step finish(struct conn *conn)
 	buffer_put(worker, &conn->to_client);
 	buffer_put(worker, &conn->to_upstream);
 	if (conn->upgraded) {
+		conn->idle_ms = IDLE_TIMEOUT_MS; /* it is one request still */
+		conn->connected_until_ms = 0;
 		relay_begin(conn);
 		return STEP_ADVANCED;
 	}

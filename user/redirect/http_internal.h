@@ -4,9 +4,10 @@
 #define SLUICE_HTTP_INTERNAL_H
 
 #include "config/config.h"
+#include "redirect/http_route.h"
 #include "redirect/internal.h"
 
-#define CORS_ROOM (SMALL_BUFFER - 128) /* the rest is for another line */
+#define CORS_ROOM (SMALL_BUFFER - HTTP_COOKIE_ROOM - 128) /* the rest is for other lines */
 
 const struct http_retries *http_retries_of(const struct conn *conn); /* of its rule, else the mesh's or Istio's */
 

@@ -6,6 +6,8 @@
 
 #include "base/memory.h"
 
+#define MANY_POINTS 262144
+
 /* FNV-1a, then mixed: by itself its upper bits follow short keys too closely to spread points over a ring. */
 uint64_t ring_hash(const void *bytes, size_t length)
 {
@@ -39,16 +41,32 @@ static int by_hash(const void *a, const void *b)
 	return (x->address > y->address) - (x->address < y->address);
 }
 
-/* Its share, rounded up, so that everybody has a point. */
-static uint32_t points_of(const struct ring_address *address, uint64_t weights, uint32_t size)
+/* weight × 2^power, rounded up: everybody has a point. */
+static uint64_t points_of(uint64_t weight, int power)
 {
-	return (uint32_t)(((uint64_t)address->weight * size + weights - 1) / weights);
+	return power >= 0 ? weight << power : (weight + (1ULL << -power) - 1) >> -power;
+}
+
+/*
+ * 1024 points for each unit of weight; fewer where they would be too many, more where `size` is more. As long as the
+ * power stays, an address that comes or goes changes nobody else's points.
+ */
+static int power_for(uint64_t weights, uint32_t size)
+{
+	int power = 10;
+
+	while (points_of(weights, power) > MANY_POINTS && power > -32)
+		power--;
+	while (points_of(weights, power) < size)
+		power++;
+	return power;
 }
 
 struct ring *ring_new(const struct ring_address *addresses, size_t count, uint32_t size)
 {
 	struct ring *ring = xcalloc(1, sizeof(*ring));
 	uint64_t weights = 0;
+	int power;
 
 	if (!count)
 		return ring;
@@ -57,9 +75,10 @@ struct ring *ring_new(const struct ring_address *addresses, size_t count, uint32
 	ring->address_count = count;
 	for (size_t i = 0; i < count; i++)
 		weights += addresses[i].weight;
-	ring->points = xcalloc(size + count, sizeof(*ring->points));
+	power = power_for(weights, size);
+	ring->points = xcalloc(points_of(weights, power) + count, sizeof(*ring->points));
 	for (size_t i = 0; i < count; i++)
-		for (uint32_t k = 0; k < points_of(&addresses[i], weights, size); k++)
+		for (uint32_t k = 0; k < points_of(addresses[i].weight, power); k++)
 			ring->points[ring->point_count++] = (struct ring_point){hash_of_point(&addresses[i], k), (uint32_t)i};
 	qsort(ring->points, ring->point_count, sizeof(*ring->points), by_hash);
 	return ring;

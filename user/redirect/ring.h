@@ -30,7 +30,7 @@ struct ring {
 
 uint64_t ring_hash(const void *bytes, size_t length);
 
-/* At least `size` points, shared among the addresses by weight. Never NULL. */
+/* At least `size` points, shared among the addresses by weight (each at least 1). Never NULL. */
 struct ring *ring_new(const struct ring_address *addresses, size_t count, uint32_t size);
 void ring_free(void *ring); /* accepts NULL */
 
