@@ -426,6 +426,8 @@ struct subset {
 struct destination_rule {
 	struct object object;
 	const char *host; /* lower case; may start with "*" */
+	bool has_selector;          /* workloadSelector: it is for workloads of its own namespace with these labels */
+	struct label_list selector;
 	struct traffic_rules policy;
 	struct subset *subsets;
 	size_t subset_count, subset_capacity;

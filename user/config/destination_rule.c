@@ -252,6 +252,16 @@ static void read_rule_host(struct walk *walk, const struct node *node, void *out
 	read_host(walk, node, HOST_ANY, out);
 }
 
+static void read_rule_selector(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"matchLabels", walk_labels, offsetof(struct destination_rule, selector), FIELD_OPTIONAL}};
+	struct destination_rule *rule = out;
+
+	rule->has_selector = true;
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rule) && !rule->selector.count)
+		walk_warning(walk, node, "has no labels: the rule is for every workload of its namespace");
+}
+
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
@@ -259,7 +269,7 @@ void read_destination_rule(struct walk *walk, const struct node *spec, const str
 		{"trafficPolicy", read_traffic_policy, offsetof(struct destination_rule, policy), FIELD_OPTIONAL},
 		{"subsets", read_subsets, 0, FIELD_OPTIONAL},
 		{"exportTo", read_export_to, offsetof(struct destination_rule, object), FIELD_OPTIONAL},
-		UNSUPPORTED("workloadSelector"),
+		{"workloadSelector", read_rule_selector, 0, FIELD_OPTIONAL},
 	};
 	struct config *config = walk->config;
 	struct destination_rule *rule = arena_alloc(config->arena, 1, sizeof(*rule));

@@ -50,9 +50,79 @@ static void merge(struct policy *policy, struct merged_rule *out, const struct d
 		add_subset(policy, out, &rule->subsets[k]);
 }
 
+static bool same_labels(const struct label_list *a, const struct label_list *b)
+{
+	for (size_t i = 0; a->count == b->count && i < a->count; i++)
+		if (strcmp(a->items[i].key, b->items[i].key) || strcmp(a->items[i].value, b->items[i].value))
+			return false;
+	return a->count == b->count;
+}
+
+/* count: it is none of them. */
+static size_t selector_index(const struct selectors *selectors, const struct label_list *selector)
+{
+	size_t i = 0;
+
+	while (i < selectors->count && !same_labels(selectors->items[i], selector))
+		i++;
+	return i;
+}
+
+struct selectors policy_selectors(const struct policy *policy, const char *namespace_)
+{
+	struct selectors selectors = {.count = 0};
+
+	for (size_t i = 0; i < policy->config->destination_rule_count; i++) {
+		const struct destination_rule *rule = policy->rules_by_age[i];
+
+		if (rule->has_selector && !strcmp(rule->object.namespace_, namespace_) && selectors.count < MAX_SELECTORS &&
+		    selector_index(&selectors, &rule->selector) == selectors.count)
+			selectors.items[selectors.count++] = &rule->selector;
+	}
+	return selectors;
+}
+
+void policy_check_selectors(const struct policy *policy, struct config *config)
+{
+	for (size_t i = 0; i < config->destination_rule_count; i++) {
+		const struct destination_rule *rule = policy->rules_by_age[i];
+		struct selectors selectors;
+
+		if (!rule->has_selector)
+			continue;
+		selectors = policy_selectors(policy, rule->object.namespace_);
+		if (selector_index(&selectors, &rule->selector) == selectors.count)
+			config_problem(config, SEVERITY_ERROR, &rule->object.at,
+				       arena_printf(config->arena, "DestinationRule/%s", rule->object.name), "spec.workloadSelector",
+				       "is one more than the %d that the DestinationRules of a namespace may have: more " NOT_IMPLEMENTED,
+				       MAX_SELECTORS);
+	}
+}
+
+/* Of the rules for one host those with the selector of the first that selects the workloads, else those without one. */
+static bool is_chosen(const struct destination_rule *rule, const struct label_list *selector)
+{
+	return selector ? rule->has_selector && same_labels(&rule->selector, selector) : !rule->has_selector;
+}
+
+static bool selects(const struct registry *registry, const struct destination_rule *rule)
+{
+	size_t index;
+
+	if (!rule->has_selector || !registry->namespace_ || strcmp(rule->object.namespace_, registry->namespace_))
+		return false;
+	index = selector_index(&registry->selectors, &rule->selector);
+	return index < registry->selectors.count && registry->selected & 1U << index;
+}
+
 static void choose(struct policy *policy, struct registry *registry, const struct destination_rule *rule)
 {
 	*arena_append(policy->arena, registry->chosen, registry->chosen_count, registry->chosen_capacity) = rule;
+}
+
+static bool is_for(const struct destination_rule *rule, const char *namespace_, const char *host)
+{
+	return !strcmp(rule->object.namespace_, namespace_) && !strcmp(rule->host, host);
 }
 
 /* The workloads' own namespace, then the service's, then the root namespace. */
@@ -60,13 +130,17 @@ static void choose_for(struct policy *policy, struct registry *registry, const s
 {
 	const char *const order[] = {registry->namespace_, offer->entry->object.namespace_, policy->root_namespace};
 	const char *host = NULL, *where = NULL;
+	const struct label_list *selector = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(order) && !host; i++) {
 		where = order[i];
 		host = where ? closest_host(registry, where, offer->host->name) : NULL;
 	}
+	for (size_t i = 0; host && i < registry->rule_count && !selector; i++)
+		if (is_for(registry->rules[i], where, host) && selects(registry, registry->rules[i]))
+			selector = &registry->rules[i]->selector;
 	for (size_t i = 0; host && i < registry->rule_count; i++)
-		if (!strcmp(registry->rules[i]->object.namespace_, where) && !strcmp(registry->rules[i]->host, host))
+		if (is_for(registry->rules[i], where, host) && is_chosen(registry->rules[i], selector))
 			choose(policy, registry, registry->rules[i]);
 	choose(policy, registry, NULL);
 }
