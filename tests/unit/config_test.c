@@ -417,7 +417,7 @@ Test(config, metadata_and_spec_are_required)
 
 Test(config, unsupported_istio_fields_say_so)
 {
-	static const char *const of_policy[] = {"retryBudget", "tunnel", "proxyProtocol"};
+	static const char *const of_policy[] = {"tunnel", "proxyProtocol"};
 	char text[1024], line[256];
 
 	for (size_t i = 0; i < ARRAY_SIZE(of_policy); i++) {
@@ -992,6 +992,17 @@ Test(config, outlier_detection_is_read_and_checked)
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);
+}
+
+Test(config, a_retry_budget_is_read_and_checked)
+{
+	struct config *config = parse(TRAFFIC("retryBudget: {}"));
+	const struct retry_budget *budget = &config->destination_rules[0]->policy.all.budget;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_expect(budget->present && budget->percent == 20 && budget->least == 3);
+	config_free(config);
+	expect_line(TRAFFIC("retryBudget: {percent: 100.5}"), "p.yaml:6:42: " IN_POLICY "retryBudget.percent: \"100.5\" is not within 0 to 100");
 }
 
 #define HASH(text) TRAFFIC("loadBalancer: {consistentHash: {" text "}}")

@@ -3,6 +3,10 @@
 #include "redirect/circuit.h"
 #include "redirect_rig.h"
 
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+
 static uint16_t port;
 static int servers[2] = {-1, -1}; /* 127.0.0.1 and 127.0.0.2, on one port */
 
@@ -252,6 +256,79 @@ Test(redirect_circuit, of_retries_only_so_many_are_under_way)
 	answer(upstream[0], OK);
 	expect_status(first, "HTTP/1.1 200 ");
 	cr_expect_eq(circuit_of_first()->retries, 0);
+}
+
+Test(redirect_circuit, retries_within_a_budget)
+{
+	int clients[4], upstream[4];
+
+	apply_policy(1, "retryBudget: {percent: 50, minRetryConcurrency: 1}");
+	for (int i = 0; i < 4; i++) {
+		clients[i] = dial_and_ask(RETRIED);
+		upstream[i] = accept_upstream(servers[0]);
+	}
+	answer(upstream[0], STATUS_503); /* of four requests half may be tried again at once */
+	answer(upstream[1], STATUS_503); /* of the three that are under way now, one */
+	turn_for(1);
+	expect_silence(clients[0]);
+	expect_status(clients[1], "HTTP/1.1 503 ");
+}
+
+/* ---- by all workers at once ---- */
+
+#define THREADS 4
+#define MOST 3
+
+static struct service busy_service = {.host = "busy.example", .port = 80, .resolution = RESOLUTION_STATIC,
+				      .policy.pool.max_connections = MOST};
+static atomic_uint inside, admitted, too_many, finished;
+
+static void *come_and_go(void *of)
+{
+	struct worker *worker = of;
+	struct conn conn = {.worker = worker, .place = &rig.place, .service = &busy_service, .purpose = FOR_RELAY, .port = 80};
+
+	for (unsigned int i = 0; i < 20000; i++) {
+		circuit_enter(&conn, false);
+		conn.addr[15] = (uint8_t)(i % 16);
+		if (circuit_admit(&conn) == CIRCUIT_ADMITS) {
+			atomic_fetch_add(&too_many, atomic_fetch_add(&inside, 1) >= MOST);
+			atomic_fetch_add(&admitted, 1);
+			circuit_dial(&conn);
+			if (i % 64 == 0)
+				sched_yield();
+			atomic_fetch_sub(&inside, 1);
+		}
+		circuit_release(&conn);
+		circuit_leave(&conn);
+		atomic_store(&worker->seen, atomic_load(&current_epoch)); /* as at the end of a round */
+	}
+	atomic_store(&worker->seen, ULONG_MAX);
+	atomic_fetch_add(&finished, 1);
+	return NULL;
+}
+
+/* With a sweeper that forgets whatever nobody holds this very moment. */
+Test(circuit, all_workers_count_in_one_while_others_are_forgotten)
+{
+	pthread_t threads[THREADS];
+
+	worker_count = THREADS;
+	for (int i = 0; i < THREADS; i++) {
+		workers[i].wake_fd = -1;
+		pthread_create(&threads[i], NULL, come_and_go, &workers[i]);
+	}
+	while (atomic_load(&finished) < THREADS) {
+		circuit_sweep(CIRCUIT_UNUSED_MS + 2);
+		view_reclaim();
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	cr_expect_eq(too_many, 0);
+	cr_expect_gt(admitted, 1000);
+	circuit_sweep(CIRCUIT_UNUSED_MS + 2);
+	circuit_sweep(CIRCUIT_UNUSED_MS + 2);
+	view_reclaim();
 }
 
 Test(redirect_circuit, a_relay_beyond_the_connections_is_closed)

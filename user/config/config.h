@@ -373,6 +373,13 @@ struct outlier_settings {
 	struct position at;
 };
 
+/* Instead of max_retries: as many retries under way as are `percent` of the requests that are, and at least `least`. */
+struct retry_budget {
+	bool present;
+	double percent;
+	uint32_t least;
+};
+
 enum tls_mode { TLS_DISABLE, TLS_SIMPLE, TLS_MUTUAL };
 
 /* Stands for the file of authorities that the loader's system trusts, wherever it has it. */
@@ -401,6 +408,7 @@ struct traffic_policy {
 	struct pool_settings pool;
 	struct balance_settings balance;
 	struct outlier_settings outlier;
+	struct retry_budget budget;
 	struct tls_settings tls;
 };
 

@@ -174,6 +174,31 @@ static void read_tls(struct walk *walk, const struct node *node, void *out)
 
 /* ---- trafficPolicy ---- */
 
+static void read_budget_percent(struct walk *walk, const struct node *node, void *out)
+{
+	double value;
+
+	if (!walk_number(walk, node, &value))
+		return;
+	if (value < 0 || value > 100)
+		walk_error(walk, node, "%s is not within 0 to 100", node_shown(walk, node));
+	*(double *)out = value;
+}
+
+static void read_retry_budget(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"percent", read_budget_percent, offsetof(struct retry_budget, percent), FIELD_OPTIONAL},
+		{"minRetryConcurrency", read_count, offsetof(struct retry_budget, least), FIELD_OPTIONAL},
+	};
+	struct retry_budget *budget = out;
+
+	*budget = (struct retry_budget){.present = true, .percent = 20}; /* Istio's defaults */
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), budget);
+	if (!budget->least)
+		budget->least = 3;
+}
+
 static void read_policy_port(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {{"number", read_port_number, 0, FIELD_REQUIRED}};
@@ -214,7 +239,8 @@ static void read_traffic_policy(struct walk *walk, const struct node *node, void
 		{"tls", read_tls, offsetof(struct traffic_rules, all.tls), FIELD_OPTIONAL},
 		{"portLevelSettings", read_port_policies, 0, FIELD_OPTIONAL},
 		{"outlierDetection", read_outlier, offsetof(struct traffic_rules, all.outlier), FIELD_OPTIONAL},
-		UNSUPPORTED("tunnel"), UNSUPPORTED("proxyProtocol"), UNSUPPORTED("retryBudget"),
+		{"retryBudget", read_retry_budget, offsetof(struct traffic_rules, all.budget), FIELD_OPTIONAL},
+		UNSUPPORTED("tunnel"), UNSUPPORTED("proxyProtocol"),
 	};
 	struct traffic_rules *rules = out;
 

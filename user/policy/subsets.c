@@ -159,6 +159,8 @@ static void overlay(struct traffic_policy *out, const struct traffic_policy *wit
 		out->balance = with->balance;
 	if (with->outlier.present)
 		out->outlier = with->outlier;
+	if (with->budget.present)
+		out->budget = with->budget;
 	if (with->tls.present)
 		out->tls = with->tls;
 }

@@ -150,7 +150,7 @@ static bool is_wanted(const struct service *service, bool several)
 {
 	const struct pool_settings *pool = &service->policy.pool;
 
-	return pool->max_connections || pool->max_active || pool->max_retries || service->policy.outlier.present ||
+	return pool->max_connections || pool->max_active || pool->max_retries || service->policy.budget.present || service->policy.outlier.present ||
 	       (several && service->policy.balance.way == BALANCE_DEFAULT);
 }
 
@@ -394,12 +394,22 @@ void circuit_release(struct conn *conn)
 	conn->has_connection = false;
 }
 
+static uint32_t most_retries(const struct conn *conn)
+{
+	const struct retry_budget *budget = &conn->service->policy.budget;
+	double share = budget->percent / 100 * (atomic_load(&conn->circuit->requests) + atomic_load(&conn->circuit->waiting));
+
+	if (!budget->present)
+		return conn->service->policy.pool.max_retries;
+	return share > budget->least ? (uint32_t)share : budget->least;
+}
+
 bool circuit_retry(struct conn *conn)
 {
 	circuit_retry_over(conn);
 	if (!conn->circuit)
 		return true;
-	conn->has_retry = take(&conn->circuit->retries, conn->service->policy.pool.max_retries);
+	conn->has_retry = take(&conn->circuit->retries, most_retries(conn));
 	return conn->has_retry;
 }
 
