@@ -149,6 +149,26 @@ Test(redirect_circuit, an_idle_connection_of_another_client_is_given_up)
 	expect_status(first, "HTTP/1.1 200 ");
 }
 
+Test(redirect_circuit, a_client_with_more_to_ask_does_not_overtake_those_who_wait)
+{
+	int first, upstream;
+	struct heard heard;
+
+	apply_policy(1, "connectionPool: {tcp: {maxConnections: 1}}");
+	first = dial(80);
+	say(first, GET GET);
+	turn();
+	upstream = accept_upstream(servers[0]);
+	dial_and_ask("GET /second HTTP/1.1\r\nHost: a.example\r\n\r\n");
+	answer(upstream, OK);
+	upstream = accept_upstream(servers[0]);
+	heard = hear(upstream);
+	expect_in(&heard, "GET /second ");
+	answer(upstream, OK);
+	heard = hear(accept_upstream(servers[0]));
+	expect_in(&heard, "GET / ");
+}
+
 Test(redirect_circuit, whoever_leaves_the_line_makes_room_in_it)
 {
 	int second, third;

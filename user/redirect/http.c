@@ -312,7 +312,8 @@ bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
 void http_route_timeout(struct conn *conn)
 {
 	upstream_forget_waiting(conn);
-	outlier_failed(conn, 504);
+	if (!conn->response_head_done)
+		outlier_failed(conn, 504);
 	upstream_drop(conn);
 	http_answer(conn, 504, "upstream request timeout");
 }

@@ -264,7 +264,7 @@ static bool cookie_value(const struct http_head *head, const char *name, struct 
 bool http_hash(const struct balance_settings *balance, const struct http_head *head, uint64_t *hash)
 {
 	char room[MAX_JOINED];
-	struct slice value;
+	struct slice value = {"", 0};
 	bool found = false;
 
 	if (balance->key == HASH_HEADER)

@@ -483,14 +483,19 @@ void upstream_begin(struct conn *conn, const struct service *service)
 	worker_timer(conn, conn->worker->now_ms + NAME_TIMEOUT_MS);
 }
 
-/* How long a connection lasts: ISTIO.md §1.7; http.idleTimeout, and tcp's where that is absent. */
+/*
+ * How long a connection lasts: ISTIO.md §1.7; http.idleTimeout, and tcp's where that is absent. Without either, an HTTP
+ * client's own hour ends both.
+ */
 static void settle_lifetime(struct conn *conn)
 {
 	const struct pool_settings *pool = &policy_of(conn->service)->pool;
+	bool is_http = conn->purpose == FOR_HTTP;
 
-	conn->idle_ms = conn->purpose == FOR_HTTP && pool->http_idle_ms ? pool->http_idle_ms
-			: pool->has_tcp_idle				 ? pool->tcp_idle_ms
-									 : IDLE_TIMEOUT_MS;
+	conn->idle_ms = is_http && pool->http_idle_ms ? pool->http_idle_ms
+			: pool->has_tcp_idle	       ? pool->tcp_idle_ms
+			: is_http		       ? 0
+						       : IDLE_TIMEOUT_MS;
 	conn->connected_until_ms = pool->max_duration_ms ? conn->worker->now_ms + pool->max_duration_ms : 0;
 }
 
@@ -632,14 +637,13 @@ static void settle_draw(struct conn *conn)
 
 	for (int i = 0; i < REDRAWS && count > 1 && outlier_ejects(conn, &one[0]); i++) {
 		conn->draw = new_draw(conn, conn->service);
-		upstream_addresses(conn, one);
+		count = upstream_addresses(conn, one); /* a name may have others by now */
 	}
 	if (count < 2 || conn->service->policy.balance.way != BALANCE_DEFAULT)
 		return;
 	first = conn->draw;
 	conn->draw = worker_random(conn->worker);
-	upstream_addresses(conn, other);
-	if (outlier_ejects(conn, &other[0]) ||
+	if (!upstream_addresses(conn, other) || outlier_ejects(conn, &other[0]) ||
 	    circuit_load(conn, other[0].addr, other[0].port) >= circuit_load(conn, one[0].addr, one[0].port))
 		conn->draw = first;
 }
