@@ -423,7 +423,7 @@ Test(config, metadata_and_spec_are_required)
 
 Test(config, unsupported_istio_fields_say_so)
 {
-	static const char *const of_policy[] = {"outlierDetection", "tunnel", "proxyProtocol"};
+	static const char *const of_policy[] = {"tunnel", "proxyProtocol"};
 	char text[1024], line[256];
 
 	for (size_t i = 0; i < ARRAY_SIZE(of_policy); i++) {
@@ -931,14 +931,129 @@ Test(config, a_destination_rule_is_read_and_checked)
 		{DESTINATION "  subsets: [{name: x}, {name: x}]\n", "p.yaml:6:24: DestinationRule/a: spec.subsets[1]: \"x\" is the name of item 0 too"},
 		{DESTINATION "  trafficPolicy: {connectionPool: {}}\n",
 		 "p.yaml:6:35: DestinationRule/a: spec.trafficPolicy.connectionPool: must have tcp or http"},
-		{DESTINATION "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}\n",
-		 "p.yaml:6:42: DestinationRule/a: spec.trafficPolicy.connectionPool.tcp.maxConnections: is an Istio field that is not implemented yet"},
-		{DESTINATION "  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n",
-		 "p.yaml:6:42: DestinationRule/a: spec.trafficPolicy.loadBalancer.simple: \"PASSTHROUGH\" is not implemented yet"},
 		{DESTINATION "  trafficPolicy: {portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]}\n",
 		 "p.yaml:6:61: DestinationRule/a: spec.trafficPolicy.portLevelSettings[1]: port 80 is that of item 0 too"},
 	};
 
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+#define TRAFFIC(text) DESTINATION "  trafficPolicy: {" text "}\n"
+#define IN_POLICY "DestinationRule/a: spec.trafficPolicy."
+
+Test(config, limits_of_a_pool_are_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{TRAFFIC("connectionPool: {tcp: {maxConnections: -1}}"),
+		 "p.yaml:6:58: " IN_POLICY "connectionPool.tcp.maxConnections: -1 is not within 0 to 2147483647"},
+		{TRAFFIC("connectionPool: {http: {idleTimeout: 0s}}"),
+		 "p.yaml:6:56: " IN_POLICY "connectionPool.http.idleTimeout: \"0s\" is not a duration of whole milliseconds from 1ms to 24h, as in 5s or 1.5s"},
+		{TRAFFIC("connectionPool: {tcp: {maxConnectionDuration: 1.5ms}}"),
+		 "p.yaml:6:65: " IN_POLICY "connectionPool.tcp.maxConnectionDuration: \"1.5ms\" is not a duration of whole milliseconds from 1ms to 24h, as in 5s or 1.5s"},
+		{TRAFFIC("connectionPool: {http: {http1MaxPendingRequests: 1}}"),
+		 "p.yaml:6:35: warning: " IN_POLICY "connectionPool: http1MaxPendingRequests has no effect without tcp.maxConnections: no request waits for a connection"},
+	};
+	struct config *config = parse(TRAFFIC("connectionPool: {tcp: {maxConnections: 1, idleTimeout: 0s, maxConnectionDuration: 2s}, "
+					     "http: {http1MaxPendingRequests: 2, http2MaxRequests: 3, maxRetries: 4, idleTimeout: 5s}}"));
+	const struct pool_settings *pool;
+
+	cr_assert_eq(config->error_count, 0);
+	pool = &config->destination_rules[0]->policy.all.pool;
+	cr_expect(pool->max_connections == 1 && pool->max_pending == 2 && pool->max_active == 3 && pool->max_retries == 4);
+	cr_expect(pool->has_tcp_idle && pool->tcp_idle_ms == 0 && pool->http_idle_ms == 5000 && pool->max_duration_ms == 2000);
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+Test(config, outlier_detection_is_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{TRAFFIC("outlierDetection: {maxEjectionPercent: 101}"),
+		 "p.yaml:6:58: " IN_POLICY "outlierDetection.maxEjectionPercent: 101 is not within 0 to 100"},
+		{TRAFFIC("outlierDetection: {interval: 0s}"),
+		 "p.yaml:6:48: " IN_POLICY "outlierDetection.interval: \"0s\" is not a duration of whole milliseconds from 1ms to 24h, as in 5s or 1.5s"},
+		{TRAFFIC("outlierDetection: {consecutiveLocalOriginFailures: 3}"),
+		 "p.yaml:6:37: " IN_POLICY "outlierDetection: has consecutiveLocalOriginFailures, which needs splitExternalLocalOriginErrors: true"},
+		{TRAFFIC("outlierDetection: {consecutiveErrors: 3}"),
+		 "p.yaml:6:57: warning: " IN_POLICY "outlierDetection.consecutiveErrors: is deprecated and has no effect, as in Istio: consecutiveGatewayErrors or consecutive5xxErrors has"},
+		{"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [a.com], resolution: STATIC, ports: [{number: 80, name: p, protocol: HTTP}], "
+		 "endpoints: [{address: 192.0.2.1}, {address: 192.0.2.2}]}\n---\n" TRAFFIC("outlierDetection: {maxEjectionPercent: 49}"),
+		 "p.yaml:11:37: warning: DestinationRule/a: spec.trafficPolicy.outlierDetection: no endpoint of \"a.com\" can ever be ejected: one of 2 is more than maxEjectionPercent 49"},
+	};
+	struct config *config = parse(TRAFFIC("outlierDetection: {}"));
+	const struct outlier_settings *outlier = &config->destination_rules[0]->policy.all.outlier;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_expect(outlier->present && outlier->consecutive_5xx == 5 && outlier->consecutive_gateway == 0 && outlier->consecutive_local == 5 &&
+		  outlier->interval_ms == 10000 && outlier->base_ejection_ms == 30000 && outlier->max_ejection_percent == 10 &&
+		  outlier->min_health_percent == 0);
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
+Test(config, a_retry_budget_is_read_and_checked)
+{
+	struct config *config = parse(TRAFFIC("retryBudget: {}"));
+	const struct retry_budget *budget = &config->destination_rules[0]->policy.all.budget;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_expect(budget->present && budget->percent == 20 && budget->least == 3);
+	config_free(config);
+	expect_line(TRAFFIC("retryBudget: {percent: 100.5}"), "p.yaml:6:42: " IN_POLICY "retryBudget.percent: \"100.5\" is not within 0 to 100");
+}
+
+#define HASH(text) TRAFFIC("loadBalancer: {consistentHash: {" text "}}")
+#define IN_HASH IN_POLICY "loadBalancer.consistentHash"
+
+Test(config, balancing_is_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{HASH(""), "p.yaml:6:50: warning: " IN_HASH ": has no key (httpHeaderName, httpCookie, useSourceIp, httpQueryParameterName): requests go anywhere, as in Istio"},
+		{HASH("httpHeaderName: x, useSourceIp: true"),
+		 "p.yaml:6:83: " IN_HASH ".useSourceIp: is another key: only one of httpHeaderName, httpCookie, useSourceIp, httpQueryParameterName can be given"},
+		{HASH("httpCookie: {ttl: 1s}"), "p.yaml:6:63: " IN_HASH ".httpCookie.name: is required"},
+		{HASH("httpCookie: {name: 'a b'}"), "p.yaml:6:70: " IN_HASH ".httpCookie.name: \"a b\" is not a cookie's name"},
+		{HASH("httpCookie: {name: a, path: '/;b'}"), "p.yaml:6:79: " IN_HASH ".httpCookie.path: \"/;b\" cannot stand in a cookie"},
+		{HASH("useSourceIp: true, maglev: {}"), "p.yaml:6:78: " IN_HASH ".maglev.tableSize: is required"},
+		{HASH("useSourceIp: true, maglev: {tableSize: 10}"), "p.yaml:6:90: " IN_HASH ".maglev.tableSize: \"10\" is not a prime number"},
+		{HASH("useSourceIp: true, maglev: {tableSize: 5000011}"),
+		 "p.yaml:6:90: " IN_HASH ".maglev.tableSize: 5000011 is not within 1 to 5000010"},
+		{HASH("useSourceIp: true, ringHash: {minimumRingSize: 9000000}"),
+		 "p.yaml:6:98: " IN_HASH ".ringHash.minimumRingSize: 9000000 is not within 0 to 8388608"},
+		{HASH("useSourceIp: true, minimumRingSize: 64"),
+		 "p.yaml:6:87: warning: " IN_HASH ".minimumRingSize: is deprecated: ringHash.minimumRingSize says the same"},
+		{HASH("useSourceIp: true, minimumRingSize: 64, ringHash: {}"),
+		 "p.yaml:6:101: " IN_HASH ".ringHash: is another size: only one of ringHash, maglev, minimumRingSize can be given"},
+		{TRAFFIC("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}"),
+		 "p.yaml:6:33: " IN_POLICY "loadBalancer: has simple and consistentHash: only one of them can be given"},
+		{TRAFFIC("loadBalancer: {localityLbSetting: {enabled: true}}"),
+		 "p.yaml:6:53: warning: " IN_POLICY "loadBalancer.localityLbSetting: has no effect here: no endpoint is nearer than another"},
+		{TRAFFIC("loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}"),
+		 "p.yaml:6:54: " IN_POLICY "loadBalancer.localityLbSetting.failover: prefers endpoints by the node's locality, which sluice does not know: it is not implemented yet"},
+		{TRAFFIC("loadBalancer: {warmup: {duration: 5s}}"),
+		 "p.yaml:6:42: warning: " IN_POLICY "loadBalancer.warmup: has no effect here: a new endpoint has its whole share at once"},
+		{TRAFFIC("loadBalancer: {warmup: {duration: 5s, aggression: 0.5}}"),
+		 "p.yaml:6:42: " IN_POLICY "loadBalancer.warmup: aggression is less than 1"},
+	};
+	struct config *config = parse(HASH("httpCookie: {name: c, path: /p, ttl: 90s, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}, maglev: {tableSize: 101}"));
+	const struct balance_settings *balance = &config->destination_rules[0]->policy.all.balance;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_expect(balance->way == BALANCE_HASH && balance->key == HASH_COOKIE && balance->makes_cookie && balance->cookie_ttl_ms == 90000 &&
+		  balance->ring_size == 101);
+	cr_expect_str_eq(balance->name, "c");
+	cr_expect_str_eq(balance->cookie_path, "/p");
+	cr_expect_str_eq(balance->cookie_attributes, "; SameSite=Lax; Secure");
+	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);
 }

@@ -282,17 +282,64 @@ Test(policy, a_selector_takes_the_workload_entries_of_its_namespace_with_its_lab
 	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " where "}\nspec: "
 #define TIMEOUT(ms) "{connectionPool: {tcp: {connectTimeout: " ms "}}}"
 
+static uint64_t timeout_for(const struct workload_identity *who, const char *host, uint16_t port)
+{
+	const struct service *found;
+	const struct rule_set *rules;
+
+	policy_rule_set(policy, who, &rules);
+	found = policy_find(policy, rules->registry, host, strlen(host), port, true);
+	cr_assert_not_null(found);
+	return found->policy.pool.connect_timeout_ms;
+}
+
 /* The connect timeout of a service as the workloads of a namespace have it. */
 static uint64_t timeout_from(const char *namespace_, const char *host, uint16_t port)
 {
 	const struct workload_identity who = {namespace_, "w", NULL, 0};
-	const struct service *found;
-	const struct rule_set *rules;
 
-	policy_rule_set(policy, &who, &rules);
-	found = policy_find(policy, rules->registry, host, strlen(host), port, true);
-	cr_assert_not_null(found);
-	return found->policy.pool.connect_timeout_ms;
+	return timeout_for(&who, host, port);
+}
+
+Test(policy, a_rule_with_a_selector_is_for_its_namespaces_workloads_with_these_labels_and_for_them_the_only_one)
+{
+	struct label front = {"app", "front"}, both[] = {{"app", "front"}, {"tier", "a"}};
+	const struct workload_identity one = {"me", "w", &front, 1}, two = {"me", "w", both, 2}, other = {"you", "w", &front, 1};
+
+	compile(IN("svc", "x") "{hosts: [a.x.com, b.x.com], " HTTP80 "}\n"
+		RULE_IN("me", "all") "{host: a.x.com, trafficPolicy: " TIMEOUT("10ms") "}\n"
+		RULE_IN("me", "a") "{host: a.x.com, workloadSelector: {matchLabels: {tier: a}}, trafficPolicy: " TIMEOUT("20ms") "}\n"
+		RULE_IN("me", "front") "{host: a.x.com, workloadSelector: {matchLabels: {app: front}}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n"
+		RULE_IN("me", "b") "{host: b.x.com, workloadSelector: {matchLabels: {tier: a}}, trafficPolicy: " TIMEOUT("40ms") "}\n"
+		RULE_IN("svc", "b") "{host: b.x.com, trafficPolicy: " TIMEOUT("50ms") "}\n"
+		RULE_IN("svc", "a") "{host: a.x.com, workloadSelector: {matchLabels: {app: front}}, trafficPolicy: " TIMEOUT("60ms") "}\n");
+	cr_expect_eq(timeout_from("me", "a.x.com", 80), 10);
+	cr_expect_eq(timeout_for(&one, "a.x.com", 80), 0, "nothing of the rule for all");
+	cr_expect_eq(timeout_for(&two, "a.x.com", 80), 20, "the older of those that select it");
+	cr_expect_eq(timeout_for(&two, "b.x.com", 80), 40);
+	cr_expect_eq(timeout_for(&one, "b.x.com", 80), 0, "its namespace has a rule for the host, if not for it (Istio)");
+	cr_expect_eq(timeout_for(&other, "b.x.com", 80), 50);
+	cr_expect_eq(timeout_for(&other, "a.x.com", 80), 0, "another namespace's selector selects nobody here");
+}
+
+Test(policy, too_many_selectors_of_a_namespace_are_an_error)
+{
+	struct config_file file = {.name = "p.yaml"};
+	struct policy_options options = {.root_namespace = "istio-system"};
+	struct config *many = config_new();
+	char text[4096] = "";
+
+	for (int i = 0; i < 6; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text),
+			 RULE_IN("me", "r%d") "{host: a.com, workloadSelector: {matchLabels: {n: x%d}}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n", i, i);
+	file.text = text;
+	file.length = strlen(text);
+	config_parse(many, &file);
+	config_validate(many, "istio-system");
+	cr_assert_eq(many->error_count, 0);
+	cr_expect_null(policy_compile(many, &options));
+	cr_expect_eq(many->error_count, 1);
+	config_free(many);
 }
 
 Test(policy, the_own_namespaces_rule_then_the_services_then_the_root_ones)

@@ -362,7 +362,7 @@ Test(redirect_relay, a_table_that_comes_during_the_connect_counts_too)
 	rig.withholds = true;
 	do { /* until the pool is empty and somebody waits for a socket */
 		tcp = dial_plain();
-	} while (!rig.worker->pools->waiting);
+	} while (!rig.worker->pools->waiting.count);
 	apply(REGISTRY_ONLY);
 	turn();
 	rig.withholds = false;

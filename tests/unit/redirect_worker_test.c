@@ -154,10 +154,10 @@ Test(redirect_worker, those_who_wait_may_leave_in_any_order)
 	usleep(1000);
 	turn();
 	cr_expect_eq(rig.worker->statistics.connections_open, 60 - left);
-	cr_expect_eq(rig.worker->pools->waiting, 60 - left);
+	cr_expect_eq(rig.worker->pools->waiting.count, 60 - left);
 	rig.withholds = false;
 	turn_for(150);
-	cr_expect_eq(rig.worker->pools->waiting, 0);
+	cr_expect_eq(rig.worker->pools->waiting.count, 0);
 }
 
 Test(redirect_worker, sockets_in_hand_are_used_when_the_loader_is_gone)

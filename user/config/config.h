@@ -322,22 +322,63 @@ struct keepalive {
 	uint32_t probes, time_s, interval_s; /* 0: the kernel's */
 };
 
+/* Of numbers 0 is no bound, as in Istio. */
 struct pool_settings {
 	bool present;
+	struct position at;
 	uint64_t connect_timeout_ms; /* 0: absent */
 	struct keepalive keepalive;
-	uint32_t max_requests;       /* of one upstream connection; 0: no bound */
+	uint32_t max_requests;       /* of one upstream connection */
+	uint32_t max_connections;
+	uint32_t max_pending;        /* requests that wait for one of these: http1MaxPendingRequests */
+	uint32_t max_active;         /* requests under way: http2MaxRequests, which is for HTTP/1 too */
+	uint32_t max_retries;        /* under way */
+	bool has_tcp_idle;
+	uint64_t tcp_idle_ms;        /* 0 if it is given: for ever */
+	uint64_t http_idle_ms;       /* 0: absent */
+	uint64_t max_duration_ms;    /* of a connection; 0: absent */
 };
 
 enum balance {
 	BALANCE_DEFAULT, /* LEAST_REQUEST */
 	BALANCE_RANDOM,
 	BALANCE_ROUND_ROBIN,
+	BALANCE_PASSTHROUGH, /* the original destination, whatever the endpoints are */
+	BALANCE_HASH,        /* consistentHash */
 };
+
+/* What of a request tells where it goes. */
+enum hash_key { HASH_NOTHING, HASH_HEADER, HASH_COOKIE, HASH_SOURCE, HASH_PARAMETER };
 
 struct balance_settings {
 	bool present;
+	bool has_simple;
 	enum balance way;
+	enum hash_key key;
+	const char *name;            /* of the header, cookie or parameter */
+	bool makes_cookie;           /* has a ttl: a client without the cookie is given one */
+	uint64_t cookie_ttl_ms;      /* 0: as long as the client likes */
+	const char *cookie_path;     /* "" if absent */
+	const char *cookie_attributes; /* "; Name=value" for each */
+	uint32_t ring_size;          /* points of the ring, at least */
+};
+
+struct outlier_settings {
+	bool present;
+	uint32_t consecutive_5xx, consecutive_gateway, consecutive_local; /* that eject an endpoint; 0: they do not */
+	bool splits;                 /* failures on the way to the server are consecutive_local's alone */
+	bool has_local;
+	uint64_t interval_ms;        /* when those whose time is over come back */
+	uint64_t base_ejection_ms;   /* the first time; the second twice as long, ... */
+	uint32_t max_ejection_percent, min_health_percent;
+	struct position at;
+};
+
+/* Instead of max_retries: as many retries under way as are `percent` of the requests that are, and at least `least`. */
+struct retry_budget {
+	bool present;
+	double percent;
+	uint32_t least;
 };
 
 enum tls_mode { TLS_DISABLE, TLS_SIMPLE, TLS_MUTUAL };
@@ -367,6 +408,8 @@ struct tls_settings {
 struct traffic_policy {
 	struct pool_settings pool;
 	struct balance_settings balance;
+	struct outlier_settings outlier;
+	struct retry_budget budget;
 	struct tls_settings tls;
 };
 
@@ -392,6 +435,8 @@ struct subset {
 struct destination_rule {
 	struct object object;
 	const char *host; /* lower case; may start with "*" */
+	bool has_selector;          /* workloadSelector: it is for workloads of its own namespace with these labels */
+	struct label_list selector;
 	struct traffic_rules policy;
 	struct subset *subsets;
 	size_t subset_count, subset_capacity;

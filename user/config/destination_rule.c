@@ -40,12 +40,22 @@ static void read_keepalive(struct walk *walk, const struct node *node, void *out
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), keepalive);
 }
 
+static void read_tcp_idle(struct walk *walk, const struct node *node, void *out)
+{
+	struct pool_settings *pool = out;
+
+	pool->has_tcp_idle = true;
+	walk_duration_or_zero(walk, node, &pool->tcp_idle_ms);
+}
+
 static void read_pool_tcp(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"connectTimeout", walk_duration, offsetof(struct pool_settings, connect_timeout_ms), FIELD_OPTIONAL},
 		{"tcpKeepalive", read_keepalive, offsetof(struct pool_settings, keepalive), FIELD_OPTIONAL},
-		UNSUPPORTED("maxConnections"), UNSUPPORTED("maxConnectionDuration"), UNSUPPORTED("idleTimeout"),
+		{"maxConnections", read_count, offsetof(struct pool_settings, max_connections), FIELD_OPTIONAL},
+		{"maxConnectionDuration", walk_duration, offsetof(struct pool_settings, max_duration_ms), FIELD_OPTIONAL},
+		{"idleTimeout", read_tcp_idle, 0, FIELD_OPTIONAL},
 	};
 
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
@@ -55,8 +65,11 @@ static void read_pool_http(struct walk *walk, const struct node *node, void *out
 {
 	static const struct field fields[] = {
 		{"maxRequestsPerConnection", read_count, offsetof(struct pool_settings, max_requests), FIELD_OPTIONAL},
-		UNSUPPORTED("http1MaxPendingRequests"), UNSUPPORTED("http2MaxRequests"), UNSUPPORTED("maxRetries"),
-		UNSUPPORTED("idleTimeout"), UNSUPPORTED("h2UpgradePolicy"), UNSUPPORTED("useClientProtocol"),
+		{"http1MaxPendingRequests", read_count, offsetof(struct pool_settings, max_pending), FIELD_OPTIONAL},
+		{"http2MaxRequests", read_count, offsetof(struct pool_settings, max_active), FIELD_OPTIONAL},
+		{"maxRetries", read_count, offsetof(struct pool_settings, max_retries), FIELD_OPTIONAL},
+		{"idleTimeout", walk_duration, offsetof(struct pool_settings, http_idle_ms), FIELD_OPTIONAL},
+		UNSUPPORTED("h2UpgradePolicy"), UNSUPPORTED("useClientProtocol"),
 		UNSUPPORTED("maxConcurrentStreams"),
 	};
 
@@ -72,34 +85,11 @@ static void read_pool(struct walk *walk, const struct node *node, void *out)
 	struct pool_settings *pool = out;
 
 	pool->present = true;
+	pool->at = walk_position(walk, node);
 	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), pool) && !node_field(node, "tcp") && !node_field(node, "http"))
 		walk_error(walk, node, "must have tcp or http");
-}
-
-/* ---- loadBalancer ---- */
-
-static void read_simple(struct walk *walk, const struct node *node, void *out)
-{
-	static const struct choice choices[] = {
-		{"UNSPECIFIED", BALANCE_DEFAULT}, {"LEAST_REQUEST", BALANCE_DEFAULT}, {"LEAST_CONN", BALANCE_DEFAULT},
-		{"RANDOM", BALANCE_RANDOM}, {"ROUND_ROBIN", BALANCE_ROUND_ROBIN}, {"PASSTHROUGH", -1},
-	};
-	int value;
-
-	if (walk_choice(walk, node, "a way to balance", choices, ARRAY_SIZE(choices), &value))
-		((struct balance_settings *)out)->way = value;
-}
-
-static void read_balancer(struct walk *walk, const struct node *node, void *out)
-{
-	static const struct field fields[] = {
-		{"simple", read_simple, 0, FIELD_OPTIONAL},
-		UNSUPPORTED("consistentHash"), UNSUPPORTED("localityLbSetting"), UNSUPPORTED("warmup"), UNSUPPORTED("warmupDurationSecs"),
-	};
-	struct balance_settings *balance = out;
-
-	balance->present = true;
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), balance);
+	if (pool->max_pending && !pool->max_connections)
+		walk_warning(walk, node, "http1MaxPendingRequests has no effect without tcp.maxConnections: no request waits for a connection");
 }
 
 /* ---- tls ---- */
@@ -184,6 +174,31 @@ static void read_tls(struct walk *walk, const struct node *node, void *out)
 
 /* ---- trafficPolicy ---- */
 
+static void read_budget_percent(struct walk *walk, const struct node *node, void *out)
+{
+	double value;
+
+	if (!walk_number(walk, node, &value))
+		return;
+	if (value < 0 || value > 100)
+		walk_error(walk, node, "%s is not within 0 to 100", node_shown(walk, node));
+	*(double *)out = value;
+}
+
+static void read_retry_budget(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"percent", read_budget_percent, offsetof(struct retry_budget, percent), FIELD_OPTIONAL},
+		{"minRetryConcurrency", read_count, offsetof(struct retry_budget, least), FIELD_OPTIONAL},
+	};
+	struct retry_budget *budget = out;
+
+	*budget = (struct retry_budget){.present = true, .percent = 20}; /* Istio's defaults */
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), budget);
+	if (!budget->least)
+		budget->least = 3;
+}
+
 static void read_policy_port(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {{"number", read_port_number, 0, FIELD_REQUIRED}};
@@ -198,7 +213,7 @@ static void read_port_policy(struct walk *walk, const struct node *node, void *o
 		{"connectionPool", read_pool, offsetof(struct port_policy, policy.pool), FIELD_OPTIONAL},
 		{"loadBalancer", read_balancer, offsetof(struct port_policy, policy.balance), FIELD_OPTIONAL},
 		{"tls", read_tls, offsetof(struct port_policy, policy.tls), FIELD_OPTIONAL},
-		UNSUPPORTED("outlierDetection"),
+		{"outlierDetection", read_outlier, offsetof(struct port_policy, policy.outlier), FIELD_OPTIONAL},
 	};
 	struct traffic_rules *rules = out;
 	struct port_policy one = {0};
@@ -223,7 +238,9 @@ static void read_traffic_policy(struct walk *walk, const struct node *node, void
 		{"loadBalancer", read_balancer, offsetof(struct traffic_rules, all.balance), FIELD_OPTIONAL},
 		{"tls", read_tls, offsetof(struct traffic_rules, all.tls), FIELD_OPTIONAL},
 		{"portLevelSettings", read_port_policies, 0, FIELD_OPTIONAL},
-		UNSUPPORTED("outlierDetection"), UNSUPPORTED("tunnel"), UNSUPPORTED("proxyProtocol"), UNSUPPORTED("retryBudget"),
+		{"outlierDetection", read_outlier, offsetof(struct traffic_rules, all.outlier), FIELD_OPTIONAL},
+		{"retryBudget", read_retry_budget, offsetof(struct traffic_rules, all.budget), FIELD_OPTIONAL},
+		UNSUPPORTED("tunnel"), UNSUPPORTED("proxyProtocol"),
 	};
 	struct traffic_rules *rules = out;
 
@@ -261,6 +278,16 @@ static void read_rule_host(struct walk *walk, const struct node *node, void *out
 	read_host(walk, node, HOST_ANY, out);
 }
 
+static void read_rule_selector(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"matchLabels", walk_labels, offsetof(struct destination_rule, selector), FIELD_OPTIONAL}};
+	struct destination_rule *rule = out;
+
+	rule->has_selector = true;
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rule) && !rule->selector.count)
+		walk_warning(walk, node, "has no labels: the rule is for every workload of its namespace");
+}
+
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object)
 {
 	static const struct field fields[] = {
@@ -268,7 +295,7 @@ void read_destination_rule(struct walk *walk, const struct node *spec, const str
 		{"trafficPolicy", read_traffic_policy, offsetof(struct destination_rule, policy), FIELD_OPTIONAL},
 		{"subsets", read_subsets, 0, FIELD_OPTIONAL},
 		{"exportTo", read_export_to, offsetof(struct destination_rule, object), FIELD_OPTIONAL},
-		UNSUPPORTED("workloadSelector"),
+		{"workloadSelector", read_rule_selector, 0, FIELD_OPTIONAL},
 	};
 	struct config *config = walk->config;
 	struct destination_rule *rule = arena_alloc(config->arena, 1, sizeof(*rule));

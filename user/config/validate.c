@@ -397,13 +397,37 @@ static void check_virtual_services(struct config *config, const struct registry 
 	}
 }
 
+/* Envoy ejects an endpoint only while the part that is ejected stays within the limit, the first included. */
+static void check_ejection(struct config *config, const struct registered *found, size_t count, const struct destination_rule *rule)
+{
+	const struct outlier_settings *outlier = &rule->policy.all.outlier;
+
+	for (size_t i = 0; i < count && outlier->present; i++) {
+		const struct service_entry *entry = found[i].entry;
+
+		if (entry->resolution != RESOLUTION_STATIC || !entry->endpoint_count ||
+		    100 <= outlier->max_ejection_percent * entry->endpoint_count)
+			continue;
+		config_problem(config, SEVERITY_WARNING, &outlier->at, label_of(config, &rule->object), "spec.trafficPolicy.outlierDetection",
+			       "no endpoint of \"%s\" can ever be ejected: one of %zu is more than maxEjectionPercent %u", rule->host,
+			       entry->endpoint_count, outlier->max_ejection_percent);
+		return;
+	}
+}
+
 static void check_destination_rules(struct config *config, const struct registry *registry)
 {
 	for (size_t i = 0; i < config->destination_rule_count; i++) {
 		const struct destination_rule *rule = config->destination_rules[i];
+		const struct registered *found;
 		size_t count;
 
-		if (rule->host && !find_host(config, registry, rule->host, &count) && !covers_any(registry, rule->host))
+		if (!rule->host)
+			continue;
+		found = find_host(config, registry, rule->host, &count);
+		if (found)
+			check_ejection(config, found, count, rule);
+		else if (!covers_any(registry, rule->host))
 			config_problem(config, SEVERITY_WARNING, &rule->object.at, label_of(config, &rule->object), "spec.host",
 				       "no ServiceEntry registers \"%s\": the rule has no effect", rule->host);
 	}

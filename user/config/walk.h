@@ -107,6 +107,8 @@ void read_tls_routes(struct walk *walk, const struct node *node, void *service);
 void read_tcp_routes(struct walk *walk, const struct node *node, void *service);
 void read_http_matches(struct walk *walk, const struct node *node, void *route); /* struct http_route */
 void refuse_claims(struct walk *walk, const struct node *route); /* in the matches of an http route for workloads */
+void read_balancer(struct walk *walk, const struct node *node, void *balance); /* struct balance_settings */
+void read_outlier(struct walk *walk, const struct node *node, void *outlier); /* struct outlier_settings */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
 void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */

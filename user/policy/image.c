@@ -150,7 +150,8 @@ static void add_service_port(struct builder *b, const struct service *service)
 	flags |= service->flags & SERVICE_ROUTED ? PORT_NAMED_ROUTED : 0;
 	add_port(b->image, service->registry, service->port, SLUICE_TCP, false, flags);
 	if (service->flags & SERVICE_NONE)
-		add_port(b->image, service->registry, service->target_port, SLUICE_TCP, false, PORT_NAMED_NONE);
+		add_port(b->image, service->registry, service->resolution == RESOLUTION_NONE ? service->target_port : service->port, SLUICE_TCP,
+			 false, PORT_NAMED_NONE);
 }
 
 static bool is_partial(const char *host)

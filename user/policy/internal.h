@@ -21,10 +21,20 @@ struct offer {
 	const struct service_port *port;
 };
 
+/* The workloadSelectors of a namespace's DestinationRules, each once, older first. */
+#define MAX_SELECTORS 5 /* each doubles the classes of its namespace's workloads */
+
+struct selectors {
+	const struct label_list *items[MAX_SELECTORS];
+	size_t count;
+};
+
 /* What the workloads of one class or more see; its id is its index + 1. */
 struct registry {
 	const char *namespace_;        /* of the first class; NULL: one that no document tells apart */
 	const struct sidecar *sidecar; /* of the first class, or NULL */
+	struct selectors selectors;    /* of its namespace */
+	uint32_t selected;             /* a bit for each of them that selects the first class */
 	struct offer *offers;          /* older entries first */
 	size_t offer_count, offer_capacity;
 	const struct virtual_service **virtual_services; /* by precedence */
@@ -39,6 +49,7 @@ struct registry {
 struct workload_class {
 	const char *namespace_;
 	const struct sidecar *sidecar;
+	uint32_t selected;
 	uint32_t registry;
 };
 
@@ -90,7 +101,7 @@ struct policy {
 
 /* visibility.c */
 void policy_add_registries(struct policy *policy, struct config *config);
-uint32_t policy_registry_of(const struct policy *policy, const char *namespace_, const struct sidecar *sidecar);
+uint32_t policy_registry_of(const struct policy *policy, const struct workload_identity *who, const struct sidecar *sidecar);
 
 /* services.c */
 void policy_add_services(struct policy *policy);
@@ -102,6 +113,8 @@ bool policy_is_tls(enum port_protocol protocol);
 bool policy_opens_http(const struct service *service); /* its port is known to speak HTTP, whatever the address */
 
 /* subsets.c */
+struct selectors policy_selectors(const struct policy *policy, const char *namespace_);
+void policy_check_selectors(const struct policy *policy, struct config *config);
 void policy_choose_rules(struct policy *policy, struct registry *registry);
 void policy_add_destination_rules(struct policy *policy, struct config *config);
 

@@ -110,6 +110,7 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	policy->root_namespace = arena_strdup(arena, options->root_namespace);
 	copy_resolvers(policy, options);
 	sort_by_age(policy, config);
+	policy_check_selectors(policy, config);
 	policy_add_registries(policy, config);
 	policy_add_services(policy);
 	policy_add_destination_rules(policy, config);

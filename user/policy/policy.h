@@ -78,6 +78,12 @@ static inline bool service_originates(const struct service *service)
 	return service->policy.tls.mode != TLS_DISABLE && service->flags & SERVICE_HTTP;
 }
 
+/* sluice dials where the client did. */
+static inline bool service_keeps_destination(const struct service *service)
+{
+	return service->resolution == RESOLUTION_NONE || service->policy.balance.way == BALANCE_PASSTHROUGH;
+}
+
 struct workload_identity {
 	const char *namespace_; /* "" for the node's default workload (0) */
 	const char *name;

@@ -191,7 +191,7 @@ uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *
 {
 	struct effective effective = {.mode = MODE_ALLOW_ANY, .interception = {.include_all = true}};
 	const struct sidecar *sidecar = sidecar_of(policy, who);
-	struct rule_set rules = {.registry = policy_registry_of(policy, who->namespace_, sidecar)};
+	struct rule_set rules = {.registry = policy_registry_of(policy, who, sidecar)};
 	size_t found = 0;
 
 	if (policy->config->mesh)

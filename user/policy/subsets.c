@@ -50,9 +50,79 @@ static void merge(struct policy *policy, struct merged_rule *out, const struct d
 		add_subset(policy, out, &rule->subsets[k]);
 }
 
+static bool same_labels(const struct label_list *a, const struct label_list *b)
+{
+	for (size_t i = 0; a->count == b->count && i < a->count; i++)
+		if (strcmp(a->items[i].key, b->items[i].key) || strcmp(a->items[i].value, b->items[i].value))
+			return false;
+	return a->count == b->count;
+}
+
+/* count: it is none of them. */
+static size_t selector_index(const struct selectors *selectors, const struct label_list *selector)
+{
+	size_t i = 0;
+
+	while (i < selectors->count && !same_labels(selectors->items[i], selector))
+		i++;
+	return i;
+}
+
+struct selectors policy_selectors(const struct policy *policy, const char *namespace_)
+{
+	struct selectors selectors = {.count = 0};
+
+	for (size_t i = 0; i < policy->config->destination_rule_count; i++) {
+		const struct destination_rule *rule = policy->rules_by_age[i];
+
+		if (rule->has_selector && !strcmp(rule->object.namespace_, namespace_) && selectors.count < MAX_SELECTORS &&
+		    selector_index(&selectors, &rule->selector) == selectors.count)
+			selectors.items[selectors.count++] = &rule->selector;
+	}
+	return selectors;
+}
+
+void policy_check_selectors(const struct policy *policy, struct config *config)
+{
+	for (size_t i = 0; i < config->destination_rule_count; i++) {
+		const struct destination_rule *rule = policy->rules_by_age[i];
+		struct selectors selectors;
+
+		if (!rule->has_selector)
+			continue;
+		selectors = policy_selectors(policy, rule->object.namespace_);
+		if (selector_index(&selectors, &rule->selector) == selectors.count)
+			config_problem(config, SEVERITY_ERROR, &rule->object.at,
+				       arena_printf(config->arena, "DestinationRule/%s", rule->object.name), "spec.workloadSelector",
+				       "is one more than the %d that the DestinationRules of a namespace may have: more " NOT_IMPLEMENTED,
+				       MAX_SELECTORS);
+	}
+}
+
+/* Of the rules for one host those with the selector of the first that selects the workloads, else those without one. */
+static bool is_chosen(const struct destination_rule *rule, const struct label_list *selector)
+{
+	return selector ? rule->has_selector && same_labels(&rule->selector, selector) : !rule->has_selector;
+}
+
+static bool selects(const struct registry *registry, const struct destination_rule *rule)
+{
+	size_t index;
+
+	if (!rule->has_selector || !registry->namespace_ || strcmp(rule->object.namespace_, registry->namespace_))
+		return false;
+	index = selector_index(&registry->selectors, &rule->selector);
+	return index < registry->selectors.count && registry->selected & 1U << index;
+}
+
 static void choose(struct policy *policy, struct registry *registry, const struct destination_rule *rule)
 {
 	*arena_append(policy->arena, registry->chosen, registry->chosen_count, registry->chosen_capacity) = rule;
+}
+
+static bool is_for(const struct destination_rule *rule, const char *namespace_, const char *host)
+{
+	return !strcmp(rule->object.namespace_, namespace_) && !strcmp(rule->host, host);
 }
 
 /* The workloads' own namespace, then the service's, then the root namespace. */
@@ -60,13 +130,17 @@ static void choose_for(struct policy *policy, struct registry *registry, const s
 {
 	const char *const order[] = {registry->namespace_, offer->entry->object.namespace_, policy->root_namespace};
 	const char *host = NULL, *where = NULL;
+	const struct label_list *selector = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(order) && !host; i++) {
 		where = order[i];
 		host = where ? closest_host(registry, where, offer->host->name) : NULL;
 	}
+	for (size_t i = 0; host && i < registry->rule_count && !selector; i++)
+		if (is_for(registry->rules[i], where, host) && selects(registry, registry->rules[i]))
+			selector = &registry->rules[i]->selector;
 	for (size_t i = 0; host && i < registry->rule_count; i++)
-		if (!strcmp(registry->rules[i]->object.namespace_, where) && !strcmp(registry->rules[i]->host, host))
+		if (is_for(registry->rules[i], where, host) && is_chosen(registry->rules[i], selector))
 			choose(policy, registry, registry->rules[i]);
 	choose(policy, registry, NULL);
 }
@@ -83,6 +157,10 @@ static void overlay(struct traffic_policy *out, const struct traffic_policy *wit
 		out->pool = with->pool;
 	if (with->balance.present)
 		out->balance = with->balance;
+	if (with->outlier.present)
+		out->outlier = with->outlier;
+	if (with->budget.present)
+		out->budget = with->budget;
 	if (with->tls.present)
 		out->tls = with->tls;
 }
@@ -134,6 +212,22 @@ static void settle_tls(struct config *config, struct service *service)
 			       "%s port %u (%s) is not HTTP: TLS towards it " NOT_IMPLEMENTED, service->host, service->port, service->origin);
 }
 
+/* What cannot be done for flows that no proxy sees. */
+static void settle_proxied(struct service *service)
+{
+	const struct traffic_policy *policy = &service->policy;
+
+	if (service->protocol != PROTOCOL_UDP && (policy->pool.present || policy->outlier.present || policy->balance.way == BALANCE_HASH))
+		service->flags |= SERVICE_ROUTED;
+}
+
+/* The original destination, whatever it is, must be admitted where the kernel looks: at the whole service. */
+static void settle_passthrough(struct service *whole, const struct service *service)
+{
+	if (service->policy.balance.way == BALANCE_PASSTHROUGH)
+		whole->flags |= SERVICE_NONE;
+}
+
 static void make_subset(struct policy *policy, struct config *config, size_t of, const struct subset *subset)
 {
 	struct service *service = policy_append_service(policy, policy->services[of].registry), *whole = &policy->services[of];
@@ -145,6 +239,7 @@ static void make_subset(struct policy *policy, struct config *config, size_t of,
 	whole->next_subset = id; /* and it goes on to the one before */
 	apply(&service->policy, &subset->policy, service->port);
 	settle_tls(config, service);
+	settle_passthrough(whole, service);
 	keep_selected(policy, service, &subset->labels);
 }
 
@@ -161,6 +256,8 @@ static void add_rules(struct policy *policy, struct config *config, const struct
 		if (merged.policy)
 			apply(&policy->services[i].policy, merged.policy, policy->services[i].port);
 		settle_tls(config, &policy->services[i]);
+		settle_proxied(&policy->services[i]);
+		settle_passthrough(&policy->services[i], &policy->services[i]);
 		for (size_t k = 0; k < merged.subset_count; k++)
 			make_subset(policy, config, i, merged.subsets[k]);
 	}

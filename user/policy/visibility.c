@@ -350,9 +350,10 @@ static uint32_t registry_id(struct policy *policy, const struct registry *wanted
 	return (uint32_t)policy->registry_count;
 }
 
-static void add_class(struct policy *policy, const char *namespace_, const struct sidecar *sidecar)
+static void add_class(struct policy *policy, const char *namespace_, const struct sidecar *sidecar, const struct selectors *selectors,
+		      uint32_t selected)
 {
-	struct registry registry = {.namespace_ = namespace_, .sidecar = sidecar};
+	struct registry registry = {.namespace_ = namespace_, .sidecar = sidecar, .selectors = *selectors, .selected = selected};
 
 	collect_virtual_services(policy, &registry);
 	collect_rules(policy, &registry);
@@ -364,7 +365,16 @@ static void add_class(struct policy *policy, const char *namespace_, const struc
 	drop_hidden(policy, &registry);
 	policy_choose_rules(policy, &registry);
 	*arena_append(policy->arena, policy->classes, policy->class_count, policy->class_capacity) =
-		(struct workload_class){namespace_, sidecar, registry_id(policy, &registry)};
+		(struct workload_class){namespace_, sidecar, selected, registry_id(policy, &registry)};
+}
+
+/* One for each set of labels that its DestinationRules can tell apart. */
+static void add_classes(struct policy *policy, const char *namespace_, const struct sidecar *sidecar)
+{
+	struct selectors selectors = policy_selectors(policy, namespace_);
+
+	for (uint32_t selected = 0; selected < 1U << selectors.count; selected++)
+		add_class(policy, namespace_, sidecar, &selectors, selected);
 }
 
 /* The Sidecar of a namespace's workloads that none selects by labels. */
@@ -392,25 +402,31 @@ void policy_add_registries(struct policy *policy, struct config *config)
 		add_namespace(policy, &names, config->destination_rules[i]->object.namespace_);
 	}
 	add_rivals(policy, &names);
-	add_class(policy, NULL, root); /* of the namespaces that nothing tells apart */
+	add_class(policy, NULL, root, &(struct selectors){.count = 0}, 0); /* of the namespaces that nothing tells apart */
 	for (size_t i = 0; i < names.count; i++) {
 		const struct sidecar *own = plain_sidecar(policy, names.items[i]);
 
-		add_class(policy, names.items[i], own ? own : root);
+		add_classes(policy, names.items[i], own ? own : root);
 		for (size_t k = 0; k < config->sidecar_count; k++) {
 			const struct sidecar *one = policy->sidecars_by_age[k];
 
 			if (one->selector.count && !strcmp(one->object.namespace_, names.items[i]))
-				add_class(policy, names.items[i], one);
+				add_classes(policy, names.items[i], one);
 		}
 	}
 	say_hidden(policy, config);
 }
 
-uint32_t policy_registry_of(const struct policy *policy, const char *namespace_, const struct sidecar *sidecar)
+uint32_t policy_registry_of(const struct policy *policy, const struct workload_identity *who, const struct sidecar *sidecar)
 {
+	struct selectors selectors = policy_selectors(policy, who->namespace_);
+	uint32_t selected = 0;
+
+	for (size_t i = 0; i < selectors.count; i++)
+		selected |= workload_has_labels(who, selectors.items[i]) ? 1U << i : 0;
 	for (size_t i = 1; i < policy->class_count; i++)
-		if (policy->classes[i].sidecar == sidecar && !strcmp(policy->classes[i].namespace_, namespace_))
+		if (policy->classes[i].sidecar == sidecar && policy->classes[i].selected == selected &&
+		    !strcmp(policy->classes[i].namespace_, who->namespace_))
 			return policy->classes[i].registry;
 	return policy->classes[0].registry;
 }

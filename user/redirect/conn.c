@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/client_hello.h"
 #include "redirect/internal.h"
 #include "redirect/l4_route.h"
@@ -86,6 +87,7 @@ void conn_close(struct conn *conn)
 	conn_end_delay(conn);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
+	circuit_leave(conn);
 	relay_end(conn);
 	if (conn->client.fd >= 0)
 		close(conn->client.fd);
@@ -432,6 +434,7 @@ void conn_run(struct conn *conn)
 			step = http_step(conn);
 			break;
 		case CONN_NAME:
+		case CONN_PENDING:
 		case CONN_SOCKET:
 		case CONN_CONNECT:
 		case CONN_TLS:
@@ -451,11 +454,11 @@ void conn_run(struct conn *conn)
 
 /*
  * Nobody is there to be answered. A relay carries even that on; elsewhere a reset ends everything, and a client that
- * ends while a delay holds its request is taken to have lost its patience, as Envoy does.
+ * ends while a delay holds its request, or others' connections do, is taken to have lost its patience, as Envoy does.
  */
 static bool client_left(const struct conn *conn, uint32_t events)
 {
-	if (conn->state == CONN_DELAYED)
+	if (conn->state == CONN_DELAYED || conn->state == CONN_PENDING)
 		return events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP);
 	return conn->state != CONN_RELAY && conn->state != CONN_LINGER && events & (EPOLLERR | EPOLLHUP);
 }
@@ -490,6 +493,11 @@ void conn_timeout(struct conn *conn)
 		conn_run(conn);
 		return;
 	}
+	if (conn->state == CONN_REQUEST && conn->idle_until_ms && conn->worker->now_ms >= conn->idle_until_ms) {
+		upstream_drop(conn); /* the client may be idle for longer */
+		worker_timer(conn, conn->worker->now_ms + (conn->head_pending ? HELLO_TIMEOUT_MS : IDLE_TIMEOUT_MS));
+		return;
+	}
 	switch (conn->state) {
 	case CONN_SNIFF:
 		if (conn->is_tls)
@@ -509,6 +517,7 @@ void conn_timeout(struct conn *conn)
 		http_timeout(conn);
 		break;
 	case CONN_NAME:
+	case CONN_PENDING:
 	case CONN_SOCKET:
 	case CONN_BACKOFF:
 	case CONN_CONNECT:
@@ -589,6 +598,7 @@ static bool is_under_way(const struct conn *conn)
 	switch (conn->state) {
 	case CONN_DELAYED:
 	case CONN_NAME:
+	case CONN_PENDING:
 	case CONN_SOCKET:
 	case CONN_BACKOFF:
 	case CONN_CONNECT:

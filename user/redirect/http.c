@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "config/config.h"
+#include "redirect/circuit.h"
 #include "redirect/http_internal.h"
 #include "redirect/http_route.h"
 #include "redirect/origination.h"
@@ -82,6 +83,7 @@ static void settle_answer(struct conn *conn, uint16_t status)
 
 	count_answer(&worker->statistics, status);
 	buffer_put(worker, &conn->to_upstream);
+	circuit_retry_over(conn);
 	conn->is_local = true;
 	conn->route_deadline_ms = conn->try_deadline_ms = 0;
 	conn->request_done = conn->response_head_done = conn->response_done = conn->response_body.done = true;
@@ -172,13 +174,28 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
  * Of an upstream that gave no answer, in Istio's words. That it was tried again is said because it tells the operator
  * that no endpoint worked.
  */
-void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure)
+static void answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure, const struct header_ops *changes)
 {
 	bool retried = conn->tries > 1 && !conn->reused;
+	char body[1024];
 
-	http_answer(conn, status, "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%s",
-		    retried ? "retried and the latest " : "", reason,
-		    failure ? ", transport failure reason: " : "", failure ? failure : "");
+	snprintf(body, sizeof(body), "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%s",
+		 retried ? "retried and the latest " : "", reason,
+		 failure ? ", transport failure reason: " : "", failure ? failure : "");
+	answer(conn, status, (struct slice){"", 0}, (struct slice){body, strlen(body)}, changes);
+}
+
+void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure)
+{
+	answer_upstream(conn, status, reason, failure, NULL);
+}
+
+void http_answer_overflow(struct conn *conn)
+{
+	static const struct header_ops overloaded = {.lines = "x-envoy-overloaded: true\r\n"};
+
+	tally(&conn->worker->statistics.overflows_total, 1);
+	answer_upstream(conn, 503, "overflow", NULL, &overloaded);
 }
 
 static void answer_malformed(struct conn *conn, uint16_t status, const char *why)
@@ -265,6 +282,7 @@ void http_start_try(struct conn *conn)
 void http_try_timeout(struct conn *conn)
 {
 	upstream_forget_waiting(conn);
+	outlier_failed(conn, 504);
 	upstream_drop(conn);
 	if (!http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
 		http_answer(conn, 504, "upstream request timeout");
@@ -276,7 +294,8 @@ bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
 	uint64_t base = retries->backoff_ms ? retries->backoff_ms : BACKOFF_MS, most = base;
 
 	conn->try_deadline_ms = 0;
-	if (!(retries->on & happened) || conn->tries > retries->attempts || conn->body_sent || !conn->to_upstream)
+	circuit_retry_over(conn);
+	if (!(retries->on & happened) || conn->tries > retries->attempts || conn->body_sent || !conn->to_upstream || !circuit_retry(conn))
 		return false;
 	/* A random part of base × (2^n - 1), at most ten times the base (Envoy). */
 	for (unsigned int i = 1; i < conn->tries && most < base * 10; i++)
@@ -293,6 +312,8 @@ bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
 void http_route_timeout(struct conn *conn)
 {
 	upstream_forget_waiting(conn);
+	if (!conn->response_head_done)
+		outlier_failed(conn, 504);
 	upstream_drop(conn);
 	http_answer(conn, 504, "upstream request timeout");
 }
@@ -362,9 +383,16 @@ static void follow_route(struct conn *conn)
 			return;
 		}
 	}
-	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to &&
+	conn->service = to;
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to && upstream_suits(conn) &&
 	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
-		conn->service = to;
+		if (!circuit_request(conn)) {
+			conn->tries = 0;
+			upstream_drop(conn);
+			http_answer_overflow(conn);
+			return;
+		}
+		conn->idle_until_ms = 0;
 		conn->reused = true;
 		conn->tries = 1;
 		conn->unconnected = 0;
@@ -490,6 +518,23 @@ static const struct service *leads_to(const struct conn *conn)
 	return conn->target ? policy_service(conn->table->policy, conn->target->service) : conn->service;
 }
 
+/* consistentHash: what of the request tells its address, or the cookie that the client is to bring from now on. */
+static void settle_hash(struct conn *conn, const struct http_head *head)
+{
+	const struct service *to = leads_to(conn);
+	const struct balance_settings *balance = to ? &to->policy.balance : NULL;
+
+	conn->has_hash = conn->makes_cookie = false;
+	if (!balance || balance->way != BALANCE_HASH)
+		return;
+	conn->has_hash = http_hash(balance, head, &conn->hash);
+	if (conn->has_hash || !balance->makes_cookie || balance->key != HASH_COOKIE)
+		return;
+	conn->makes_cookie = conn->has_hash = true;
+	conn->cookie = worker_random(conn->worker);
+	conn->hash = http_cookie_hash(conn->cookie);
+}
+
 static bool write_request(struct conn *conn, struct http_head *head, size_t matched, struct buffer *scratch)
 {
 	const struct service *to = leads_to(conn);
@@ -608,6 +653,7 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		return;
 	}
 	look_at_origin(conn, head);
+	settle_hash(conn, head);
 	if (!build_request(conn, head, matched)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 		return;
@@ -635,6 +681,7 @@ bool http_judge_again(struct conn *conn)
 	conn->service = decision.verdict == VERDICT_ALLOW ? service : NULL;
 	conn->route = NULL;
 	conn->target = NULL;
+	conn->has_hash = conn->makes_cookie = false;
 	if (decision.verdict == VERDICT_DENY)
 		refuse_blocked(conn, decision, conn->rules);
 	else if (conn->service && conn->service->route_count) /* what its rules ask of a request is not here any more */

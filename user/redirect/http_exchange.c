@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/http_internal.h"
 #include "redirect/origination.h"
 
@@ -190,8 +191,10 @@ static enum moved upstream_ended(struct conn *conn)
 		conn_reset(conn);
 		return MOVE_BROKEN;
 	}
-	if (retry_fresh(conn) ||
-	    http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
+	if (retry_fresh(conn))
+		return MOVE_BROKEN;
+	outlier_failed(conn, 503);
+	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
 		return MOVE_BROKEN;
 	upstream_drop(conn);
 	http_answer_upstream(conn, 503, "connection termination", NULL);
@@ -200,6 +203,7 @@ static enum moved upstream_ended(struct conn *conn)
 
 static void answer_protocol_error(struct conn *conn)
 {
+	outlier_failed(conn, 503);
 	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
 		return;
 	upstream_drop(conn);
@@ -244,7 +248,10 @@ static void replace_cors(struct http_head *head, const char *lines)
 			http_drop_fields(head, &names[i], 1);
 }
 
-/* What a registered service's answer is given: the date if it has none (RFC 9110 §6.6.1), and how long the server took. */
+/*
+ * What a registered service's answer is given: the date if it has none (RFC 9110 §6.6.1), how long the server took, and the
+ * cookie that leads the client there again.
+ */
 static void own_fields(const struct conn *conn, const struct http_head *head, char *out, size_t room)
 {
 	size_t n = 0;
@@ -255,8 +262,10 @@ static void own_fields(const struct conn *conn, const struct http_head *head, ch
 	if (!http_field(head, "date"))
 		n = (size_t)snprintf(out, room, "date: %s\r\n", worker_date(conn->worker));
 	if (conn->request_done)
-		snprintf(out + n, room - n, "x-envoy-upstream-service-time: %llu\r\n",
-			 (unsigned long long)((conn->worker->now_us - conn->sent_us) / 1000));
+		n += (size_t)snprintf(out + n, room - n, "x-envoy-upstream-service-time: %llu\r\n",
+				      (unsigned long long)((conn->worker->now_us - conn->sent_us) / 1000));
+	if (conn->makes_cookie)
+		http_cookie_line(out + n, HTTP_COOKIE_ROOM, &conn->service->policy.balance, conn->cookie);
 }
 
 static bool final_response(struct conn *conn, struct http_head *head)
@@ -290,6 +299,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 		return false;
 	conn->response_head_done = true;
 	conn->try_deadline_ms = 0;
+	circuit_retry_over(conn);
 	buffer_drop_if_empty(conn->worker, &conn->to_upstream);
 	return true;
 }
@@ -352,6 +362,8 @@ static enum moved read_response_head(struct conn *conn)
 		answer_protocol_error(conn);
 		return MOVE_BROKEN;
 	}
+	if (head->status >= 200 || head->status == 101)
+		outlier_answered(conn, head->status);
 	if (head->status >= 200 && try_instead(conn, head))
 		return MOVE_BROKEN;
 	if (head->status == 101)
@@ -479,7 +491,13 @@ static bool may_serve_again(struct conn *conn)
 {
 	uint32_t most = conn->service ? conn->service->policy.pool.max_requests : 0;
 
-	return conn->keep_upstream && conn->request_done && !buffer_length(conn->from_upstream) && (++conn->served < most || !most);
+	if (!conn->keep_upstream || !conn->request_done || buffer_length(conn->from_upstream) || (++conn->served >= most && most) ||
+	    (conn->connected_until_ms && conn->worker->now_ms >= conn->connected_until_ms) || !circuit_rest(conn))
+		return false;
+	conn->idle_until_ms = conn->idle_ms ? conn->worker->now_ms + conn->idle_ms : 0;
+	if (conn->connected_until_ms && (!conn->idle_until_ms || conn->connected_until_ms < conn->idle_until_ms))
+		conn->idle_until_ms = conn->connected_until_ms;
+	return true;
 }
 
 static enum step finish(struct conn *conn)
@@ -493,6 +511,8 @@ static enum step finish(struct conn *conn)
 	buffer_put(worker, &conn->to_client);
 	buffer_put(worker, &conn->to_upstream);
 	if (conn->upgraded) {
+		conn->idle_ms = IDLE_TIMEOUT_MS; /* it is one request still */
+		conn->connected_until_ms = 0;
 		relay_begin(conn);
 		return STEP_ADVANCED;
 	}

@@ -4,9 +4,10 @@
 #define SLUICE_HTTP_INTERNAL_H
 
 #include "config/config.h"
+#include "redirect/http_route.h"
 #include "redirect/internal.h"
 
-#define OWN_FIELDS_ROOM 128
+#define OWN_FIELDS_ROOM (HTTP_COOKIE_ROOM + 128)
 #define CORS_ROOM (SMALL_BUFFER - OWN_FIELDS_ROOM)
 
 const struct http_retries *http_retries_of(const struct conn *conn); /* of its rule, else the mesh's or Istio's */

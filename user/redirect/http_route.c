@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "redirect/ring.h"
+
 #define MAX_JOINED 8192 /* bytes of the values of one header; longer ones match nothing */
 
 static const struct slice http_scheme = {"http", 4};
@@ -127,15 +129,17 @@ static bool param_value(struct slice query, const char *name, struct slice *out)
 	return false;
 }
 
-static bool params_hold(const struct http_match *match, const struct http_head *head)
+static struct slice query_of(const struct http_head *head)
 {
 	size_t path = path_of(head).n;
-	struct slice query = {head->path.p + path, head->path.n - path}, value;
 
-	if (query.n) {
-		query.p++;
-		query.n--;
-	}
+	return path < head->path.n ? (struct slice){head->path.p + path + 1, head->path.n - path - 1} : (struct slice){"", 0};
+}
+
+static bool params_hold(const struct http_match *match, const struct http_head *head)
+{
+	struct slice query = query_of(head), value;
+
 	for (size_t i = 0; i < match->params.count; i++)
 		if (!param_value(query, match->params.items[i].name, &value) || !holds(&match->params.items[i], value, false))
 			return false;
@@ -223,6 +227,79 @@ enum cors_result http_cors(char *out, size_t room, const struct http_cors *cors,
 		return CORS_NONE;
 	}
 	return is_preflight ? CORS_PREFLIGHT : CORS_RESPONSE;
+}
+
+/* ---- consistent hashing ---- */
+
+/* The value of a cookie, without its quotes (RFC 6265 §4.2.1). */
+static bool cookie_value(const struct http_head *head, const char *name, struct slice *out)
+{
+	size_t length = strlen(name);
+
+	for (size_t i = 0; i < head->field_count; i++) {
+		const struct http_field *field = &head->fields[i];
+		struct slice rest = field->value;
+
+		if (field->name.n != 6 || strncasecmp(field->name.p, "cookie", 6))
+			continue;
+		while (rest.n) {
+			const char *end = memchr(rest.p, ';', rest.n);
+			size_t n = end ? (size_t)(end - rest.p) : rest.n;
+
+			if (n > length && !memcmp(rest.p, name, length) && rest.p[length] == '=') {
+				*out = (struct slice){rest.p + length + 1, n - length - 1};
+				if (out->n >= 2 && out->p[0] == '"' && out->p[out->n - 1] == '"')
+					*out = (struct slice){out->p + 1, out->n - 2};
+				return true;
+			}
+			n += end != NULL;
+			while (n < rest.n && rest.p[n] == ' ')
+				n++;
+			rest = (struct slice){rest.p + n, rest.n - n};
+		}
+	}
+	return false;
+}
+
+bool http_hash(const struct balance_settings *balance, const struct http_head *head, uint64_t *hash)
+{
+	char room[MAX_JOINED];
+	struct slice value = {"", 0};
+	bool found = false;
+
+	if (balance->key == HASH_HEADER)
+		found = header_value(head, balance->name, room, &value);
+	else if (balance->key == HASH_COOKIE)
+		found = cookie_value(head, balance->name, &value);
+	else if (balance->key == HASH_PARAMETER)
+		found = param_value(query_of(head), balance->name, &value);
+	if (found)
+		*hash = ring_hash(value.p, value.n);
+	return found;
+}
+
+static void write_cookie(char out[17], uint64_t value)
+{
+	snprintf(out, 17, "%016llx", (unsigned long long)value);
+}
+
+void http_cookie_line(char *out, size_t room, const struct balance_settings *balance, uint64_t value)
+{
+	char text[17], age[40] = "";
+
+	write_cookie(text, value);
+	if (balance->cookie_ttl_ms)
+		snprintf(age, sizeof(age), "; Max-Age=%llu", (unsigned long long)(balance->cookie_ttl_ms + 999) / 1000);
+	snprintf(out, room, "set-cookie: %s=\"%s\"%s%s%s%s; HttpOnly\r\n", balance->name, text, age,
+		 balance->cookie_path[0] ? "; Path=" : "", balance->cookie_path, balance->cookie_attributes);
+}
+
+uint64_t http_cookie_hash(uint64_t value)
+{
+	char text[17];
+
+	write_cookie(text, value);
+	return ring_hash(text, 16);
 }
 
 /* ---- paths ---- */

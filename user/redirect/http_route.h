@@ -27,6 +27,14 @@ enum cors_result {
 /* What a request from another origin is told, in lines with CRLF; an empty string if nothing. */
 enum cors_result http_cors(char *out, size_t room, const struct http_cors *cors, const struct http_head *head);
 
+/* What of the request tells where it goes (consistentHash); a cookie's value. False: it has none of it. */
+bool http_hash(const struct balance_settings *balance, const struct http_head *head, uint64_t *hash);
+
+/* For a client that has no such cookie: the line that gives it one, and what it will then be hashed to. */
+#define HTTP_COOKIE_ROOM 1100 /* config/balancer.c bounds the parts */
+void http_cookie_line(char *out, size_t room, const struct balance_settings *balance, uint64_t value);
+uint64_t http_cookie_hash(uint64_t value);
+
 /*
  * Takes "." and ".." out of a path in place, and backslashes for slashes, as Envoy does before it looks for a route, so
  * that no rule is passed by ("%2e" is a dot). Returns the new length; the query behind it moves along.

@@ -45,6 +45,7 @@ struct table {
 	struct config *config;
 	struct policy *policy;
 	atomic_uint_least64_t *turns;      /* by service id - 1: of ROUND_ROBIN */
+	_Atomic(struct ring *) *rings;     /* by service id - 1: of consistentHash, else NULL */
 	struct origination **originate;    /* by service id - 1: NULL where the server is spoken to as the client does */
 	struct origination *originations;
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
@@ -127,6 +128,12 @@ struct pool_key {
 
 #define POOL_MAX 64 /* idle sockets of a namespace, all workers together */
 
+/* Connections in the order of their coming; each is in one at most. */
+struct queue {
+	struct conn *first, *last;
+	size_t count;
+};
+
 struct pool {
 	UT_hash_handle hh;
 	struct pool_key key;
@@ -136,8 +143,7 @@ struct pool {
 	bool v4_only; /* the sockets: a kernel without IPv6 has no others */
 	bool asked;
 	uint64_t asked_ms;
-	struct conn *waiting_first, *waiting_last;
-	size_t waiting;
+	struct queue waiting;
 };
 
 enum conn_state {
@@ -145,6 +151,7 @@ enum conn_state {
 	CONN_REQUEST,  /* HTTP: a request head is being read */
 	CONN_DELAYED,  /* an injected delay holds the request */
 	CONN_NAME,     /* waits for the first answer about a name */
+	CONN_PENDING,  /* waits until the service may have another connection */
 	CONN_SOCKET,   /* waits for an upstream socket */
 	CONN_BACKOFF,  /* waits before another try */
 	CONN_CONNECT,  /* the upstream connection is being made */
@@ -170,7 +177,7 @@ struct end {
 struct conn {
 	struct worker *worker;
 	struct conn *next, *previous;   /* of the worker's */
-	struct conn *next_waiting, *previous_waiting; /* of the pool's */
+	struct conn *next_waiting, *previous_waiting; /* of `waiting_in` */
 	struct conn *next_ready;
 	bool is_ready;                  /* on the worker's ready list */
 	struct end client, upstream;
@@ -206,7 +213,17 @@ struct conn {
 	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
 	const struct service *kept_for; /* of `table`; NULL: the original destination */
 	uint64_t connect_ms;            /* when the search for a connection began */
-	struct pool *waiting_in;
+	struct queue *waiting_in;
+	struct circuit *circuit;        /* of `service`, as long as `conn` has to do with it; NULL: it needs none */
+	struct circuit_host *host;      /* of the circuit: where the upstream connection goes */
+	bool has_connection, has_request, has_retry; /* counted in the circuit */
+	bool has_hash;                  /* consistentHash: */
+	uint64_t hash;                  /* what tells where the request goes */
+	bool makes_cookie;              /* the client is told it by this one: */
+	uint64_t cookie;
+	uint64_t idle_ms;               /* how long the upstream connection may be idle; 0: for ever */
+	uint64_t idle_until_ms;         /* of a kept one; 0: for ever */
+	uint64_t connected_until_ms;    /* maxConnectionDuration; 0: for ever */
 
 	/* the exchange */
 	struct http_body request_body, response_body;
@@ -278,6 +295,9 @@ struct worker {
 	struct pipe_pair *free_pipes;
 	size_t free_pipe_count;
 	struct pool *pools;
+	struct queue pending, idle; /* those of bounded circuits: CONN_PENDING, and that have an idle upstream connection */
+	atomic_uint lined_up;       /* in both */
+	atomic_bool look_again;     /* set by whichever worker lets go of a connection */
 	struct http_head head;      /* scratch: 6 KB that no connection needs to keep */
 	uint64_t random;
 	time_t date_second;
@@ -341,13 +361,24 @@ void conn_end_delay(struct conn *conn);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
 const char *conn_describe(const struct conn *conn, char *out, size_t room);
 
+struct candidate {
+	uint8_t addr[16];
+	uint16_t port;
+};
+
+#define MAX_CANDIDATES 256
+
 /* upstream.c: an upstream connection, from the choice of an address to CONN_EXCHANGE or CONN_RELAY. */
 void upstream_begin(struct conn *conn, const struct service *service);
 enum step upstream_step(struct conn *conn);
 void upstream_timeout(struct conn *conn);
 void upstream_drop(struct conn *conn);
+size_t upstream_addresses(const struct conn *conn, struct candidate *out); /* in the order of the draw, at most MAX_CANDIDATES */
+bool upstream_suits(struct conn *conn); /* the kept connection may be used for the request, which is for conn->service */
+void upstream_admitted(struct conn *conn, bool overflow); /* it was in line */
 void upstream_again(struct conn *conn, uint64_t wait_ms); /* another try for the same service, on a fresh connection */
 void upstream_forget_waiting(struct conn *conn);
+void queue_add(struct queue *queue, struct conn *conn);
 void upstream_supplied(struct worker *worker);
 void upstream_supply_lost(struct worker *worker);
 void upstream_places_gone(struct worker *worker);
@@ -372,6 +403,7 @@ bool http_judge_again(struct conn *conn); /* false: there is no newer generation
 void http_revoke(struct conn *conn, struct decision decision, const struct rule_set *rules); /* `rules` forbid the request */
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* `failure`: what the kernel said of the connection, or NULL. */
+void http_answer_overflow(struct conn *conn); /* a limit of connectionPool */
 void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure);
 
 /* relay.c */
@@ -384,6 +416,7 @@ void relay_end(struct conn *conn); /* gives pipes back */
 #define CONNECT_TIMEOUT_MS 10000
 #define NAME_TIMEOUT_MS 5000
 #define IDLE_TIMEOUT_MS 3600000 /* Istio's idleTimeout default */
+#define NEVER_MS UINT64_MAX
 #define LINGER_TIMEOUT_MS 2000
 #define MAX_TRIES 3             /* Istio's default: 2 retries of a failed connect */
 

@@ -16,7 +16,7 @@
 
 #include "abi.h"
 
-#define MESSAGE_PROTOCOL 2
+#define MESSAGE_PROTOCOL 3
 #define MESSAGE_MAX_BYTES 4096 /* payload; larger things travel as a memfd */
 #define MESSAGE_MAX_FDS 64
 #define REDIRECTOR_LISTEN_FD 3
@@ -107,6 +107,8 @@ struct redirector_statistics {
 	__u64 mirrors_dropped; /* too long a body, too many connections, or nowhere to go */
 	__u64 aborts_total;
 	__u64 upstream_connect_failures;
+	__u64 overflows_total; /* requests and connections that a limit of connectionPool refused */
+	__u64 ejections_total; /* of addresses, by outlierDetection */
 	__u64 bytes_to_upstream;
 	__u64 bytes_to_client;
 	__u64 decisions_lost; /* DECISION messages not sent because of the rate limit */

@@ -182,7 +182,7 @@ enum step relay_step(struct conn *conn)
 		conn_close(conn);
 		return STEP_BLOCKED;
 	}
-	worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
+	worker_timer(conn, conn->idle_ms ? worker->now_ms + conn->idle_ms : NEVER_MS);
 	if (up || down)
 		worker_ready(conn);
 	return STEP_BLOCKED;

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/confine.h"
 #include "redirect/origination.h"
 #include "redirect/packet.h"
@@ -319,6 +320,7 @@ static int serve(int listen_fd)
 			send_decisions();
 		if (now_ms() >= next_tick) {
 			send_statistics();
+			circuit_sweep(now_ms());
 			next_tick = now_ms() + TICK_MS;
 		}
 		view_reclaim();

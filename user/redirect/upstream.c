@@ -12,16 +12,11 @@
 #include <sys/socket.h>
 
 #include "base/memory.h"
-#include "redirect/internal.h"
+#include "redirect/circuit.h"
 #include "redirect/origination.h"
+#include "redirect/ring.h"
 
-#define MAX_CANDIDATES 256
 #define ASK_AGAIN_MS 100 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
-
-struct candidate {
-	uint8_t addr[16];
-	uint16_t port;
-};
 
 /* ---- pools of sockets ---- */
 
@@ -50,7 +45,7 @@ static size_t share_of_worker(void)
 static size_t room_of(const struct pool *pool)
 {
 	size_t idle = atomic_load_explicit(&pool->place->idle, memory_order_relaxed);
-	size_t room = pool->waiting + (idle < POOL_MAX ? POOL_MAX - idle : 0);
+	size_t room = pool->waiting.count + (idle < POOL_MAX ? POOL_MAX - idle : 0);
 
 	return room < ARRAY_SIZE(pool->fds) - pool->count ? room : ARRAY_SIZE(pool->fds) - pool->count;
 }
@@ -65,8 +60,8 @@ static void pool_ask(struct worker *worker, struct pool *pool)
 
 	if (worker->supply < 0 || (pool->asked && worker->now_ms - pool->asked_ms < ASK_AGAIN_MS))
 		return;
-	if (count < pool->waiting)
-		count = pool->waiting;
+	if (count < pool->waiting.count)
+		count = pool->waiting.count;
 	if (count > room)
 		count = room;
 	if (count > MESSAGE_MAX_FDS)
@@ -99,42 +94,43 @@ static void pool_empty(struct worker *worker, struct pool *pool)
 		close(pool->fds[--pool->count]);
 }
 
-static void wait_in(struct conn *conn, struct pool *pool)
+void queue_add(struct queue *queue, struct conn *conn)
 {
-	conn->waiting_in = pool;
+	conn->waiting_in = queue;
 	conn->next_waiting = NULL;
-	conn->previous_waiting = pool->waiting_last;
-	if (pool->waiting_last)
-		pool->waiting_last->next_waiting = conn;
+	conn->previous_waiting = queue->last;
+	if (queue->last)
+		queue->last->next_waiting = conn;
 	else
-		pool->waiting_first = conn;
-	pool->waiting_last = conn;
-	pool->waiting++;
+		queue->first = conn;
+	queue->last = conn;
+	queue->count++;
 }
 
 void upstream_forget_waiting(struct conn *conn)
 {
-	struct pool *pool = conn->waiting_in;
+	struct queue *queue = conn->waiting_in;
 
-	if (!pool)
+	if (!queue)
 		return;
+	circuit_left_line(conn);
 	conn->waiting_in = NULL;
-	pool->waiting--;
+	queue->count--;
 	if (conn->previous_waiting)
 		conn->previous_waiting->next_waiting = conn->next_waiting;
 	else
-		pool->waiting_first = conn->next_waiting;
+		queue->first = conn->next_waiting;
 	if (conn->next_waiting)
 		conn->next_waiting->previous_waiting = conn->previous_waiting;
 	else
-		pool->waiting_last = conn->previous_waiting;
+		queue->last = conn->previous_waiting;
 }
 
 /* Those who wait look again: there are sockets, or the question is to be asked anew. */
 static void pool_wake(struct pool *pool, size_t many)
 {
-	for (; pool->waiting_first && many; many--) {
-		struct conn *conn = pool->waiting_first;
+	for (; pool->waiting.first && many; many--) {
+		struct conn *conn = pool->waiting.first;
 
 		upstream_forget_waiting(conn);
 		worker_ready(conn);
@@ -216,7 +212,7 @@ void upstream_supply_lost(struct worker *worker)
 
 	HASH_ITER(hh, worker->pools, pool, next) {
 		pool->asked = false;
-		if (pool->waiting_first)
+		if (pool->waiting.first)
 			pool_ask(worker, pool);
 	}
 }
@@ -230,7 +226,7 @@ void upstream_places_gone(struct worker *worker)
 
 		for (size_t i = 0; known && i < worker->view->listener_count && !present; i++)
 			present = worker->view->listeners[i]->place->cookie == pool->key.netns;
-		if (present || pool->waiting_first)
+		if (present || pool->waiting.first)
 			continue;
 		pool_empty(worker, pool);
 		place_release(pool->place);
@@ -309,19 +305,55 @@ static size_t first_target(const struct conn *conn)
 	return 0;
 }
 
-static size_t candidates_of(const struct conn *conn, struct candidate *out)
+size_t upstream_addresses(const struct conn *conn, struct candidate *out)
 {
 	const struct service *service = conn->service;
+	bool replaces_port = service && service->resolution == RESOLUTION_NONE && service->target_port != service->port;
 	size_t n = 0, first;
 
-	if (!service || service->resolution == RESOLUTION_NONE)
-		return add_candidate(out, 0, conn->record.addr,
-				     service && service->target_port != service->port ? service->target_port : conn->record.port);
+	if (!service || service_keeps_destination(service))
+		return add_candidate(out, 0, conn->record.addr, replaces_port ? service->target_port : conn->record.port);
 	first = first_target(conn);
 	for (int other = 0; other < 2; other++)
 		for (size_t i = 0; i < service->target_count; i++)
 			n = add_target(conn, out, n, (first + i) % service->target_count, !other);
 	return n;
+}
+
+/* Candidates of the client's family come first: how many they are. */
+static size_t own_family(const struct conn *conn, const struct candidate *candidates, size_t count)
+{
+	size_t own = 0;
+
+	while (own < count && addr_is_v4(candidates[own].addr) == addr_is_v4(conn->record.addr))
+		own++;
+	return own;
+}
+
+/* The first on the ring that can be used, for each try (as in Istio), moved to the front. Returns how many there are now. */
+static size_t pick_by_hash(const struct conn *conn, struct candidate *candidates, size_t count)
+{
+	const struct ring *ring = atomic_load(&conn->table->rings[conn->service->id - 1]);
+	size_t own = own_family(conn, candidates, count), allowed = own ? own : count, at = ring_find(ring, conn->hash);
+
+	for (size_t i = 0; i < ring->point_count; i++) {
+		const struct ring_address *next = &ring->addresses[ring->points[(at + i) % ring->point_count].address];
+
+		for (size_t k = 0; k < allowed; k++) {
+			if (candidates[k].port != next->port || memcmp(candidates[k].addr, next->addr, 16))
+				continue;
+			candidates[0] = candidates[k];
+			return 1;
+		}
+	}
+	return count; /* the name has other addresses since, and an older table */
+}
+
+static size_t candidates_of(const struct conn *conn, struct candidate *out)
+{
+	size_t count = outlier_filter(conn, out, upstream_addresses(conn, out));
+
+	return conn->has_hash && count > 1 ? pick_by_hash(conn, out, count) : count;
 }
 
 /* Some target's name has not had its first answer, and no other can do. */
@@ -335,7 +367,7 @@ static bool is_name_pending(const struct conn *conn)
 
 		pending = conn->service->targets[i].host && (!known || !known->known);
 	}
-	return pending && !candidates_of(conn, candidates);
+	return pending && !upstream_addresses(conn, candidates);
 }
 
 /* ---- failing ---- */
@@ -354,16 +386,39 @@ static void fail(struct conn *conn, const char *reason, const char *failure)
 static void fail_without_address(struct conn *conn)
 {
 	upstream_forget_waiting(conn);
+	upstream_drop(conn);
 	if (conn->purpose == FOR_RELAY)
 		conn_reset(conn);
 	else
 		http_answer(conn, 503, "no healthy upstream");
 }
 
+static void overflow(struct conn *conn)
+{
+	upstream_drop(conn);
+	if (conn->purpose != FOR_RELAY) {
+		http_answer_overflow(conn);
+		return;
+	}
+	tally(&conn->worker->statistics.overflows_total, 1);
+	conn_reset(conn);
+}
+
+void upstream_admitted(struct conn *conn, bool overflows)
+{
+	conn->state = CONN_SOCKET;
+	conn->connect_ms = conn->worker->now_ms;
+	if (overflows)
+		overflow(conn);
+	if (conn->state != CONN_CLOSED)
+		worker_ready(conn);
+}
+
 /* ---- connecting ---- */
 
 void upstream_drop(struct conn *conn)
 {
+	circuit_release(conn);
 	origination_end(&conn->upstream);
 	if (conn->upstream.fd >= 0) {
 		close(conn->upstream.fd);
@@ -372,6 +427,7 @@ void upstream_drop(struct conn *conn)
 	conn->upstream = (struct end){.watch = conn->upstream.watch, .fd = -1};
 	conn->kept = false;
 	conn->served = 0;
+	conn->idle_until_ms = conn->connected_until_ms = 0;
 	buffer_put(conn->worker, &conn->from_upstream);
 }
 
@@ -403,16 +459,56 @@ static uint64_t new_draw(struct conn *conn, const struct service *service)
 	return total ? turn / total << 32 | turn % total : 0;
 }
 
+/* useSourceIp. Clients reach the redirector from loopback: their network namespace stands for the address that they have. */
+static void hash_source(struct conn *conn)
+{
+	const struct balance_settings *balance = &policy_of(conn->service)->balance;
+
+	if (balance->way != BALANCE_HASH || balance->key != HASH_SOURCE)
+		return;
+	conn->has_hash = true;
+	conn->hash = ring_hash(&conn->place->cookie, sizeof(conn->place->cookie));
+}
+
 void upstream_begin(struct conn *conn, const struct service *service)
 {
 	conn->service = service;
 	conn->tries = conn->unconnected = 0;
 	conn->draw = new_draw(conn, service);
+	hash_source(conn);
 	conn->connect_ms = conn->worker->now_ms;
 	memcpy(conn->addr, conn->record.addr, 16);
 	conn->port = conn->record.port;
 	conn->state = CONN_NAME;
 	worker_timer(conn, conn->worker->now_ms + NAME_TIMEOUT_MS);
+}
+
+/*
+ * How long a connection lasts: ISTIO.md §1.7; http.idleTimeout, and tcp's where that is absent. Without either, an HTTP
+ * client's own hour ends both.
+ */
+static void settle_lifetime(struct conn *conn)
+{
+	const struct pool_settings *pool = &policy_of(conn->service)->pool;
+	bool is_http = conn->purpose == FOR_HTTP;
+
+	conn->idle_ms = is_http && pool->http_idle_ms ? pool->http_idle_ms
+			: pool->has_tcp_idle	       ? pool->tcp_idle_ms
+			: is_http		       ? 0
+						       : IDLE_TIMEOUT_MS;
+	conn->connected_until_ms = pool->max_duration_ms ? conn->worker->now_ms + pool->max_duration_ms : 0;
+}
+
+bool upstream_suits(struct conn *conn)
+{
+	struct candidate candidates[MAX_CANDIDATES], kept = {.port = conn->port};
+
+	hash_source(conn);
+	memcpy(kept.addr, conn->addr, 16);
+	if ((conn->idle_until_ms && conn->worker->now_ms >= conn->idle_until_ms) || outlier_ejects(conn, &kept))
+		return false;
+	return !conn->has_hash || (candidates_of(conn, candidates) && candidates[0].port == kept.port &&
+				   !memcmp(candidates[0].addr, kept.addr, 16));
 }
 
 static void established(struct conn *conn)
@@ -423,6 +519,8 @@ static void established(struct conn *conn)
 			fail(conn, "local connection failure", "TLS_error: no session can be made");
 		return;
 	}
+	outlier_connected(conn);
+	settle_lifetime(conn);
 	conn->kept_for = conn->service;
 	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
 	if (conn->purpose == FOR_RELAY)
@@ -470,6 +568,7 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 	char failure[128];
 
 	conn->unconnected++;
+	outlier_failed(conn, 503);
 	upstream_drop(conn);
 	if (try_another(conn, candidates))
 		return;
@@ -495,6 +594,7 @@ static enum step handshake(struct conn *conn)
 		return STEP_ADVANCED;
 	default:
 		conn->unconnected++;
+		outlier_failed(conn, 503);
 		upstream_drop(conn);
 		if (!try_another(conn, candidates_of(conn, candidates)))
 			fail(conn, "remote connection failure", why);
@@ -505,10 +605,8 @@ static enum step handshake(struct conn *conn)
 /* Each try another one: those of the client's family in turn, the others when nobody is found at these. */
 static size_t candidate_at(const struct conn *conn, const struct candidate *candidates, size_t count)
 {
-	size_t own = 0;
+	size_t own = own_family(conn, candidates, count);
 
-	while (own < count && addr_is_v4(candidates[own].addr) == addr_is_v4(conn->record.addr))
-		own++;
 	if (own && own < count && conn->unconnected >= own)
 		return own + (conn->unconnected - own) % (count - own);
 	return conn->tries % (own ? own : count);
@@ -528,6 +626,39 @@ static void keep_alive(int fd, const struct keepalive *wanted)
 			setsockopt(fd, IPPROTO_TCP, options[i].option, &options[i].value, sizeof(options[i].value));
 }
 
+#define REDRAWS 16 /* then whoever follows the ejected one has its share */
+
+/* The draw falls on an address that is not ejected; LEAST_REQUEST: of two on the one with less to do (Envoy's choice of two). */
+static void settle_draw(struct conn *conn)
+{
+	struct candidate one[MAX_CANDIDATES], other[MAX_CANDIDATES];
+	size_t count = upstream_addresses(conn, one);
+	uint64_t first;
+
+	for (int i = 0; i < REDRAWS && count > 1 && outlier_ejects(conn, &one[0]); i++) {
+		conn->draw = new_draw(conn, conn->service);
+		count = upstream_addresses(conn, one); /* a name may have others by now */
+	}
+	if (count < 2 || conn->service->policy.balance.way != BALANCE_DEFAULT)
+		return;
+	first = conn->draw;
+	conn->draw = worker_random(conn->worker);
+	if (!upstream_addresses(conn, other) || outlier_ejects(conn, &other[0]) ||
+	    circuit_load(conn, other[0].addr, other[0].port) >= circuit_load(conn, one[0].addr, one[0].port))
+		conn->draw = first;
+}
+
+/* Where this try may go. What is the same for all tries is settled by the first. */
+static size_t choose(struct conn *conn, struct candidate *out)
+{
+	if (!conn->tries) {
+		circuit_enter(conn, upstream_addresses(conn, out) > 1);
+		if (conn->circuit && !conn->has_hash)
+			settle_draw(conn);
+	}
+	return candidates_of(conn, out);
+}
+
 /* Takes a socket and dials the next candidate. */
 static enum step begin_try(struct conn *conn)
 {
@@ -536,16 +667,27 @@ static enum step begin_try(struct conn *conn)
 	struct candidate candidates[MAX_CANDIDATES];
 	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
 	struct pool *pool = pool_of(worker, conn->place, conn->record.workload);
-	size_t count = candidates_of(conn, candidates), at;
+	size_t count = choose(conn, candidates), at;
 	int fd, error, on = 1;
 
 	if (!count) {
 		fail_without_address(conn);
 		return STEP_ADVANCED;
 	}
+	switch (circuit_admit(conn)) {
+	case CIRCUIT_OVERFLOWS:
+		overflow(conn);
+		return STEP_ADVANCED;
+	case CIRCUIT_HOLDS:
+		conn->state = CONN_PENDING;
+		worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
+		return STEP_BLOCKED;
+	default:
+		break;
+	}
 	fd = pool_take(worker, pool);
 	if (fd < 0) {
-		wait_in(conn, pool);
+		queue_add(&pool->waiting, conn);
 		pool_ask(worker, pool);
 		/* The question or its answer may be lost, or the loader not be ready: ask again (upstream_timeout). */
 		worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
@@ -555,6 +697,7 @@ static enum step begin_try(struct conn *conn)
 	memcpy(conn->addr, candidates[at].addr, 16);
 	conn->port = candidates[at].port;
 	conn->tries++;
+	circuit_dial(conn);
 	if (conn->purpose == FOR_HTTP)
 		http_start_try(conn);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -601,6 +744,8 @@ enum step upstream_step(struct conn *conn)
 			return STEP_BLOCKED; /* a published name wakes every connection: conn_view_changed */
 		conn->state = CONN_SOCKET;
 		return STEP_ADVANCED;
+	case CONN_PENDING: /* circuit_look_again() */
+		return STEP_BLOCKED;
 	case CONN_SOCKET:
 		return conn->waiting_in ? STEP_BLOCKED : begin_try(conn);
 	case CONN_TLS:
@@ -620,6 +765,10 @@ void upstream_timeout(struct conn *conn)
 		break;
 	case CONN_BACKOFF:
 		upstream_again(conn, 0);
+		break;
+	case CONN_PENDING:
+		upstream_forget_waiting(conn);
+		overflow(conn);
 		break;
 	case CONN_SOCKET:
 		if (conn->worker->now_ms < conn->connect_ms + CONNECT_TIMEOUT_MS) {

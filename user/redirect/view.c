@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "redirect/origination.h"
+#include "redirect/ring.h"
 
 _Atomic(struct view *) current_view;
 atomic_ulong current_epoch;
@@ -67,6 +68,17 @@ static void advance_epoch(void)
 		worker_wake(&workers[i]);
 }
 
+void view_retire(void *object, void (*destroy)(void *object))
+{
+	retire(object, destroy);
+	retired_objects->epoch++; /* the next one: whoever calls begins it */
+}
+
+void view_advance(void)
+{
+	advance_epoch();
+}
+
 /* ---- tables ---- */
 
 struct table *table_hold(struct table *table)
@@ -82,6 +94,9 @@ void table_release(struct table *table)
 	for (size_t i = 0; i < policy_service_count(table->policy); i++)
 		free(table->target_names[i]);
 	free(table->target_names);
+	for (size_t i = 0; i < policy_service_count(table->policy); i++)
+		ring_free(atomic_load(&table->rings[i]));
+	free(table->rings);
 	free(table->plain);
 	free(table->turns);
 	origination_free(table);
@@ -118,6 +133,50 @@ static void bind_names(struct table *table)
 		for (size_t k = 0; k < service->target_count; k++)
 			if (service->targets[k].host)
 				table->target_names[i][k] = name_of(service->targets[k].host);
+	}
+}
+
+/* Of consistentHash: the addresses known now, each with its endpoint's weight. */
+static struct ring *build_ring(const struct table *table, const struct service *service)
+{
+	struct ring_address *items = NULL;
+	size_t count = 0, capacity = 0;
+	struct ring *ring;
+
+	for (size_t i = 0; i < service->target_count; i++) {
+		const struct upstream_target *target = &service->targets[i];
+		const struct name_entry *name = table->target_names[service->id - 1][i];
+		const struct addresses *known = name ? atomic_load(&name->addresses) : NULL;
+		size_t n = !target->host ? 1 : !known ? 0 : service->one_address && known->count ? 1 : known->count;
+
+		for (size_t k = 0; k < n; k++) {
+			struct ring_address *item = array_append(items, count, capacity);
+
+			memcpy(item->addr, target->host ? known->items[k] : target->addr, 16);
+			item->port = target->port;
+			item->weight = target->weight ? target->weight : 1;
+		}
+	}
+	ring = ring_new(items, count, service->policy.balance.ring_size);
+	free(items);
+	return ring;
+}
+
+static bool hashes(const struct service *service)
+{
+	return service->policy.balance.way == BALANCE_HASH;
+}
+
+static void build_rings(struct table *table)
+{
+	size_t count = policy_service_count(table->policy);
+
+	table->rings = xcalloc(count, sizeof(*table->rings));
+	for (size_t i = 0; i < count; i++) {
+		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
+
+		if (hashes(service))
+			atomic_store(&table->rings[i], build_ring(table, service));
 	}
 }
 
@@ -198,6 +257,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	table->policy = policy;
 	atomic_store(&table->references, 1);
 	bind_names(table);
+	build_rings(table);
 	collect_plain(table);
 	if (origination_bind(table, why, room)) {
 		table_release(table);
@@ -210,16 +270,40 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 
 /* ---- names ---- */
 
+static bool resolves(const struct table *table, const struct service *service, const struct name_entry *name)
+{
+	for (size_t i = 0; i < service->target_count; i++)
+		if (table->target_names[service->id - 1][i] == name)
+			return true;
+	return false;
+}
+
+/* Of the tables that new connections are decided by; a ring that misses an address is passed over (upstream.c). */
+static void renew_rings(struct table *table, const struct name_entry *name)
+{
+	for (size_t i = 0; table && i < policy_service_count(table->policy); i++) {
+		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
+
+		if (hashes(service) && resolves(table, service, name))
+			view_retire(atomic_exchange(&table->rings[i], build_ring(table, service)), ring_free);
+	}
+}
+
 void name_publish(const char *host, const uint8_t (*addresses)[16], size_t count, bool known)
 {
 	struct name_entry *entry = name_of(host);
 	struct addresses *fresh = xcalloc(1, sizeof(*fresh) + count * 16), *old;
+	const struct view *view = atomic_load(&current_view);
 
 	fresh->count = count;
 	fresh->known = known;
 	if (count)
 		memcpy(fresh->items, addresses, count * 16);
 	old = atomic_exchange(&entry->addresses, fresh);
+	if (view) {
+		renew_rings(view->table, entry);
+		renew_rings(view->previous, entry);
+	}
 	advance_epoch();
 	if (old)
 		retire(old, free);

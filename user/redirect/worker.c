@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "redirect/internal.h"
+#include "redirect/circuit.h"
 
 #define KEEP_FREE_LARGE 64
 #define EVENTS_PER_ROUND 256
@@ -170,6 +170,10 @@ void worker_timer(struct conn *conn, uint64_t deadline_ms)
 		deadline_ms = conn->route_deadline_ms;
 	if (deadline_ms && conn->try_deadline_ms && conn->try_deadline_ms < deadline_ms)
 		deadline_ms = conn->try_deadline_ms;
+	if (deadline_ms && conn->state == CONN_REQUEST && conn->idle_until_ms && conn->idle_until_ms < deadline_ms)
+		deadline_ms = conn->idle_until_ms;
+	if (deadline_ms && conn->state == CONN_RELAY && conn->connected_until_ms && conn->connected_until_ms < deadline_ms)
+		deadline_ms = conn->connected_until_ms;
 	conn->deadline_ms = deadline_ms;
 	if (!deadline_ms) {
 		if (conn->state == CONN_CLOSED)
@@ -485,6 +489,8 @@ void worker_round(struct worker *worker, int patience_ms)
 	follow_view(worker);
 	for (int i = 0; i < n; i++)
 		dispatch(worker, &events[i]);
+	if (atomic_exchange(&worker->look_again, false))
+		circuit_look_again(worker);
 	run_timers(worker);
 	end_drained(worker);
 	run_ready(worker);
