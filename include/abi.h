@@ -120,6 +120,7 @@ enum sluice_service_flags {
 	SERVICE_WILDCARD = 1 << 5, /* the host has a wildcard */
 	SERVICE_TCP = 1 << 6,      /* plain TCP (or UDP): it has no name to show, an address match is enough */
 	SERVICE_DETECTED = 1 << 7, /* HTTP if the client speaks it, else TCP: its protocol is not declared */
+	SERVICE_DYNAMIC = 1 << 8,  /* dialled where the name is that the client shows; always ROUTED */
 };
 
 struct service_value {

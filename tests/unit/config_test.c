@@ -11,6 +11,9 @@
 #define POLICY "apiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: a}\nspec:\n"
 #define WORKLOAD "apiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: a, namespace: shop}\nspec:\n"
 #define HTTP_PORTS "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+#define REGISTRY_ONLY                                                                                                    \
+	"---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: a, namespace: istio-system}\n"            \
+	"spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
 #define ROUTE "    route: [{destination: {host: a.com}}]\n"
 
 static struct config *parse_bytes(const char *text, size_t length)
@@ -508,11 +511,26 @@ Test(config, service_entry_rules_of_istio_hold)
 		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: number 80 is taken by the port at line 7"},
 		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 81, name: a, protocol: HTTP}\n",
 		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: name \"a\" is taken by the port at line 7"},
-		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n", "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"DYNAMIC_DNS\" is not implemented yet"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"a.com\" is no wildcard, as resolution DYNAMIC_DNS wants; use DNS for it"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  addresses: [192.0.2.1]\n" REGISTRY_ONLY,
+		 "p.yaml:8:14: ServiceEntry/a: spec.addresses: resolution DYNAMIC_DNS goes by what the client names and takes no addresses"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  endpoints: [{address: b.com}]\n" REGISTRY_ONLY,
+		 "p.yaml:8:14: ServiceEntry/a: spec.endpoints: resolution DYNAMIC_DNS dials what the client names and takes no endpoints"},
+		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a, protocol: HTTPS}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only"},
+		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only"},
+		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a, protocol: GRPC}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: HTTP2 or GRPC with resolution DYNAMIC_DNS is not implemented yet"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  workloadSelector: {labels: {a: b}}\n" REGISTRY_ONLY,
+		 "p.yaml:8:21: warning: ServiceEntry/a: spec.workloadSelector: has no effect: resolution DYNAMIC_DNS dials what the client names"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n",
+		 "p.yaml:6:11: warning: ServiceEntry/a: spec.ports[0]: under ALLOW_ANY resolution DYNAMIC_DNS sends every flow to port 80 of an unregistered address through the redirector"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: dns\n",
-		 "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"dns\" is not a resolution (NONE, STATIC, DNS, DNS_ROUND_ROBIN)"},
+		 "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"dns\" is not a resolution (NONE, STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS)"},
 		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DNS\n",
-		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"*.a.com\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use NONE"},
+		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"*.a.com\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use DYNAMIC_DNS or NONE"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  addresses: [192.0.2.0/24]\n",
 		 "p.yaml:8:15: ServiceEntry/a: spec.addresses[0]: \"192.0.2.0/24\" is a CIDR; resolution DNS takes single addresses only"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  addresses: [192.0.2.256]\n",

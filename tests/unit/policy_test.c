@@ -783,7 +783,7 @@ Test(policy, the_canary_is_denied_whatever_the_documents_say)
 		POLICY("p", "istio-system") "{outboundTrafficPolicy: {mode: ALLOW_ANY}, enforcement: audit, "
 		"interception: {includeCIDRs: [], excludeCIDRs: [0.0.0.0/0, '::/0'], excludePorts: [9]}, dns: {allow: any}}\n");
 	rules_of("", NULL, 0, NULL);
-	image = policy_image_build(policy, same_for_all, NULL, NULL);
+	image = policy_image_build(policy, same_for_all, NULL, NULL, NULL);
 	image_tables_init(&tables, image);
 	rules = lookup_rule_set(&tables.tables, WORKLOAD_CANARY);
 	cr_assert_not_null(rules);
@@ -809,7 +809,7 @@ Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 		POLICY("p", "istio-system") "{interception: {includeCIDRs: [10.0.0.0/8, 10.0.0.0/8, 9.0.0.0/8], excludePorts: [80, 80]}, dns: {servers: [9.9.9.9, 9.9.9.9]}}\n");
 	rules_of("", NULL, 0, NULL);
 	parse_address(address[0], "192.0.2.1");
-	image = policy_image_build(policy, same_for_all, NULL, address);
+	image = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	expect_sorted(image);
 	cr_expect_eq(image->intercept_count, 3, "two and the canary's");
 	cr_expect_eq(image->catalog_count, 2);
@@ -844,7 +844,7 @@ Test(policy, tls_names_stand_backwards_in_the_image_each_once)
 	compile(ENTRY("a") "{hosts: [a.com, '*.a.com'], resolution: NONE, ports: [{number: 443, name: t, protocol: TLS}]}\n"
 		ENTRY("b") "{hosts: [a.com], resolution: NONE, ports: [{number: 8443, name: t, protocol: HTTPS}, {number: 80, name: h, protocol: HTTP}]}\n"
 		ENTRY("long") "{hosts: [" L63 "." L63 "." L63 "." L58 "], resolution: NONE, ports: [{number: 443, name: t, protocol: TLS}]}\n");
-	image = policy_image_build(policy, NULL, NULL, NULL);
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
 	cr_expect_eq(image->name_count, 3, "%zu", image->name_count); /* HTTP shows a Host; 250 bytes and a NUL do not fit */
 	cr_expect_eq(name_item(image, "moc.a", 6, 443)->value.service, must_have("a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a.", 6, 443)->value.service, must_have("*.a.com", 443)->id);
@@ -881,7 +881,7 @@ Test(policy, former_addresses_stand_at_the_dialled_and_the_target_port_and_only_
 	rules_of("", NULL, 0, NULL);
 	parse_address(address[0], "192.0.2.1");
 	parse_address(address[1], "192.0.2.2");
-	image = policy_image_build(policy, same_for_all, one_former, address);
+	image = policy_image_build(policy, same_for_all, one_former, address, NULL);
 	expect_sorted(image);
 	cr_expect_eq(items_of_kind(image, KIND_FORMER, 443, address[1]), 1);
 	cr_expect_eq(items_of_kind(image, KIND_FORMER, 8443, address[1]), 1);
@@ -898,9 +898,9 @@ Test(policy, new_addresses_change_the_services_and_nothing_else)
 
 	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, " TLS443 "}\n" POLICY("p", "istio-system") "{interception: {excludeCIDRs: [10.0.0.0/8]}}\n");
 	rules_of("", NULL, 0, NULL);
-	before = policy_image_build(policy, same_for_all, NULL, NULL);
+	before = policy_image_build(policy, same_for_all, NULL, NULL, NULL);
 	parse_address(address[0], "192.0.2.1");
-	after = policy_image_build(policy, same_for_all, NULL, address);
+	after = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	cr_expect_eq(before->service_count, 0);
 	cr_expect_eq(after->service_count, 2);
 #define SAME(items, count) \
@@ -948,7 +948,7 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 	parse_address(address[0], "192.0.2.1");
 	start = milliseconds();
 	policy = policy_compile(config, &options);
-	image = policy_image_build(policy, same_for_all, NULL, address);
+	image = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	start = milliseconds() - start;
 	cr_expect_eq(image->catalog_count, services);
 	cr_expect(!routes || policy_service(policy, services)->routes);

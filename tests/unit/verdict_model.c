@@ -551,7 +551,7 @@ char *verdict_model_compare(struct config *config, const struct random_source *s
 	if (!policy)
 		return random_config_text(config);
 	policy_rule_set(policy, &who, &rules);
-	image = policy_image_build(policy, random_addresses, NULL, NULL);
+	image = policy_image_build(policy, random_addresses, NULL, NULL, NULL);
 	image_tables_init(&tables, image);
 	make_model(&model, config);
 	for (unsigned int i = 0; i < flows && !why; i++) {

@@ -79,7 +79,7 @@ static void open_world(struct world *w, const char *text)
 	w->policy = policy_compile(w->config, &options);
 	cr_assert_not_null(w->policy);
 	id = policy_rule_set(w->policy, &who, &rules);
-	w->image = policy_image_build(w->policy, look_up, look_back, NULL);
+	w->image = policy_image_build(w->policy, look_up, look_back, NULL, NULL);
 	image_tables_init(&w->tables, w->image);
 	w->rules = *lookup_rule_set(&w->tables.tables, id);
 }

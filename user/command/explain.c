@@ -380,7 +380,7 @@ static int explain_offline(const char *folder, const char *root_namespace, const
 		struct image *image;
 
 		policy_rule_set(policy, &identity, &answer.rules);
-		image = policy_image_build(policy, stand_in_lookup, NULL, policy);
+		image = policy_image_build(policy, stand_in_lookup, NULL, policy, NULL);
 		image_tables_init(&tables, image);
 		source_offline(&source, policy, &tables.tables);
 		snprintf(answer.workload, sizeof(answer.workload), "%s%s", who->namespace_[0] ? "namespace " : "", who->namespace_);

@@ -447,6 +447,20 @@ static void check_routed_ports(struct config *config, const struct registry *reg
 	}
 }
 
+/* The same of what is resolved when a client names it: only the redirector sees the name. */
+static void check_dynamic_ports(struct config *config, const struct egress_policy *root)
+{
+	for (size_t i = 0; i < config->service_entry_count && any_workload_is_free(config, root); i++) {
+		const struct service_entry *entry = config->service_entries[i];
+
+		for (size_t p = 0; entry->resolution == RESOLUTION_DYNAMIC_DNS && p < entry->port_count; p++)
+			config_problem(config, SEVERITY_WARNING, &entry->ports[p].at, label_of(config, &entry->object),
+				       arena_printf(config->arena, "spec.ports[%zu]", p),
+				       "under ALLOW_ANY resolution DYNAMIC_DNS sends every flow to port %u of an unregistered address through the redirector",
+				       entry->ports[p].number);
+	}
+}
+
 void config_validate(struct config *config, const char *root_namespace)
 {
 	const struct egress_policy *root = root_policy(config, root_namespace);
@@ -463,4 +477,5 @@ void config_validate(struct config *config, const char *root_namespace)
 	config_check_credentials(config);
 	check_resolvers(config, root);
 	check_routed_ports(config, &registry, root);
+	check_dynamic_ports(config, root);
 }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "redirect/client_hello.h"
+#include "redirect/directory.h"
 #include "redirect/internal.h"
 #include "redirect/l4_route.h"
 #include "redirect/origination.h"
@@ -99,6 +100,7 @@ void conn_close(struct conn *conn)
 	buffer_put(worker, &conn->to_client);
 	table_release(conn->table);
 	place_release(conn->place);
+	dynamic_name_release(&conn->named);
 	unlink_conn(conn);
 	conn->next = worker->closed;
 	worker->closed = conn;

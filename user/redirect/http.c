@@ -344,7 +344,7 @@ static void follow_route(struct conn *conn)
 			return;
 		}
 	}
-	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to &&
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, to) &&
 	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
 		conn->service = to;
 		conn->reused = true;

@@ -12,10 +12,14 @@
 #include <sys/socket.h>
 
 #include "base/memory.h"
+#include "config/walk.h"
+#include "hostname.h"
+#include "redirect/directory.h"
 #include "redirect/internal.h"
 #include "redirect/origination.h"
 
 #define MAX_CANDIDATES 256
+#define QUESTIONS_PER_SECOND 64 /* of a workload, about names that nobody asked for yet; and twice as many at once */
 #define ASK_AGAIN_MS 100 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
 
 struct candidate {
@@ -250,6 +254,9 @@ static const struct addresses *addresses_of(const struct conn *conn, size_t targ
 {
 	struct name_entry *name = name_of(conn, target);
 
+	if (service_is_dynamic(conn->service))
+		return conn->named ? atomic_load(&conn->named->addresses) : NULL;
+
 	return name ? atomic_load(&name->addresses) : NULL;
 }
 
@@ -324,12 +331,87 @@ static size_t candidates_of(const struct conn *conn, struct candidate *out)
 	return n;
 }
 
+/* ---- names that clients show ---- */
+
+/* Whom the client names, as DNS knows it. False: nobody below the service's wildcard. */
+static bool named_host(const struct conn *conn, const struct service *service, char out[SLUICE_HOST_MAX])
+{
+	const char *shown = conn->purpose == FOR_HTTP ? http_asked_host(conn) : conn->shown;
+	size_t length = strcspn(shown, ":"); /* a rewritten authority may have a port */
+
+	length -= length && shown[length - 1] == '.';
+	if (length >= SLUICE_HOST_MAX)
+		return false;
+	for (size_t i = 0; i < length; i++)
+		out[i] = (char)host_name_lower((unsigned char)shown[i]);
+	out[length] = 0;
+	return is_asked_name(out) && host_covers(service->host, out);
+}
+
+/* A worker's part of what a workload may ask: who makes names up is not to keep others waiting. */
+static bool may_ask(struct worker *worker, struct pool *pool)
+{
+	uint64_t more = (worker->now_ms - pool->questions_ms) * QUESTIONS_PER_SECOND / worker_count / 1000;
+	uint32_t most = 2 * QUESTIONS_PER_SECOND / worker_count;
+
+	if (more) {
+		pool->questions = more + pool->questions < most ? (uint32_t)more + pool->questions : most;
+		pool->questions_ms = worker->now_ms;
+	}
+	if (!pool->questions)
+		return false;
+	pool->questions--;
+	return true;
+}
+
+static void ask_for(struct conn *conn, const char *host)
+{
+	struct worker *worker = conn->worker;
+
+	conn->name_refused = !may_ask(worker, pool_of(worker, conn->place, conn->record.workload)) ||
+			     !directory_want(worker, conn->record.workload, host);
+	tally(conn->name_refused ? &worker->statistics.names_refused : &worker->statistics.names_asked, 1);
+}
+
+/* Where the client's name is, if anybody asked for it; else it is asked for, if that is to be the `first` look. */
+static void look_up(struct conn *conn, bool first)
+{
+	char host[SLUICE_HOST_MAX];
+
+	if (!conn->service || !service_is_dynamic(conn->service) || conn->named || conn->name_refused || conn->name_failed)
+		return;
+	conn->name_failed = !named_host(conn, conn->service, host);
+	if (conn->name_failed)
+		return;
+	conn->named = directory_find(host);
+	if (!conn->named && first)
+		ask_for(conn, host);
+}
+
+static void forget_name(struct conn *conn)
+{
+	dynamic_name_release(&conn->named);
+	conn->name_refused = conn->name_failed = false;
+}
+
+bool upstream_serves(const struct conn *conn, const struct service *service)
+{
+	char host[SLUICE_HOST_MAX];
+
+	if (conn->kept_for != service)
+		return false;
+	return !service || !service_is_dynamic(service) ||
+	       (conn->named && named_host(conn, service, host) && !strcmp(conn->named->host, host));
+}
+
 /* Some target's name has not had its first answer, and no other can do. */
 static bool is_name_pending(const struct conn *conn)
 {
 	struct candidate candidates[MAX_CANDIDATES];
 	bool pending = false;
 
+	if (conn->name_refused || conn->name_failed)
+		return false;
 	for (size_t i = 0; conn->service && i < conn->service->target_count && !pending; i++) {
 		const struct addresses *known = addresses_of(conn, i);
 
@@ -351,13 +433,20 @@ static void fail(struct conn *conn, const char *reason, const char *failure)
 		http_answer_upstream(conn, 503, reason, failure);
 }
 
+/* In Envoy's words; those about DNS are of its dynamic forward proxy. */
 static void fail_without_address(struct conn *conn)
 {
+	const struct addresses *known = conn->named ? atomic_load(&conn->named->addresses) : NULL;
+	bool is_dynamic = conn->service && service_is_dynamic(conn->service);
+	bool is_refused = conn->name_refused || (known && known->is_refused);
+
 	upstream_forget_waiting(conn);
+	forget_name(conn); /* it may be asked for again */
 	if (conn->purpose == FOR_RELAY)
 		conn_reset(conn);
 	else
-		http_answer(conn, 503, "no healthy upstream");
+		http_answer(conn, 503, "%s",
+			    !is_dynamic ? "no healthy upstream" : is_refused ? "DNS cache overflow" : "DNS resolution failure");
 }
 
 /* ---- connecting ---- */
@@ -412,6 +501,8 @@ void upstream_begin(struct conn *conn, const struct service *service)
 	memcpy(conn->addr, conn->record.addr, 16);
 	conn->port = conn->record.port;
 	conn->state = CONN_NAME;
+	forget_name(conn);
+	look_up(conn, true);
 	worker_timer(conn, conn->worker->now_ms + NAME_TIMEOUT_MS);
 }
 
@@ -597,6 +688,7 @@ enum step upstream_step(struct conn *conn)
 {
 	switch (conn->state) {
 	case CONN_NAME:
+		look_up(conn, false);
 		if (is_name_pending(conn))
 			return STEP_BLOCKED; /* a published name wakes every connection: conn_view_changed */
 		conn->state = CONN_SOCKET;

@@ -29,7 +29,7 @@ struct retired {
 
 static struct retired *retired_objects;
 
-static void retire(void *object, void (*destroy)(void *object))
+void view_retire(void *object, void (*destroy)(void *object))
 {
 	struct retired *retired = xcalloc(1, sizeof(*retired));
 
@@ -60,7 +60,7 @@ void view_reclaim(void)
 	}
 }
 
-static void advance_epoch(void)
+void view_advance(void)
 {
 	atomic_fetch_add(&current_epoch, 1);
 	for (unsigned int i = 0; i < worker_count; i++)
@@ -116,7 +116,7 @@ static void bind_names(struct table *table)
 
 		table->target_names[i] = xcalloc(service->target_count, sizeof(**table->target_names));
 		for (size_t k = 0; k < service->target_count; k++)
-			if (service->targets[k].host)
+			if (service->targets[k].host && !service_is_dynamic(service))
 				table->target_names[i][k] = name_of(service->targets[k].host);
 	}
 }
@@ -220,9 +220,9 @@ void name_publish(const char *host, const uint8_t (*addresses)[16], size_t count
 	if (count)
 		memcpy(fresh->items, addresses, count * 16);
 	old = atomic_exchange(&entry->addresses, fresh);
-	advance_epoch();
+	view_advance();
 	if (old)
-		retire(old, free);
+		view_retire(old, free);
 }
 
 /* ---- places ---- */
@@ -468,14 +468,14 @@ void view_publish(struct table *table, struct table *previous)
 	if (listener_count)
 		memcpy(view->listeners, listeners, listener_count * sizeof(*listeners));
 	old = atomic_exchange(&current_view, view);
-	advance_epoch();
+	view_advance();
 	if (old)
-		retire(old, view_destroy);
+		view_retire(old, view_destroy);
 	while (leaving) {
 		struct retired *retired = leaving;
 
 		leaving = retired->next;
-		retire(retired->object, retired->destroy);
+		view_retire(retired->object, retired->destroy);
 		free(retired);
 	}
 }
