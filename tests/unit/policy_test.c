@@ -852,15 +852,6 @@ Test(policy, tls_names_stand_backwards_in_the_image_each_once)
 	image_free(image);
 }
 
-static const uint8_t (*one_former(void *context, const char *host, size_t *count))[16]
-{
-	const uint8_t (*addresses)[16] = context;
-
-	(void)host;
-	*count = 1;
-	return addresses + 1;
-}
-
 static unsigned int items_of_kind(const struct image *image, enum sluice_kind kind, uint16_t port, const uint8_t addr[16])
 {
 	unsigned int n = 0;
@@ -869,6 +860,74 @@ static unsigned int items_of_kind(const struct image *image, enum sluice_kind ki
 		n += image->services[i].key.kind == kind && image->services[i].key.port == port &&
 		     !memcmp(image->services[i].key.addr, addr, 16);
 	return n;
+}
+
+static void count_service(void *context, const struct service *service)
+{
+	*(uint32_t *)context += service->id;
+}
+
+static uint32_t dynamic_ids(const char *host)
+{
+	uint32_t sum = 0;
+
+	policy_each_dynamic(policy, host, count_service, &sum);
+	return sum;
+}
+
+Test(policy, shown_names_find_the_wildcards_over_them)
+{
+	uint32_t two;
+
+	compile(ENTRY("a") "{hosts: ['*.a.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n"
+		ENTRY("b") "{hosts: ['*.b.a.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n"
+		ENTRY("c") "{hosts: ['*.c.com'], resolution: NONE, " HTTP80 "}\n");
+	two = must_have("*.a.com", 80)->id + must_have("*.b.a.com", 80)->id;
+	cr_expect_eq(dynamic_ids("x.a.com"), must_have("*.a.com", 80)->id);
+	cr_expect_eq(dynamic_ids("x.b.a.com"), two);
+	cr_expect_eq(dynamic_ids("b.a.com"), must_have("*.a.com", 80)->id);
+	cr_expect_eq(dynamic_ids("a.com"), 0);
+	cr_expect_eq(dynamic_ids("xa.com"), 0);
+	cr_expect_eq(dynamic_ids("x.c.com"), 0, "only those that are resolved so");
+	cr_expect_eq(dynamic_ids(""), 0);
+	cr_expect(policy_resolves(policy, 1, "x.a.com") && policy_resolves(policy, 0, "x.a.com"));
+	cr_expect_not(policy_resolves(policy, 2, "x.a.com"));
+	cr_expect_eq(policy_names(policy)->count, 0, "nothing to resolve before anybody asks");
+	compile(ENTRY("a") "{hosts: ['*x.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n");
+	cr_expect_eq(dynamic_ids("ax.com"), 1);
+	cr_expect_eq(dynamic_ids("x.com"), 0);
+}
+
+Test(policy, shown_names_are_in_the_image_for_upstream_sockets_only)
+{
+	uint8_t address[2][16];
+	const struct asked_name names[] = {{"x.a.com", (const uint8_t (*)[16])address, (const uint8_t (*)[16])address + 1, 1, 1},
+					   {"x.b.com", (const uint8_t (*)[16])address, NULL, 1, 0}};
+	const struct asked_names asked = {names, 2};
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: ['*.a.com'], resolution: DYNAMIC_DNS, ports: [{number: 443, name: t, protocol: TLS, targetPort: 8443}]}\n");
+	parse_address(address[0], "192.0.2.1");
+	parse_address(address[1], "192.0.2.2");
+	image = policy_image_build(policy, same_for_all, NULL, address, &asked);
+	expect_sorted(image);
+	cr_assert_eq(image->service_count, 2, "the other name is nobody's: %zu", image->service_count);
+	cr_expect_eq(items_of_kind(image, KIND_UPSTREAM, 8443, address[0]), 1);
+	cr_expect_eq(items_of_kind(image, KIND_FORMER, 8443, address[1]), 1);
+	cr_expect_str_eq(image->services[0].value.host, "x.a.com");
+	cr_expect_eq(image->services[0].value.flags, SERVICE_TLS | SERVICE_ROUTED | SERVICE_REWRITES | SERVICE_WILDCARD | SERVICE_DYNAMIC);
+	cr_expect_eq(image->port_count, 1);
+	cr_expect_eq(image->ports[0].value.flags, PORT_NAMED | PORT_NAMED_ROUTED);
+	image_free(image);
+}
+
+static const uint8_t (*one_former(void *context, const char *host, size_t *count))[16]
+{
+	const uint8_t (*addresses)[16] = context;
+
+	(void)host;
+	*count = 1;
+	return addresses + 1;
 }
 
 Test(policy, former_addresses_stand_at_the_dialled_and_the_target_port_and_only_as_former)

@@ -236,10 +236,12 @@ static void print_redirected(const struct answer *answer)
 	if (answer->redirector.verdict != VERDICT_ALLOW)
 		return;
 	printf("service     %s: %s\n", service->host, service->origin);
+	if (service->flags & SERVICE_DYNAMIC)
+		printf("dialled     where DNS has the name, resolved when asked for\n");
 	route_text(route, sizeof(route), answer);
 	if (route[0])
 		printf("route       %s\n", route);
-	else if (answer->by_name.flags & SERVICE_ROUTED)
+	else if (answer->by_name.flags & SERVICE_ROUTED && !(answer->by_name.flags & SERVICE_DYNAMIC))
 		printf("route       by a VirtualService (`explain --config` shows it)\n");
 }
 

@@ -391,7 +391,7 @@ static const struct service_entry *first_looked_up(const struct config *config)
 	for (size_t i = 0; i < config->service_entry_count; i++) {
 		enum resolution resolution = config->service_entries[i]->resolution;
 
-		if (resolution == RESOLUTION_DNS || resolution == RESOLUTION_DNS_ROUND_ROBIN)
+		if (resolution == RESOLUTION_DNS || resolution == RESOLUTION_DNS_ROUND_ROBIN || resolution == RESOLUTION_DYNAMIC_DNS)
 			return config->service_entries[i];
 	}
 	return NULL;

@@ -222,7 +222,7 @@ static void read_fault(struct walk *walk, const struct node *node, void *out)
 
 static void read_destination_host(struct walk *walk, const struct node *node, void *out)
 {
-	read_host(walk, node, HOST_EXACT, out);
+	read_host(walk, node, HOST_WILDCARD, out);
 }
 
 static void read_destination_port(struct walk *walk, const struct node *node, void *out)

@@ -214,7 +214,7 @@ static void on_tick(void *context)
 
 /* ---- room ---- */
 
-/* What is free is everybody's limit: with n workloads at theirs, an (n+1)th of all is left. */
+/* What is free is everybody's limit: the more others have, the less a workload may add. */
 static size_t limit(const struct dynamic_names *dynamic)
 {
 	size_t free = DYNAMIC_NAMES_MAX - HASH_COUNT(dynamic->entries);
@@ -222,21 +222,47 @@ static size_t limit(const struct dynamic_names *dynamic)
 	return free < DYNAMIC_NAMES_OF_WORKLOAD ? free : DYNAMIC_NAMES_OF_WORKLOAD;
 }
 
+static struct entry *least_recently_used(const struct dynamic_names *dynamic, const struct asker *asker)
+{
+	struct entry *oldest = NULL;
+
+	for (struct entry *entry = dynamic->entries; entry; entry = entry->hh.next)
+		if (entry->asker == asker && (!oldest || entry->used_ms < oldest->used_ms))
+			oldest = entry;
+	return oldest;
+}
+
 /* The name that the workload has not used for the longest makes room, if that is long enough. */
 static bool make_room(struct dynamic_names *dynamic, struct asker *asker)
 {
 	uint64_t now = loop_now_ms(), grace_ms = dynamic->options.grace_s * 1000ULL;
-	struct entry *oldest = NULL;
+	struct entry *oldest;
 
 	if (now < asker->full_until_ms)
 		return false;
-	for (struct entry *entry = dynamic->entries; entry; entry = entry->hh.next)
-		if (entry->asker == asker && (!oldest || entry->used_ms < oldest->used_ms))
-			oldest = entry;
+	oldest = least_recently_used(dynamic, asker);
 	if (!oldest || now - oldest->used_ms < grace_ms) {
 		asker->full_until_ms = oldest ? oldest->used_ms + grace_ms : 0;
 		return false;
 	}
+	forget(dynamic, oldest);
+	return true;
+}
+
+/* Who has less than an equal share of all takes from who has most, but nothing that has an open connection. */
+static bool take_share(struct dynamic_names *dynamic, const struct asker *asker)
+{
+	const struct asker *most = asker;
+	struct entry *oldest;
+
+	if (asker->names >= DYNAMIC_NAMES_MAX / HASH_COUNT(dynamic->askers))
+		return false;
+	for (const struct asker *other = dynamic->askers; other; other = other->hh.next)
+		if (other->names > most->names)
+			most = other;
+	oldest = most->names > asker->names + 1 ? least_recently_used(dynamic, most) : NULL;
+	if (!oldest || (oldest->held_ms && loop_now_ms() - oldest->held_ms < HOLD_MS))
+		return false;
 	forget(dynamic, oldest);
 	return true;
 }
@@ -252,7 +278,8 @@ enum dynamic_state dynamic_names_ask(struct dynamic_names *dynamic, uint32_t wor
 		return has_address(dynamic, entry) ? DYNAMIC_KNOWN : entry->empty_ms ? DYNAMIC_NONE : DYNAMIC_PENDING;
 	}
 	asker = asker_of(dynamic, workload);
-	if (asker->unanswered >= DYNAMIC_UNANSWERED_MAX || (asker->names >= limit(dynamic) && !make_room(dynamic, asker))) {
+	if (asker->unanswered >= DYNAMIC_UNANSWERED_MAX ||
+	    (asker->names >= limit(dynamic) && !make_room(dynamic, asker) && !take_share(dynamic, asker))) {
 		atomic_fetch_add(&dynamic->refused, 1);
 		if (worth_logging(dynamic))
 			log_warning("%s: not looked up: workload %u has %zu names in use, %zu of them unanswered; there is no room for more", host,
@@ -351,7 +378,7 @@ int dynamic_names_new(struct dynamic_names **out, struct loop *loop, const struc
 
 	dynamic->options = *options;
 	set_default(&dynamic->options.grace_s, 60);
-	set_default(&dynamic->options.empty_s, 5);
+	set_default(&dynamic->options.empty_s, 3);
 	set_default(&dynamic->options.idle_s, 300);
 	names.grace_s = dynamic->options.grace_s;
 	names.retry_floor_s = 2 * dynamic->options.empty_s; /* who has no address is asked about when it is named again */

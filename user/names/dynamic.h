@@ -2,8 +2,8 @@
 /*
  * Names that clients show below wildcards of resolution DYNAMIC_DNS: looked up when first asked for, kept current while they
  * are in use. Whoever sends requests makes them up. So all of them together are bounded, and each workload may have as many as
- * are still free, which leaves room for the next one however many others take theirs. What was used last stays: a name makes
- * room for another of its workload once it was idle for as long as an address is let live that leaves DNS.
+ * are still free; where there are none left, who has less than an equal share takes from who has most. What was used last
+ * stays: a name makes room for another of its workload once it was idle for as long as an address is let live that leaves DNS.
  */
 #ifndef SLUICE_DYNAMIC_H
 #define SLUICE_DYNAMIC_H
@@ -26,7 +26,7 @@ enum dynamic_state { DYNAMIC_PENDING, DYNAMIC_KNOWN, DYNAMIC_NONE, DYNAMIC_REFUS
 
 struct dynamic_options {
 	const char *resolv_conf; /* NULL: /etc/resolv.conf */
-	uint32_t ttl_floor_s, grace_s, empty_s, idle_s; /* 0: 5, 60, 5, 300 */
+	uint32_t ttl_floor_s, grace_s, empty_s, idle_s; /* 0: 5, 60, 3, 300 */
 	void (*changed)(void *context, const char *host); /* its addresses */
 	void (*none)(void *context, const char *host);    /* it was looked up and has none */
 	void (*gone)(void *context, const char *host);    /* it was forgotten */

@@ -218,7 +218,7 @@ void directory_answer(const struct published_name *from, uint64_t now_ms)
 {
 	bool present;
 	size_t at = position(draft.items, draft.count, from->host, &present);
-	struct dynamic_name *name = present ? draft.items[at] : add(from->host, at);
+	struct dynamic_name *name = present ? draft.items[at] : from->known ? add(from->host, at) : NULL;
 
 	if (!name || !from->known)
 		return;
