@@ -52,6 +52,30 @@ test_under_allow_any_too()
 	expect 'this is www.unregistered.com'
 }
 
+# Whatever the name: what nobody registers and is HTTP goes where its Host is, all else where the client dials.
+test_the_mesh_may_have_all_http_dialled_so()
+{
+	policy "$(mode ALLOW_ANY_DYNAMIC_DNS)"
+	names one=203.0.113.11 self=127.0.0.1
+	get 12 http://one.wild.example.org/
+	expect 'this is one.wild'
+	served_at 203.0.113.11 one
+	get 12 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	get 12 http://nowhere.wild.example.org/
+	expect 'DNS resolution failure'
+	get 12 http://self.wild.example.org/
+	expect 'DNS resolution failure'
+	get 11 https://www.aliyun.com/
+	expect 'this is www.aliyun.com'
+	run web curl -sS -m 5 http://203.0.113.11/
+	expect 'this is 203.0.113.11'
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+	run node "$SLUICE" dump rulesets
+	expect 'ALLOW_ANY_DYNAMIC_DNS'
+}
+
 test_each_request_of_a_connection_is_dialled_by_its_own_name()
 {
 	two_names
@@ -274,8 +298,9 @@ test_a_flood_of_names_stays_within_bounds()
 	{
 		lab_workload web tier=front
 		lab_workload other
-	} >"$LAB_POLICIES/workloads.yaml"
+	} | lab_policy workloads || fail "the policy is looked at"
 	eventually other_is_served
+	lab_workload web tier=front | lab_policy workloads || fail "the policy is looked at"
 	ip netns del "$(lab_netns other)"
 	lab_sluice status >/dev/null || fail "sluice is well"
 }

@@ -678,8 +678,7 @@ Test(config, durations_are_whole_milliseconds)
 Test(config, egress_policy_is_validated)
 {
 	static const char *const cases[][2] = {
-		{"  outboundTrafficPolicy: {mode: ALLOW_ALL}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ALL\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
-		{"  outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ANY_DYNAMIC_DNS\" is not implemented yet"},
+		{"  outboundTrafficPolicy: {mode: ALLOW_ALL}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ALL\" is not a mode (ALLOW_ANY, REGISTRY_ONLY, ALLOW_ANY_DYNAMIC_DNS)"},
 		{"  outboundTrafficPolicy: {}\n", "p.yaml:5:26: EgressPolicy/a: spec.outboundTrafficPolicy.mode: is required"},
 		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
 		{"  hostCheck: sni\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"sni\" is not a host check (proxy, off, kernel)"},
@@ -883,7 +882,7 @@ Test(config, the_meshs_settings_are_read)
 		const char *text, *line;
 	} wrong[] = {
 		{OPERATOR "  meshConfig: {outboundTrafficPolicy: {mode: SOME}}\n",
-		 "p.yaml:5:46: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		 "p.yaml:5:46: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY, ALLOW_ANY_DYNAMIC_DNS)"},
 		{OPERATOR "  meshConfig: {outboundTrafficPolicy: {}}\n",
 		 "p.yaml:5:39: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: is required"},
 		{OPERATOR "  values: {global: {proxy: {includeIPRanges: '10.0.0.1'}}}\n",
@@ -895,7 +894,7 @@ Test(config, the_meshs_settings_are_read)
 		{OPERATOR "  profile: demo\n  components: {}\n",
 		 "p.yaml:5:3: warning: IstioOperator/mesh: spec: what is not for egress has no effect here: profile, components"},
 		{CONFIG_MAP "  mesh: |-\n    outboundTrafficPolicy:\n      mode: SOME\n",
-		 "p.yaml:7:9: ConfigMap/istio: data.mesh.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		 "p.yaml:7:9: ConfigMap/istio: data.mesh.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY, ALLOW_ANY_DYNAMIC_DNS)"},
 		{CONFIG_MAP "  other: x\n", "p.yaml:5:3: ConfigMap/istio: data: has no mesh: of ConfigMaps only Istio's own is read, which has the MeshConfig there"},
 		{CONFIG_MAP "  mesh: ''\n---\n" OPERATOR "  meshConfig: {}\n",
 		 "p.yaml:11:3: IstioOperator/mesh: spec: is the second mesh configuration beside ConfigMap/istio at p.yaml:1; there can be one"},
@@ -911,6 +910,9 @@ Test(config, the_meshs_settings_are_read)
 	cr_expect(config->mesh->settings.include_cidrs.count == 2 && !config->mesh->settings.include_all);
 	cr_assert_eq(config->mesh->settings.exclude_ports.count, 2);
 	cr_expect_eq(config->mesh->settings.exclude_ports.items[1], 443);
+	config_free(config);
+	config = parse(CONFIG_MAP "  mesh: |-\n    outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n");
+	cr_expect(config->mesh && !config->problem_count && config->mesh->settings.mode == MODE_ALLOW_ANY_DYNAMIC_DNS);
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);

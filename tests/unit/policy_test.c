@@ -890,8 +890,10 @@ Test(policy, shown_names_find_the_wildcards_over_them)
 	cr_expect_eq(dynamic_ids("xa.com"), 0);
 	cr_expect_eq(dynamic_ids("x.c.com"), 0, "only those that are resolved so");
 	cr_expect_eq(dynamic_ids(""), 0);
-	cr_expect(policy_resolves(policy, 1, "x.a.com") && policy_resolves(policy, 0, "x.a.com"));
-	cr_expect_not(policy_resolves(policy, 2, "x.a.com"));
+	cr_expect(policy_resolves(policy, &(struct rule_set){.registry = 1}, "x.a.com") && policy_resolves(policy, NULL, "x.a.com"));
+	cr_expect_not(policy_resolves(policy, &(struct rule_set){.registry = 2}, "x.a.com"));
+	cr_expect_not(policy_resolves(policy, &(struct rule_set){.registry = 1}, "a.com"));
+	cr_expect(policy_resolves(policy, &(struct rule_set){.mode = MODE_ALLOW_ANY_DYNAMIC_DNS}, "a.com"));
 	cr_expect_eq(policy_names(policy)->count, 0, "nothing to resolve before anybody asks");
 	compile(ENTRY("a") "{hosts: ['*x.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n");
 	cr_expect_eq(dynamic_ids("ax.com"), 1);

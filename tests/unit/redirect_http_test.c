@@ -671,6 +671,44 @@ Test(redirect_http, a_workload_cannot_ask_for_any_number_of_names)
 	cr_expect_eq(rig.worker->statistics.names_refused, overflows);
 }
 
+Test(redirect_http, http_to_whom_nobody_registers_goes_where_its_host_is)
+{
+	static const uint8_t here[1][16] = LOOPBACK(1);
+	struct flow_record record;
+	int client, upstream;
+	struct heard heard;
+
+	apply("---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n"
+	      "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}\n");
+	turn();
+	record = record_to("127.0.0.9", port); /* nobody is there */
+	client = dial_as(&record);
+	say(client, GET_OF("Any.Example:99"));
+	turn_main();
+	cr_expect_eq(questions(), 1);
+	answer_name("any.example", here, 1, NAME_NOT_FAILED);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0, "at the port that the client dialled");
+	turn();
+	heard = hear(upstream);
+	expect_in(&heard, "Host: Any.Example:99\r\n");
+	cr_expect_null(strstr(heard.text, "x-envoy-"), "it only passes");
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn();
+	heard = hear(client);
+	say(client, GET_OF("other.example"));
+	turn_main();
+	answer_name("other.example", NULL, 0, NAME_HAS_NONE);
+	heard = hear(client);
+	expect_in(&heard, "DNS resolution failure");
+	record = record_to("127.0.0.1", port);
+	client = dial_as(&record);
+	say(client, GET_OF("192.0.2.1"));
+	turn_main();
+	cr_expect_geq(accept_upstream(server), 0, "an address in place of a name: where the client dialled");
+	cr_expect_eq(questions(), 2);
+}
+
 /* A rule may send others' requests to the wildcard: who is no name below it is nowhere. */
 Test(redirect_http, a_name_that_is_not_below_the_wildcard_is_not_asked_for)
 {

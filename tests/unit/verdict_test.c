@@ -491,6 +491,17 @@ Test(verdict, what_clients_name_below_a_wildcard_only_the_redirector_dials)
 	      {T, "192.0.2.99", 8080, P, REASON_ALLOW_ANY, 0});
 }
 
+Test(verdict, where_the_host_of_http_is_dialled_only_ports_that_speak_it_are_redirected)
+{
+	static const char text[] = SERVICES POLICY "{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}";
+
+	JUDGE(text, {T, "8.8.8.8", 80, R, REASON_NAME, 0}, {T, "8.8.8.8", 443, P, REASON_ALLOW_ANY, 0}, {T, "8.8.8.8", 22, P, REASON_ALLOW_ANY, 0},
+	      {U, "8.8.8.8", 80, P, REASON_ALLOW_ANY, 0});
+	JUDGE(ENTRY("h") "{hosts: [h.com], resolution: DNS, ports: [{number: 8081, name: h, protocol: HTTP}]}\n" POLICY
+	      "{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}", {T, "8.8.8.8", 8081, R, REASON_NAME, 0});
+	UPSTREAM(text, {T, "8.8.8.8", 80, P, REASON_NAME_ANY, 0}, {T, "8.8.8.8", 443, P, REASON_ALLOW_ANY, 0});
+}
+
 Test(verdict, where_a_name_was_that_clients_showed_admits_open_upstream_flows_only)
 {
 	struct world w;

@@ -28,7 +28,7 @@ static bool is_covered(const struct daemon *daemon, struct policy *policy, uint3
 	if (workload)
 		who = (struct workload_identity){workload->namespace_, workload->name, workload->labels, workload->label_count};
 	policy_rule_set(policy, &who, &rules);
-	return policy_resolves(policy, rules->registry, host);
+	return policy_resolves(policy, rules, host);
 }
 
 static void send(struct daemon *daemon, const char *host, enum name_failure failure)
@@ -91,8 +91,8 @@ static bool is_wanted(void *context, const char *host)
 {
 	const struct daemon *daemon = context;
 
-	return (daemon->live.policy && policy_resolves(daemon->live.policy, 0, host)) ||
-	       (daemon->pending.policy && policy_resolves(daemon->pending.policy, 0, host));
+	return (daemon->live.policy && policy_resolves(daemon->live.policy, NULL, host)) ||
+	       (daemon->pending.policy && policy_resolves(daemon->pending.policy, NULL, host));
 }
 
 void asked_retain(struct daemon *daemon)
@@ -104,7 +104,7 @@ void asked_adopt(struct daemon *daemon, const struct policy *policy, const struc
 {
 	/* A name that was cut is found again when its connection says that it is in use. */
 	if (service->flags & SERVICE_DYNAMIC && (where->kind == KIND_UPSTREAM || where->kind == KIND_FORMER) &&
-	    strlen(service->host) < sizeof(service->host) - 1 && policy_resolves(policy, 0, service->host))
+	    strlen(service->host) < sizeof(service->host) - 1 && policy_resolves(policy, NULL, service->host))
 		dynamic_names_adopt(daemon->asked, service->host, where->addr);
 }
 

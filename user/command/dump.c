@@ -150,7 +150,7 @@ static void add_workload_row(const struct workload_rows *rows, __u32 id, const s
 	cell(rows->table, "%s", who->name);
 	cell(rows->table, "%s", who->labels);
 	cell(rows->table, "%s", who->cgroup);
-	cell(rows->table, "%s", rules.mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+	cell(rows->table, "%s", verdict_mode_name(rules.mode));
 	cell(rows->table, "%s", rules.origin);
 }
 
@@ -169,7 +169,7 @@ static void add_rule_set(void *context, const void *key, const void *value)
 
 	memcpy(&id, key, sizeof(id));
 	cell(context, "%u", id);
-	cell(context, "%s", rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+	cell(context, "%s", verdict_mode_name(rules->mode));
 	cell(context, "%s", rules->audit ? "audit" : "enforce");
 	cell(context, "%s", verdict_host_check_name(rules->host_check));
 	cell(context, "%s", rules->dns_allow == DNS_ANY ? "any" : rules->dns_allow == DNS_NONE ? "none" : "resolvers");

@@ -207,7 +207,7 @@ static void route_text(char *out, size_t room, const struct answer *answer)
 
 static const char *mode_name(const struct rule_set *rules)
 {
-	return rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY";
+	return verdict_mode_name(rules->mode);
 }
 
 /* Who reads the name. */

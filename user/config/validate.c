@@ -416,10 +416,10 @@ static void check_resolvers(struct config *config, const struct egress_policy *r
 
 static bool any_workload_is_free(const struct config *config, const struct egress_policy *root)
 {
-	if (effective_mode(config, NULL, root) == MODE_ALLOW_ANY)
+	if (effective_mode(config, NULL, root) != MODE_REGISTRY_ONLY)
 		return true;
 	for (size_t i = 0; i < config->egress_policy_count; i++) {
-		if (effective_mode(config, config->egress_policies[i], root) == MODE_ALLOW_ANY)
+		if (effective_mode(config, config->egress_policies[i], root) != MODE_REGISTRY_ONLY)
 			return true;
 	}
 	return false;

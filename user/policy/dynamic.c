@@ -55,7 +55,7 @@ void policy_each_dynamic(const struct policy *policy, const char *host,
 }
 
 struct registry_search {
-	uint32_t registry;
+	const struct rule_set *rules;
 	bool found;
 };
 
@@ -63,12 +63,21 @@ static void look_for_registry(void *context, const struct service *service)
 {
 	struct registry_search *search = context;
 
-	search->found |= !search->registry || service->registry == search->registry;
+	search->found |= !search->rules || service->registry == search->rules->registry;
 }
 
-bool policy_resolves(const struct policy *policy, uint32_t registry, const char *host)
+static bool resolves_any(const struct policy *policy, const struct rule_set *rules)
 {
-	struct registry_search search = {.registry = registry};
+	bool found = rules && rules->mode == MODE_ALLOW_ANY_DYNAMIC_DNS;
+
+	for (size_t i = 0; !rules && i < policy->rule_set_count; i++)
+		found |= policy->rule_sets[i].mode == MODE_ALLOW_ANY_DYNAMIC_DNS;
+	return found;
+}
+
+bool policy_resolves(const struct policy *policy, const struct rule_set *rules, const char *host)
+{
+	struct registry_search search = {.rules = rules, .found = resolves_any(policy, rules)};
 
 	policy_each_dynamic(policy, host, look_for_registry, &search);
 	return search.found;

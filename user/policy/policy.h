@@ -135,8 +135,8 @@ const struct string_list *policy_names(const struct policy *policy);
 /* The services of resolution DYNAMIC_DNS whose wildcard `host` (lower case, no final dot) is below, of all registries. */
 void policy_each_dynamic(const struct policy *policy, const char *host,
 			 void (*visit)(void *context, const struct service *service), void *context);
-/* Whether workloads of `registry` (0: of any) may have such a name resolved. */
-bool policy_resolves(const struct policy *policy, uint32_t registry, const char *host);
+/* Whether workloads of `rules` (NULL: of any) may have such a name resolved; in ALLOW_ANY_DYNAMIC_DNS they may have any. */
+bool policy_resolves(const struct policy *policy, const struct rule_set *rules, const char *host);
 
 /* ---- map images ---- */
 

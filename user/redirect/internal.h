@@ -211,6 +211,7 @@ struct conn {
 	uint64_t connect_ms;            /* when the search for a connection began */
 	struct pool *waiting_in;
 	struct dynamic_name *named;     /* where it is that `service` is dialled, if the client says so; NULL: not known yet */
+	bool goes_by_host;              /* nobody registers it, and the mode has it dialled where the client's Host is */
 	bool name_refused, name_failed; /* it may not be asked for; it is none of the service's */
 
 	/* the exchange */
@@ -357,6 +358,7 @@ const char *conn_describe(const struct conn *conn, char *out, size_t room);
 
 /* upstream.c: an upstream connection, from the choice of an address to CONN_EXCHANGE or CONN_RELAY. */
 void upstream_begin(struct conn *conn, const struct service *service);
+bool upstream_can_look_up(const char *shown); /* it is a name, and no address */
 /* Whether the open connection is for `service` and, where that is what clients name, for whom this request is. */
 bool upstream_serves(const struct conn *conn, const struct service *service);
 enum step upstream_step(struct conn *conn);

@@ -250,12 +250,18 @@ static struct name_entry *name_of(const struct conn *conn, size_t target)
 	return conn->table->target_names[conn->service->id - 1][target];
 }
 
+/* Of the name that the client showed. */
+static const struct addresses *named_addresses(const struct conn *conn)
+{
+	return conn->named ? atomic_load(&conn->named->addresses) : NULL;
+}
+
 static const struct addresses *addresses_of(const struct conn *conn, size_t target)
 {
 	struct name_entry *name = name_of(conn, target);
 
 	if (service_is_dynamic(conn->service))
-		return conn->named ? atomic_load(&conn->named->addresses) : NULL;
+		return named_addresses(conn);
 
 	return name ? atomic_load(&name->addresses) : NULL;
 }
@@ -269,28 +275,33 @@ static size_t add_candidate(struct candidate *out, size_t n, const uint8_t addr[
 	return n + 1;
 }
 
-/* The addresses of one target, those of the client's own family first: a pod may have no route for the other. */
-static size_t add_target(const struct conn *conn, struct candidate *out, size_t n, size_t i, bool same_family)
+static size_t add_addresses(const struct conn *conn, struct candidate *out, size_t n, const struct addresses *known, uint16_t port,
+			    bool same_family)
 {
-	const struct upstream_target *target = &conn->service->targets[i];
-	bool v4 = addr_is_v4(conn->record.addr);
-	const struct addresses *known;
-	size_t turn;
+	bool v4 = addr_is_v4(conn->record.addr), one_address = conn->service && conn->service->one_address;
+	size_t turn = known && known->count && !one_address ? (conn->draw >> 32) % known->count : 0;
 
-	if (!target->host)
-		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
-	known = addresses_of(conn, i);
-	turn = known && known->count && !conn->service->one_address ? (conn->draw >> 32) % known->count : 0;
 	for (size_t k = 0; known && k < known->count; k++) {
 		const uint8_t *addr = known->items[(turn + k) % known->count];
 
 		if ((addr_is_v4(addr) == v4) != same_family)
 			continue;
-		n = add_candidate(out, n, addr, target->port);
-		if (conn->service->one_address)
+		n = add_candidate(out, n, addr, port);
+		if (one_address)
 			break;
 	}
 	return n;
+}
+
+/* The addresses of one target, those of the client's own family first: a pod may have no route for the other. */
+static size_t add_target(const struct conn *conn, struct candidate *out, size_t n, size_t i, bool same_family)
+{
+	const struct upstream_target *target = &conn->service->targets[i];
+	bool v4 = addr_is_v4(conn->record.addr);
+
+	if (!target->host)
+		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
+	return add_addresses(conn, out, n, addresses_of(conn, i), target->port, same_family);
 }
 
 static uint32_t weight_of(const struct upstream_target *target)
@@ -316,11 +327,27 @@ static size_t first_target(const struct conn *conn)
 	return 0;
 }
 
+/* What nobody registers and yet is not dialled where the client did. */
+static bool is_by_host(const struct conn *conn, const struct service *service)
+{
+	return !service && conn->goes_by_host;
+}
+
+/* The client says where. */
+static bool is_by_name(const struct conn *conn, const struct service *service)
+{
+	return is_by_host(conn, service) || (service && service_is_dynamic(service));
+}
+
 static size_t candidates_of(const struct conn *conn, struct candidate *out)
 {
 	const struct service *service = conn->service;
 	size_t n = 0, first;
 
+	if (is_by_host(conn, service)) {
+		n = add_addresses(conn, out, n, named_addresses(conn), conn->record.port, true);
+		return add_addresses(conn, out, n, named_addresses(conn), conn->record.port, false);
+	}
 	if (!service || service->resolution == RESOLUTION_NONE)
 		return add_candidate(out, 0, conn->record.addr,
 				     service && service->target_port != service->port ? service->target_port : conn->record.port);
@@ -333,10 +360,9 @@ static size_t candidates_of(const struct conn *conn, struct candidate *out)
 
 /* ---- names that clients show ---- */
 
-/* Whom the client names, as DNS knows it. False: nobody below the service's wildcard. */
-static bool named_host(const struct conn *conn, const struct service *service, char out[SLUICE_HOST_MAX])
+/* As DNS knows it. False: it is no name. */
+static bool dns_name(char out[SLUICE_HOST_MAX], const char *shown)
 {
-	const char *shown = conn->purpose == FOR_HTTP ? http_asked_host(conn) : conn->shown;
 	size_t length = strcspn(shown, ":"); /* a rewritten authority may have a port */
 
 	length -= length && shown[length - 1] == '.';
@@ -345,7 +371,21 @@ static bool named_host(const struct conn *conn, const struct service *service, c
 	for (size_t i = 0; i < length; i++)
 		out[i] = (char)host_name_lower((unsigned char)shown[i]);
 	out[length] = 0;
-	return is_asked_name(out) && host_covers(service->host, out);
+	return is_asked_name(out);
+}
+
+bool upstream_can_look_up(const char *shown)
+{
+	char host[SLUICE_HOST_MAX];
+
+	return dns_name(host, shown);
+}
+
+/* Whom the client names. False: nobody below the service's wildcard. */
+static bool named_host(const struct conn *conn, const struct service *service, char out[SLUICE_HOST_MAX])
+{
+	return dns_name(out, conn->purpose == FOR_HTTP ? http_asked_host(conn) : conn->shown) &&
+	       (!service || host_covers(service->host, out));
 }
 
 /* A worker's part of what a workload may ask: who makes names up is not to keep others waiting. */
@@ -378,7 +418,7 @@ static void look_up(struct conn *conn, bool first)
 {
 	char host[SLUICE_HOST_MAX];
 
-	if (!conn->service || !service_is_dynamic(conn->service) || conn->named || conn->name_refused || conn->name_failed)
+	if (!is_by_name(conn, conn->service) || conn->named || conn->name_refused || conn->name_failed)
 		return;
 	conn->name_failed = !named_host(conn, conn->service, host);
 	if (conn->name_failed)
@@ -400,8 +440,9 @@ bool upstream_serves(const struct conn *conn, const struct service *service)
 
 	if (conn->kept_for != service)
 		return false;
-	return !service || !service_is_dynamic(service) ||
-	       (conn->named && named_host(conn, service, host) && !strcmp(conn->named->host, host));
+	if (!is_by_name(conn, service))
+		return !conn->named;
+	return conn->named && named_host(conn, service, host) && !strcmp(conn->named->host, host);
 }
 
 /* Some target's name has not had its first answer, and no other can do. */
@@ -412,6 +453,8 @@ static bool is_name_pending(const struct conn *conn)
 
 	if (conn->name_refused || conn->name_failed)
 		return false;
+	if (is_by_host(conn, conn->service))
+		return !named_addresses(conn);
 	for (size_t i = 0; conn->service && i < conn->service->target_count && !pending; i++) {
 		const struct addresses *known = addresses_of(conn, i);
 
@@ -436,8 +479,8 @@ static void fail(struct conn *conn, const char *reason, const char *failure)
 /* In Envoy's words; those about DNS are of its dynamic forward proxy. */
 static void fail_without_address(struct conn *conn)
 {
-	const struct addresses *known = conn->named ? atomic_load(&conn->named->addresses) : NULL;
-	bool is_dynamic = conn->service && service_is_dynamic(conn->service);
+	const struct addresses *known = named_addresses(conn);
+	bool is_dynamic = is_by_name(conn, conn->service);
 	bool is_refused = conn->name_refused || (known && known->is_refused);
 
 	upstream_forget_waiting(conn);
