@@ -895,6 +895,10 @@ Test(policy, shown_names_find_the_wildcards_over_them)
 	cr_expect_not(policy_resolves(policy, &(struct rule_set){.registry = 1}, "a.com"));
 	cr_expect(policy_resolves(policy, &(struct rule_set){.mode = MODE_ALLOW_ANY_DYNAMIC_DNS}, "a.com"));
 	cr_expect_eq(policy_names(policy)->count, 0, "nothing to resolve before anybody asks");
+}
+
+Test(policy, shown_names_find_partial_wildcards_over_them)
+{
 	compile(ENTRY("a") "{hosts: ['*x.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n");
 	cr_expect_eq(dynamic_ids("ax.com"), 1);
 	cr_expect_eq(dynamic_ids("x.com"), 0);
