@@ -527,7 +527,7 @@ Test(policy, a_name_finds_its_own_service_else_the_longest_wildcard)
 /* The image's flag for the kernel and the redirector's own look are one. */
 static void expect_speaks_http(uint16_t port, bool wanted)
 {
-	struct image *image = policy_image_build(policy, NULL, NULL, NULL);
+	struct image *image = policy_image_build(policy, NULL, NULL, NULL, NULL);
 	struct port_key key = {1, port, SLUICE_TCP, 0};
 	const struct port_value *value;
 	struct image_tables tables;
