@@ -675,11 +675,15 @@ Test(redirect_http, http_to_whom_nobody_registers_goes_where_its_host_is)
 {
 	static const uint8_t here[1][16] = LOOPBACK(1);
 	struct flow_record record;
+	char documents[2048];
 	int client, upstream;
 	struct heard heard;
 
-	apply("---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n"
-	      "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}\n");
+	snprintf(documents, sizeof(documents),
+		 "---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n"
+		 "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}\n"
+		 ENTRY_OF("h", "hosts: [h.example], ports: [{number: %u, name: p, protocol: HTTP}]"), port);
+	apply(documents);
 	turn();
 	record = record_to("127.0.0.9", port); /* nobody is there */
 	client = dial_as(&record);
