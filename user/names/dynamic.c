@@ -255,7 +255,7 @@ static bool take_share(struct dynamic_names *dynamic, const struct asker *asker)
 	const struct asker *most = asker;
 	struct entry *oldest;
 
-	if (asker->names >= DYNAMIC_NAMES_MAX / HASH_COUNT(dynamic->askers))
+	if (asker->names * HASH_COUNT(dynamic->askers) >= DYNAMIC_NAMES_MAX)
 		return false;
 	for (const struct asker *other = dynamic->askers; other; other = other->hh.next)
 		if (other->names > most->names)
