@@ -15,7 +15,7 @@
 #include <linux/types.h>
 #endif
 
-#define SLUICE_ABI 6
+#define SLUICE_ABI 7
 
 enum sluice_protocol { /* IANA numbers */
 	SLUICE_TCP = 6,
@@ -120,6 +120,7 @@ enum sluice_service_flags {
 	SERVICE_WILDCARD = 1 << 5, /* the host has a wildcard */
 	SERVICE_TCP = 1 << 6,      /* plain TCP (or UDP): it has no name to show, an address match is enough */
 	SERVICE_DETECTED = 1 << 7, /* HTTP if the client speaks it, else TCP: its protocol is not declared */
+	SERVICE_DYNAMIC = 1 << 8,  /* dialled where the name is that the client shows; always ROUTED */
 };
 
 struct service_value {
@@ -169,7 +170,11 @@ struct name_value {
 	char host[SLUICE_HOST_TEXT];
 };
 
-enum sluice_mode { MODE_ALLOW_ANY = 0, MODE_REGISTRY_ONLY = 1 };
+enum sluice_mode {
+	MODE_ALLOW_ANY = 0,
+	MODE_REGISTRY_ONLY = 1,
+	MODE_ALLOW_ANY_DYNAMIC_DNS = 2, /* as ALLOW_ANY; but HTTP to whom nobody registers is dialled where its Host is */
+};
 enum sluice_host_check { HOST_CHECK_PROXY = 0, HOST_CHECK_OFF = 1, HOST_CHECK_KERNEL = 2 };
 enum sluice_dns_allow { DNS_RESOLVERS = 0, DNS_ANY = 1, DNS_NONE = 2 };
 

@@ -123,11 +123,12 @@ SLUICE_INLINE int verdict_speaks_http(__u32 port_flags, __u16 port, __u32 here)
 	return port == 80 || (port_flags & PORT_HTTP) || (here & SERVICE_HTTP);
 }
 
-/* DESIGN §3 steps 2 to 4 for an intercepted TCP flow; `proxied`: with the proxy of what is not registered. */
+/* DESIGN §3 steps 2 to 4 for an intercepted TCP flow; `proxied`: with the proxy, or the Host, of what is not registered. */
 SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct rule_set *rules, const struct flow *flow, int proxied)
 {
 	const struct service_value *service = verdict_service(t, rules->registry, KIND_SERVICE, flow);
 	__u32 port;
+	int http;
 
 	if (service) {
 		struct decision d = decide(VERDICT_ALLOW, REASON_SERVICE, service->service);
@@ -146,10 +147,12 @@ SLUICE_INLINE struct decision verdict_tcp(const struct tables *t, const struct r
 	port = verdict_port_flags(t, rules, flow);
 	if ((port & PORT_NAMED_ROUTED) || ((port & PORT_NAMED) && rules->mode == MODE_REGISTRY_ONLY))
 		return decide(VERDICT_REDIRECT, REASON_NAME, 0);
-	if (rules->mode == MODE_ALLOW_ANY)
-		return proxied && rules->egress_proxy ? decide(VERDICT_REDIRECT, REASON_NAME, 0)
-						      : decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
-	if (verdict_speaks_http(port, flow->port, 0)) {
+	http = verdict_speaks_http(port, flow->port, 0);
+	if (rules->mode != MODE_REGISTRY_ONLY)
+		return proxied && (rules->egress_proxy || (http && rules->mode == MODE_ALLOW_ANY_DYNAMIC_DNS))
+			       ? decide(VERDICT_REDIRECT, REASON_NAME, 0)
+			       : decide(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0);
+	if (http) {
 		struct decision d = decide(VERDICT_REDIRECT, REASON_REFUSE_HTTP, 0);
 
 		if (rules->audit) {
@@ -229,7 +232,7 @@ SLUICE_INLINE struct decision verdict_upstream(const struct tables *t, const str
 		return d;
 	if (d.reason == REASON_SERVICE || d.reason == REASON_SERVICE_TLS)
 		return decide(VERDICT_ALLOW, d.reason, d.service);
-	if (d.reason == REASON_NAME && ((rules->mode == MODE_ALLOW_ANY && !rules->egress_proxy) || rules->audit))
+	if (d.reason == REASON_NAME && ((rules->mode != MODE_REGISTRY_ONLY && !rules->egress_proxy) || rules->audit))
 		return decide(VERDICT_PASSTHROUGH, REASON_NAME_ANY, 0);
 	if (flow->protocol == SLUICE_TCP && (verdict_port_flags(t, rules, flow) & PORT_NAMED_NONE))
 		return decide(VERDICT_ALLOW, REASON_NAME, 0);
@@ -273,7 +276,7 @@ SLUICE_INLINE struct decision verdict_named(const struct rule_set *rules, enum s
 {
 	if (service)
 		return decide(VERDICT_ALLOW, REASON_NAME_ALLOWED, service);
-	if (rules->mode == MODE_ALLOW_ANY)
+	if (rules->mode != MODE_REGISTRY_ONLY)
 		return decide(VERDICT_PASSTHROUGH, REASON_NAME_ANY, 0);
 	/* A plain TCP service has no name to show: there the address is enough. A client that speaks HTTP has named another one. */
 	if (here & SERVICE_TCP && !(shown == SHOWN_HOST && here & SERVICE_DETECTED))
@@ -287,6 +290,13 @@ SLUICE_INLINE const char *verdict_name(__u8 verdict)
 	static const char *const names[VERDICT_COUNT] = {"bypass", "allow", "passthrough", "redirect", "deny"};
 
 	return verdict < VERDICT_COUNT ? names[verdict] : "?";
+}
+
+SLUICE_INLINE const char *verdict_mode_name(__u8 mode)
+{
+	static const char *const names[] = {"ALLOW_ANY", "REGISTRY_ONLY", "ALLOW_ANY_DYNAMIC_DNS"};
+
+	return mode < sizeof(names) / sizeof(*names) ? names[mode] : "?";
 }
 
 SLUICE_INLINE const char *verdict_host_check_name(__u8 host_check)

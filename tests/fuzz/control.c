@@ -47,6 +47,11 @@ static bool is_within(const void *p, size_t n)
 	return start >= packet.payload && start + n <= packet.payload + packet.length;
 }
 
+static bool is_lower_name(const char *host)
+{
+	return *host && strlen(host) <= 253 && !host[strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-_.")];
+}
+
 /* ---- redirector to loader ---- */
 
 static void read_decision(void)
@@ -76,12 +81,16 @@ static void read_as_loader(void)
 	struct redirector_statistics statistics;
 	struct listener_message listener;
 	struct hello_answer hello;
+	struct ask_message ask;
+	const char *host;
 
 	if (message_hello_answer(&packet, &hello))
 		CHECK(hello.workers && hello.workers <= MESSAGE_MAX_FDS && hello.protocol == MESSAGE_PROTOCOL, "%u workers",
 		      hello.workers);
 	if (message_listener(&packet, &listener))
 		CHECK(packet.fd_count == 1, "%zu descriptors", packet.fd_count);
+	if (message_ask(&packet, &ask, &host))
+		CHECK(is_within(host, 1) && is_lower_name(host), "host");
 	CHECK(message_statistics(&packet, &statistics) == (packet.length >= sizeof(statistics)), "statistics");
 	read_decision();
 	read_table_answer();
@@ -127,6 +136,8 @@ static void read_as_redirector(void)
 		CHECK(strlen(name.host) <= packet.length, "no end");
 		CHECK(name.known || !name.count, "addresses of an unknown name");
 	}
+	if (message_asked_name(&packet, &name))
+		CHECK(is_within(name.host, 1) && is_within(name.addresses, name.count * 16) && is_lower_name(name.host), "asked name");
 	CHECK(message_listener_gone(&packet, &listener) == (packet.length >= sizeof(listener)), "listener");
 	CHECK(message_workload_gone(&packet, &workload) == (packet.length >= sizeof(workload)), "workload");
 	learn_workload();

@@ -54,7 +54,7 @@ static void read_file(struct reading *out, const char *text, size_t length)
 		return;
 	CHECK(policy_rule_set(out->policy, &nobody, &rules) && rules, "no rule set");
 	CHECK(policy_rule_set(out->policy, &cart, &rules) && rules, "no rule set");
-	out->image = policy_image_build(out->policy, look_up, NULL, NULL);
+	out->image = policy_image_build(out->policy, look_up, NULL, NULL, NULL);
 }
 
 static void forget(struct reading *reading)

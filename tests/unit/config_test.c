@@ -11,6 +11,9 @@
 #define POLICY "apiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: a}\nspec:\n"
 #define WORKLOAD "apiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: a, namespace: shop}\nspec:\n"
 #define HTTP_PORTS "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+#define REGISTRY_ONLY                                                                                                    \
+	"---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: a, namespace: istio-system}\n"            \
+	"spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
 #define ROUTE "    route: [{destination: {host: a.com}}]\n"
 
 static struct config *parse_bytes(const char *text, size_t length)
@@ -514,11 +517,26 @@ Test(config, service_entry_rules_of_istio_hold)
 		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: number 80 is taken by the port at line 7"},
 		{"  hosts: [a.com]\n  ports:\n  - {number: 80, name: a, protocol: HTTP}\n  - {number: 81, name: a, protocol: HTTP}\n",
 		 "p.yaml:8:5: ServiceEntry/a: spec.ports[1]: name \"a\" is taken by the port at line 7"},
-		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n", "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"DYNAMIC_DNS\" is not implemented yet"},
+		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"a.com\" is no wildcard, as resolution DYNAMIC_DNS wants; use DNS for it"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  addresses: [192.0.2.1]\n" REGISTRY_ONLY,
+		 "p.yaml:8:14: ServiceEntry/a: spec.addresses: resolution DYNAMIC_DNS goes by what the client names and takes no addresses"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  endpoints: [{address: b.com}]\n" REGISTRY_ONLY,
+		 "p.yaml:8:14: ServiceEntry/a: spec.endpoints: resolution DYNAMIC_DNS dials what the client names and takes no endpoints"},
+		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a, protocol: HTTPS}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only"},
+		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only"},
+		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a, protocol: GRPC}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
+		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: HTTP2 or GRPC with resolution DYNAMIC_DNS is not implemented yet"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  workloadSelector: {labels: {a: b}}\n" REGISTRY_ONLY,
+		 "p.yaml:8:21: warning: ServiceEntry/a: spec.workloadSelector: has no effect: resolution DYNAMIC_DNS dials what the client names"},
+		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n",
+		 "p.yaml:6:11: warning: ServiceEntry/a: spec.ports[0]: under ALLOW_ANY resolution DYNAMIC_DNS sends every flow to port 80 of an unregistered address through the redirector"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: dns\n",
-		 "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"dns\" is not a resolution (NONE, STATIC, DNS, DNS_ROUND_ROBIN)"},
+		 "p.yaml:7:15: ServiceEntry/a: spec.resolution: \"dns\" is not a resolution (NONE, STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS)"},
 		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DNS\n",
-		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"*.a.com\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use NONE"},
+		 "p.yaml:5:11: ServiceEntry/a: spec.hosts[0]: \"*.a.com\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use DYNAMIC_DNS or NONE"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  addresses: [192.0.2.0/24]\n",
 		 "p.yaml:8:15: ServiceEntry/a: spec.addresses[0]: \"192.0.2.0/24\" is a CIDR; resolution DNS takes single addresses only"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  addresses: [192.0.2.256]\n",
@@ -664,8 +682,7 @@ Test(config, durations_are_whole_milliseconds)
 Test(config, egress_policy_is_validated)
 {
 	static const char *const cases[][2] = {
-		{"  outboundTrafficPolicy: {mode: ALLOW_ALL}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ALL\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
-		{"  outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ANY_DYNAMIC_DNS\" is not implemented yet"},
+		{"  outboundTrafficPolicy: {mode: ALLOW_ALL}\n", "p.yaml:5:33: EgressPolicy/a: spec.outboundTrafficPolicy.mode: \"ALLOW_ALL\" is not a mode (ALLOW_ANY, REGISTRY_ONLY, ALLOW_ANY_DYNAMIC_DNS)"},
 		{"  outboundTrafficPolicy: {}\n", "p.yaml:5:26: EgressPolicy/a: spec.outboundTrafficPolicy.mode: is required"},
 		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
 		{"  hostCheck: sni\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"sni\" is not a host check (proxy, off, kernel)"},
@@ -869,7 +886,7 @@ Test(config, the_meshs_settings_are_read)
 		const char *text, *line;
 	} wrong[] = {
 		{OPERATOR "  meshConfig: {outboundTrafficPolicy: {mode: SOME}}\n",
-		 "p.yaml:5:46: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		 "p.yaml:5:46: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY, ALLOW_ANY_DYNAMIC_DNS)"},
 		{OPERATOR "  meshConfig: {outboundTrafficPolicy: {}}\n",
 		 "p.yaml:5:39: IstioOperator/mesh: spec.meshConfig.outboundTrafficPolicy.mode: is required"},
 		{OPERATOR "  values: {global: {proxy: {includeIPRanges: '10.0.0.1'}}}\n",
@@ -881,7 +898,7 @@ Test(config, the_meshs_settings_are_read)
 		{OPERATOR "  profile: demo\n  components: {}\n",
 		 "p.yaml:5:3: warning: IstioOperator/mesh: spec: what is not for egress has no effect here: profile, components"},
 		{CONFIG_MAP "  mesh: |-\n    outboundTrafficPolicy:\n      mode: SOME\n",
-		 "p.yaml:7:9: ConfigMap/istio: data.mesh.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY)"},
+		 "p.yaml:7:9: ConfigMap/istio: data.mesh.outboundTrafficPolicy.mode: \"SOME\" is not a mode (ALLOW_ANY, REGISTRY_ONLY, ALLOW_ANY_DYNAMIC_DNS)"},
 		{CONFIG_MAP "  other: x\n", "p.yaml:5:3: ConfigMap/istio: data: has no mesh: of ConfigMaps only Istio's own is read, which has the MeshConfig there"},
 		{CONFIG_MAP "  mesh: ''\n---\n" OPERATOR "  meshConfig: {}\n",
 		 "p.yaml:11:3: IstioOperator/mesh: spec: is the second mesh configuration beside ConfigMap/istio at p.yaml:1; there can be one"},
@@ -897,6 +914,9 @@ Test(config, the_meshs_settings_are_read)
 	cr_expect(config->mesh->settings.include_cidrs.count == 2 && !config->mesh->settings.include_all);
 	cr_assert_eq(config->mesh->settings.exclude_ports.count, 2);
 	cr_expect_eq(config->mesh->settings.exclude_ports.items[1], 443);
+	config_free(config);
+	config = parse(CONFIG_MAP "  mesh: |-\n    outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n");
+	cr_expect(config->mesh && !config->problem_count && config->mesh->settings.mode == MODE_ALLOW_ANY_DYNAMIC_DNS);
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);

@@ -2,17 +2,13 @@
 /* The resolver, judged by a DNS server of its own on 127.0.0.1:53 in a network namespace of its own (as root). */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <net/if.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "dns_server.h"
+#include "dns_rig.h"
 #include "names/names.h"
 #include "names/schedule.h"
 
@@ -20,27 +16,8 @@
 
 static struct names *names;
 static struct names_options options;
-static char directory[] = "/tmp/names_test.XXXXXX", resolv_conf[64];
 static unsigned changes, sockets;
 static bool refuse_sockets;
-
-static void write_file(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "we");
-
-	cr_assert(file);
-	fputs(text, file);
-	fclose(file);
-}
-
-static void bring_lo_up(void)
-{
-	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	cr_assert_eq(ioctl(fd, SIOCSIFFLAGS, &request), 0);
-	close(fd);
-}
 
 static void on_changed(void *context, const char *host)
 {
@@ -62,15 +39,7 @@ static int on_socket(void *context, int fd)
 
 static void setup(void)
 {
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0)
-		cr_skip_test("needs root");
-	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-	bring_lo_up();
-	cr_assert(mkdtemp(directory));
-	snprintf(resolv_conf, sizeof(resolv_conf), "%s/resolv.conf", directory);
-	write_file(resolv_conf, "nameserver 127.0.0.1\n");
-	loop = loop_new();
-	server_start();
+	dns_rig_start();
 	options = (struct names_options){
 		.resolv_conf = resolv_conf, .ttl_floor_s = 1, .grace_s = 1,
 		.changed = on_changed, .socket = on_socket, .context = &options,
@@ -79,38 +48,9 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char path[64];
-
 	names_free(names);
-	loop_free(loop);
-	snprintf(path, sizeof(path), "%s/hosts", directory);
-	umount2("/etc/hosts", MNT_DETACH);
-	unlink(path);
-	unlink(resolv_conf);
-	rmdir(directory);
+	dns_rig_stop();
 }
-
-static void on_slice(void *context)
-{
-	loop_stop(context);
-}
-
-static void run_for(uint64_t ms)
-{
-	struct loop_timer *timer = loop_timer_new(loop, on_slice, loop);
-
-	loop_timer_arm(timer, ms);
-	loop_run(loop);
-	loop_timer_free(timer);
-}
-
-#define wait_until(condition, ms)                                                       \
-	do {                                                                            \
-		uint64_t give_up_ = loop_now_ms() + (ms);                               \
-		while (!(condition) && loop_now_ms() < give_up_)                        \
-			run_for(5);                                                     \
-		cr_assert(condition, "not within %d ms: %s", (int)(ms), #condition);    \
-	} while (0)
 
 static void start(void)
 {

@@ -2,6 +2,7 @@
 /* What is taken from a packet of the redirector or the loader, and what is refused. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -143,6 +144,51 @@ Test(packet, name_must_hold_the_addresses_that_it_counts)
 	message.head.count = 2;
 	fill(&message, sizeof(message.head) + sizeof(message.addresses));
 	cr_expect_not(message_name(&packet, &name), "no host");
+}
+
+/* What is asked for goes to DNS, into logs and into the kernel's tables: it is a name in its one form, or it is nothing. */
+Test(packet, a_name_that_is_asked_for_is_whole_and_in_lower_case)
+{
+	static const char *const good[] = {"a.com", "x-1._y.a.com", "1.2.3.4.a.com"},
+		*const bad[] = {"", ".", "a.com.", "A.com", "a..com", "1.2.3.4", "a.5", "a b.com", "a.com\n", "*.a.com", "\xc3\xbc.com", "a:80",
+				"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.com"};
+	struct {
+		struct ask_message head;
+		char host[80];
+	} message = {.head = {7, ASK_ANSWER}};
+	struct published_name name;
+	struct ask_message ask;
+	const char *host;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		snprintf(message.host, sizeof(message.host), "%s", good[i]);
+		fill(&message, sizeof(message.head) + strlen(message.host) + 1);
+		cr_assert(message_ask(&packet, &ask, &host), "%s", good[i]);
+		cr_expect(ask.workload == 7 && ask.flags == ASK_ANSWER && !strcmp(host, good[i]));
+		message.head = (struct ask_message){0, NAME_HAS_NONE};
+		fill(&message, sizeof(message));
+		cr_expect(message_asked_name(&packet, &name) && name.known && !strcmp(name.host, good[i]));
+		message.head = (struct ask_message){7, ASK_ANSWER};
+		fill(good[i], strlen(good[i]) + 1);
+		cr_expect(message_asked_name_gone(&packet, &host));
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		snprintf(message.host, sizeof(message.host), "%s", bad[i]);
+		fill(&message, sizeof(message));
+		cr_expect_not(message_ask(&packet, &ask, &host), "%s", bad[i]);
+		message.head = (struct ask_message){0, NAME_HAS_NONE};
+		fill(&message, sizeof(message));
+		cr_expect_not(message_asked_name(&packet, &name), "%s", bad[i]);
+		message.head = (struct ask_message){7, ASK_ANSWER};
+		fill(bad[i], strlen(bad[i]) + 1);
+		cr_expect_not(message_asked_name_gone(&packet, &host), "%s", bad[i]);
+	}
+	message.head.flags = 4;
+	snprintf(message.host, sizeof(message.host), "a.com");
+	fill(&message, sizeof(message));
+	cr_expect_not(message_ask(&packet, &ask, &host), "an unknown flag");
+	fill(&message, sizeof(message.head) - 1);
+	cr_expect_not(message_ask(&packet, &ask, &host), "cut");
 }
 
 Test(packet, worker_cannot_want_more_sockets_than_a_message_carries)

@@ -584,7 +584,7 @@ Test(policy, a_name_finds_its_own_service_else_the_longest_wildcard)
 /* The image's flag for the kernel and the redirector's own look are one. */
 static void expect_speaks_http(uint16_t port, bool wanted)
 {
-	struct image *image = policy_image_build(policy, NULL, NULL, NULL);
+	struct image *image = policy_image_build(policy, NULL, NULL, NULL, NULL);
 	struct port_key key = {1, port, SLUICE_TCP, 0};
 	const struct port_value *value;
 	struct image_tables tables;
@@ -840,7 +840,7 @@ Test(policy, the_canary_is_denied_whatever_the_documents_say)
 		POLICY("p", "istio-system") "{outboundTrafficPolicy: {mode: ALLOW_ANY}, enforcement: audit, "
 		"interception: {includeCIDRs: [], excludeCIDRs: [0.0.0.0/0, '::/0'], excludePorts: [9]}, dns: {allow: any}}\n");
 	rules_of("", NULL, 0, NULL);
-	image = policy_image_build(policy, same_for_all, NULL, NULL);
+	image = policy_image_build(policy, same_for_all, NULL, NULL, NULL);
 	image_tables_init(&tables, image);
 	rules = lookup_rule_set(&tables.tables, WORKLOAD_CANARY);
 	cr_assert_not_null(rules);
@@ -866,7 +866,7 @@ Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 		POLICY("p", "istio-system") "{interception: {includeCIDRs: [10.0.0.0/8, 10.0.0.0/8, 9.0.0.0/8], excludePorts: [80, 80]}, dns: {servers: [9.9.9.9, 9.9.9.9]}}\n");
 	rules_of("", NULL, 0, NULL);
 	parse_address(address[0], "192.0.2.1");
-	image = policy_image_build(policy, same_for_all, NULL, address);
+	image = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	expect_sorted(image);
 	cr_expect_eq(image->intercept_count, 3, "two and the canary's");
 	cr_expect_eq(image->catalog_count, 2);
@@ -901,21 +901,12 @@ Test(policy, tls_names_stand_backwards_in_the_image_each_once)
 	compile(ENTRY("a") "{hosts: [a.com, '*.a.com'], resolution: NONE, ports: [{number: 443, name: t, protocol: TLS}]}\n"
 		ENTRY("b") "{hosts: [a.com], resolution: NONE, ports: [{number: 8443, name: t, protocol: HTTPS}, {number: 80, name: h, protocol: HTTP}]}\n"
 		ENTRY("long") "{hosts: [" L63 "." L63 "." L63 "." L58 "], resolution: NONE, ports: [{number: 443, name: t, protocol: TLS}]}\n");
-	image = policy_image_build(policy, NULL, NULL, NULL);
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
 	cr_expect_eq(image->name_count, 3, "%zu", image->name_count); /* HTTP shows a Host; 250 bytes and a NUL do not fit */
 	cr_expect_eq(name_item(image, "moc.a", 6, 443)->value.service, must_have("a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a.", 6, 443)->value.service, must_have("*.a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a", 6, 8443)->value.service, must_have("a.com", 8443)->id);
 	image_free(image);
-}
-
-static const uint8_t (*one_former(void *context, const char *host, size_t *count))[16]
-{
-	const uint8_t (*addresses)[16] = context;
-
-	(void)host;
-	*count = 1;
-	return addresses + 1;
 }
 
 static unsigned int items_of_kind(const struct image *image, enum sluice_kind kind, uint16_t port, const uint8_t addr[16])
@@ -928,6 +919,80 @@ static unsigned int items_of_kind(const struct image *image, enum sluice_kind ki
 	return n;
 }
 
+static void count_service(void *context, const struct service *service)
+{
+	*(uint32_t *)context += service->id;
+}
+
+static uint32_t dynamic_ids(const char *host)
+{
+	uint32_t sum = 0;
+
+	policy_each_dynamic(policy, host, count_service, &sum);
+	return sum;
+}
+
+Test(policy, shown_names_find_the_wildcards_over_them)
+{
+	uint32_t two;
+
+	compile(ENTRY("a") "{hosts: ['*.a.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n"
+		ENTRY("b") "{hosts: ['*.b.a.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n"
+		ENTRY("c") "{hosts: ['*.c.com'], resolution: NONE, " HTTP80 "}\n");
+	two = must_have("*.a.com", 80)->id + must_have("*.b.a.com", 80)->id;
+	cr_expect_eq(dynamic_ids("x.a.com"), must_have("*.a.com", 80)->id);
+	cr_expect_eq(dynamic_ids("x.b.a.com"), two);
+	cr_expect_eq(dynamic_ids("b.a.com"), must_have("*.a.com", 80)->id);
+	cr_expect_eq(dynamic_ids("a.com"), 0);
+	cr_expect_eq(dynamic_ids("xa.com"), 0);
+	cr_expect_eq(dynamic_ids("x.c.com"), 0, "only those that are resolved so");
+	cr_expect_eq(dynamic_ids(""), 0);
+	cr_expect(policy_resolves(policy, &(struct rule_set){.registry = 1}, "x.a.com") && policy_resolves(policy, NULL, "x.a.com"));
+	cr_expect_not(policy_resolves(policy, &(struct rule_set){.registry = 2}, "x.a.com"));
+	cr_expect_not(policy_resolves(policy, &(struct rule_set){.registry = 1}, "a.com"));
+	cr_expect(policy_resolves(policy, &(struct rule_set){.mode = MODE_ALLOW_ANY_DYNAMIC_DNS}, "a.com"));
+	cr_expect_eq(policy_names(policy)->count, 0, "nothing to resolve before anybody asks");
+}
+
+Test(policy, shown_names_find_partial_wildcards_over_them)
+{
+	compile(ENTRY("a") "{hosts: ['*x.com'], resolution: DYNAMIC_DNS, " HTTP80 "}\n");
+	cr_expect_eq(dynamic_ids("ax.com"), 1);
+	cr_expect_eq(dynamic_ids("x.com"), 0);
+}
+
+Test(policy, shown_names_are_in_the_image_for_upstream_sockets_only)
+{
+	uint8_t address[2][16];
+	const struct asked_name names[] = {{"x.a.com", (const uint8_t (*)[16])address, (const uint8_t (*)[16])address + 1, 1, 1},
+					   {"x.b.com", (const uint8_t (*)[16])address, NULL, 1, 0}};
+	const struct asked_names asked = {names, 2};
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: ['*.a.com'], resolution: DYNAMIC_DNS, ports: [{number: 443, name: t, protocol: TLS, targetPort: 8443}]}\n");
+	parse_address(address[0], "192.0.2.1");
+	parse_address(address[1], "192.0.2.2");
+	image = policy_image_build(policy, same_for_all, NULL, address, &asked);
+	expect_sorted(image);
+	cr_assert_eq(image->service_count, 2, "the other name is nobody's: %zu", image->service_count);
+	cr_expect_eq(items_of_kind(image, KIND_UPSTREAM, 8443, address[0]), 1);
+	cr_expect_eq(items_of_kind(image, KIND_FORMER, 8443, address[1]), 1);
+	cr_expect_str_eq(image->services[0].value.host, "x.a.com");
+	cr_expect_eq(image->services[0].value.flags, SERVICE_TLS | SERVICE_ROUTED | SERVICE_REWRITES | SERVICE_WILDCARD | SERVICE_DYNAMIC);
+	cr_expect_eq(image->port_count, 1);
+	cr_expect_eq(image->ports[0].value.flags, PORT_NAMED | PORT_NAMED_ROUTED);
+	image_free(image);
+}
+
+static const uint8_t (*one_former(void *context, const char *host, size_t *count))[16]
+{
+	const uint8_t (*addresses)[16] = context;
+
+	(void)host;
+	*count = 1;
+	return addresses + 1;
+}
+
 Test(policy, former_addresses_stand_at_the_dialled_and_the_target_port_and_only_as_former)
 {
 	uint8_t address[2][16];
@@ -938,7 +1003,7 @@ Test(policy, former_addresses_stand_at_the_dialled_and_the_target_port_and_only_
 	rules_of("", NULL, 0, NULL);
 	parse_address(address[0], "192.0.2.1");
 	parse_address(address[1], "192.0.2.2");
-	image = policy_image_build(policy, same_for_all, one_former, address);
+	image = policy_image_build(policy, same_for_all, one_former, address, NULL);
 	expect_sorted(image);
 	cr_expect_eq(items_of_kind(image, KIND_FORMER, 443, address[1]), 1);
 	cr_expect_eq(items_of_kind(image, KIND_FORMER, 8443, address[1]), 1);
@@ -955,9 +1020,9 @@ Test(policy, new_addresses_change_the_services_and_nothing_else)
 
 	compile(ENTRY("a") "{hosts: [a.com], resolution: DNS, " TLS443 "}\n" POLICY("p", "istio-system") "{interception: {excludeCIDRs: [10.0.0.0/8]}}\n");
 	rules_of("", NULL, 0, NULL);
-	before = policy_image_build(policy, same_for_all, NULL, NULL);
+	before = policy_image_build(policy, same_for_all, NULL, NULL, NULL);
 	parse_address(address[0], "192.0.2.1");
-	after = policy_image_build(policy, same_for_all, NULL, address);
+	after = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	cr_expect_eq(before->service_count, 0);
 	cr_expect_eq(after->service_count, 2);
 #define SAME(items, count) \
@@ -1005,7 +1070,7 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 	parse_address(address[0], "192.0.2.1");
 	start = milliseconds();
 	policy = policy_compile(config, &options);
-	image = policy_image_build(policy, same_for_all, NULL, address);
+	image = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	start = milliseconds() - start;
 	cr_expect_eq(image->catalog_count, services);
 	cr_expect(!routes || policy_service(policy, services)->routes);

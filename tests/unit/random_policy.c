@@ -207,7 +207,7 @@ static void add_policy(struct config *config, const char *namespace_, bool selec
 			(struct label){"app", "web"};
 	policy->has_mode = draw(3);
 	if (policy->has_mode)
-		policy->mode = draw(2) ? MODE_ALLOW_ANY : MODE_REGISTRY_ONLY;
+		policy->mode = (enum sluice_mode)draw(3);
 	policy->has_audit = !draw(3);
 	policy->audit = policy->has_audit && draw(2);
 	policy->has_host_check = !draw(3);
@@ -329,12 +329,13 @@ static void print_virtual_service(FILE *out, const struct virtual_service *servi
 
 static void print_policy(FILE *out, const struct egress_policy *policy)
 {
+	static const char *const modes[] = {"ALLOW_ANY", "REGISTRY_ONLY", "ALLOW_ANY_DYNAMIC_DNS"};
 	static const char *const allow[] = {[DNS_RESOLVERS] = "resolvers", [DNS_ANY] = "any", [DNS_NONE] = "none"};
 
 	head(out, "sluice.dev/v1", &policy->object);
 	fprintf(out, "  workloadSelector: {labels: {%s}}\n", policy->selector.count ? "app: web" : "");
 	if (policy->has_mode)
-		fprintf(out, "  outboundTrafficPolicy: {mode: %s}\n", policy->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+		fprintf(out, "  outboundTrafficPolicy: {mode: %s}\n", modes[policy->mode]);
 	if (policy->has_audit)
 		fprintf(out, "  enforcement: %s\n", policy->audit ? "audit" : "enforce");
 	if (policy->has_host_check)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* HTTP through a worker: what is forwarded, what is answered here, and what happens when either side ends. */
+#include "redirect/directory.h"
 #include "redirect_rig.h"
 
 static uint16_t port;
@@ -504,6 +505,232 @@ Test(redirect_http, a_name_that_does_not_resolve_is_503)
 	heard = hear(client);
 	expect_in(&heard, "HTTP/1.1 503 ");
 	expect_in(&heard, "\r\n\r\nno healthy upstream");
+}
+
+/* ---- names that clients show ---- */
+
+#define DYNAMIC ENTRY_OF("d", "hosts: ['*.d.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: p, protocol: HTTP, targetPort: %u}]")
+#define GET_OF(host) "GET / HTTP/1.1\r\nHost: " host "\r\n\r\n"
+#define LOOPBACK(n) {{[10] = 0xff, 0xff, 127, 0, 0, n}}
+
+static void start_dynamic(const char *more)
+{
+	char documents[2048];
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY DYNAMIC "%s", port, more);
+	apply(documents);
+	turn();
+}
+
+/* The main thread's part: what was asked for is known to be asked for. */
+static void turn_main(void)
+{
+	turn();
+	directory_take_questions(1);
+	directory_publish();
+	turn();
+}
+
+static void answer_name(const char *host, const uint8_t (*addresses)[16], size_t count, enum name_failure failure)
+{
+	const struct published_name name = {host, addresses, count, true, failure};
+
+	directory_answer(&name, 1);
+	directory_publish();
+	turn();
+}
+
+static int dial_elsewhere(void)
+{
+	struct flow_record record = record_to("203.0.113.9", 80);
+
+	return dial_as(&record);
+}
+
+static unsigned long long questions(void)
+{
+	return (unsigned long long)rig.worker->statistics.names_asked;
+}
+
+Test(redirect_http, a_shown_name_is_asked_for_once_and_dialled_where_it_is)
+{
+	static const uint8_t here[1][16] = LOOPBACK(1);
+	int one, two, upstream;
+	struct heard heard;
+
+	start_dynamic("");
+	one = dial_elsewhere();
+	say(one, GET_OF("A.d.example."));
+	turn_main();
+	two = dial_elsewhere();
+	say(two, GET_OF("a.d.example"));
+	turn_main();
+	cr_expect_eq(questions(), 1);
+	cr_assert_eq(accept_upstream(server), -1);
+	answer_name("a.d.example", here, 1, NAME_NOT_FAILED);
+	for (int i = 0; i < 2; i++) {
+		upstream = accept_upstream(server);
+		cr_assert_geq(upstream, 0);
+		turn();
+		heard = hear(upstream);
+		expect_in(&heard, i ? "Host: A.d.example" : "Host: a.d.example"); /* who waited last goes first */
+	}
+	cr_expect_eq(questions(), 1);
+}
+
+Test(redirect_http, a_kept_connection_serves_no_other_name)
+{
+	static const uint8_t here[1][16] = LOOPBACK(1), there[1][16] = LOOPBACK(2);
+	int client, first, second, other = serve_on(&port, "127.0.0.2");
+	struct heard heard;
+
+	start_dynamic("");
+	answer_name("a.d.example", here, 1, NAME_NOT_FAILED);
+	answer_name("b.d.example", there, 1, NAME_NOT_FAILED);
+	client = dial_elsewhere();
+	first = ask(client, GET_OF("a.d.example"));
+	say(first, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na");
+	turn();
+	say(client, GET_OF("b.d.example"));
+	turn();
+	second = accept_upstream(other);
+	cr_assert_geq(second, 0, "the second name is dialled where it is");
+	turn();
+	heard = hear(second);
+	expect_in(&heard, "Host: b.d.example");
+	say(second, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb");
+	turn();
+	say(client, GET_OF("B.d.example"));
+	turn();
+	heard = hear(second);
+	expect_in(&heard, "Host: B.d.example");
+	cr_expect_eq(accept_upstream(other), -1, "the same name goes over the same connection");
+}
+
+Test(redirect_http, a_shown_name_without_an_address_is_503_with_the_reason)
+{
+	static const struct {
+		const char *request, *host;
+		enum name_failure failure;
+		const char *says;
+	} cases[] = {
+		{GET_OF("none.d.example"), "none.d.example", NAME_HAS_NONE, "\r\n\r\nDNS resolution failure"},
+		{GET_OF("full.d.example"), "full.d.example", NAME_REFUSED, "\r\n\r\nDNS cache overflow"},
+	};
+
+	start_dynamic("");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		int client = dial_elsewhere();
+		struct heard heard;
+
+		say(client, cases[i].request);
+		turn_main();
+		answer_name(cases[i].host, NULL, 0, cases[i].failure);
+		heard = hear(client);
+		expect_in(&heard, "HTTP/1.1 503 ");
+		expect_in(&heard, cases[i].says);
+	}
+}
+
+Test(redirect_http, a_shown_name_that_is_gone_is_asked_for_again)
+{
+	static const uint8_t here[1][16] = LOOPBACK(1);
+
+	start_dynamic("");
+	answer_name("a.d.example", here, 1, NAME_NOT_FAILED);
+	directory_gone("a.d.example");
+	directory_publish();
+	turn();
+	say(dial_elsewhere(), GET_OF("a.d.example"));
+	turn_main();
+	cr_expect_eq(questions(), 1);
+	cr_expect_eq(accept_upstream(server), -1);
+}
+
+Test(redirect_http, a_workload_cannot_ask_for_any_number_of_names)
+{
+	unsigned int overflows = 0;
+	char request[128];
+
+	start_dynamic("");
+	for (int i = 0; i < 200; i++) {
+		int client = dial_elsewhere();
+		struct heard heard;
+
+		snprintf(request, sizeof(request), GET_OF("n%d.d.example"), i);
+		say(client, request);
+		turn();
+		directory_take_questions(1); /* not published: the rig's namespace is no listener's, so its pools would go */
+		heard = hear(client);
+		overflows += strstr(heard.text, "DNS cache overflow") != NULL;
+		reset(client);
+		turn();
+	}
+	cr_expect(overflows >= 40 && overflows <= 72, "%u, %llu asked, %llu refused", overflows, questions(), (unsigned long long)rig.worker->statistics.names_refused); /* 128 at once, and 64 more in a second */
+	cr_expect_eq(questions() + overflows, 200);
+	cr_expect_eq(rig.worker->statistics.names_refused, overflows);
+}
+
+Test(redirect_http, http_to_whom_nobody_registers_goes_where_its_host_is)
+{
+	static const uint8_t here[1][16] = LOOPBACK(1);
+	struct flow_record record;
+	char documents[2048];
+	int client, upstream;
+	struct heard heard;
+
+	snprintf(documents, sizeof(documents),
+		 "---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n"
+		 "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}\n"
+		 ENTRY_OF("h", "hosts: [h.example], ports: [{number: %u, name: p, protocol: HTTP}]"), port);
+	apply(documents);
+	turn();
+	record = record_to("127.0.0.9", port); /* nobody is there */
+	client = dial_as(&record);
+	say(client, GET_OF("Any.Example:99"));
+	turn_main();
+	cr_expect_eq(questions(), 1);
+	answer_name("any.example", here, 1, NAME_NOT_FAILED);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0, "at the port that the client dialled");
+	turn();
+	heard = hear(upstream);
+	expect_in(&heard, "Host: Any.Example:99\r\n");
+	cr_expect_null(strstr(heard.text, "x-envoy-"), "it only passes");
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn();
+	heard = hear(client);
+	say(client, GET_OF("other.example"));
+	turn_main();
+	answer_name("other.example", NULL, 0, NAME_HAS_NONE);
+	heard = hear(client);
+	expect_in(&heard, "DNS resolution failure");
+	record = record_to("127.0.0.1", port);
+	client = dial_as(&record);
+	say(client, GET_OF("192.0.2.1"));
+	turn_main();
+	cr_expect_geq(accept_upstream(server), 0, "an address in place of a name: where the client dialled");
+	cr_expect_eq(questions(), 2);
+}
+
+/* A rule may send others' requests to the wildcard: who is no name below it is nowhere. */
+Test(redirect_http, a_name_that_is_not_below_the_wildcard_is_not_asked_for)
+{
+	struct heard heard;
+	int client;
+
+	start_dynamic(ENTRY_OF("o", "hosts: [o.example], resolution: NONE, ports: [{number: 80, name: p, protocol: HTTP}]")
+		      ROUTE_OF("o", "hosts: [o.example], http: [{match: [{uri: {prefix: /re}}], rewrite: {authority: 'a.d.example:8080'}, "
+			       "route: [{destination: {host: '*.d.example'}}]}, {route: [{destination: {host: '*.d.example'}}]}]"));
+	client = dial_elsewhere();
+	say(client, GET_OF("o.example"));
+	turn_main();
+	heard = hear(client);
+	expect_in(&heard, "DNS resolution failure");
+	cr_expect_eq(questions(), 0);
+	say(client, "GET /re HTTP/1.1\r\nHost: o.example\r\n\r\n");
+	turn_main();
+	cr_expect_eq(questions(), 1, "by the name that the server is told");
 }
 
 /* ---- what an upstream that fails is answered with: Istio's words ---- */

@@ -26,7 +26,7 @@ struct model {
 	const struct config *config;
 	struct pair pairs[64];
 	size_t count;
-	bool registry_only, audit, unchecked, by_kernel;
+	bool registry_only, by_host, audit, unchecked, by_kernel;
 	enum sluice_dns_allow dns;
 	const struct egress_policy *include, *exclude, *include_ports, *exclude_ports, *servers;
 };
@@ -186,8 +186,10 @@ static void add_virtual_host(struct model *model, const char *host, size_t regis
 
 static void take_policy(struct model *model, const struct egress_policy *policy)
 {
-	if (policy->has_mode)
+	if (policy->has_mode) {
 		model->registry_only = policy->mode == MODE_REGISTRY_ONLY;
+		model->by_host = policy->mode == MODE_ALLOW_ANY_DYNAMIC_DNS;
+	}
 	if (policy->has_audit)
 		model->audit = policy->audit;
 	if (policy->has_host_check) {
@@ -369,14 +371,24 @@ static bool port_has(const struct model *model, unsigned int number, bool routed
 	return false;
 }
 
-static struct decision model_tcp(const struct model *model, const struct flow *flow)
+static bool speaks_http(const struct model *model, unsigned int number)
+{
+	bool found = number == 80;
+
+	for (size_t i = 0; i < model->count; i++)
+		found |= model->pairs[i].class == HTTP && model->pairs[i].number == number;
+	return found;
+}
+
+/* `by_host`: who speaks HTTP to whom nobody registers is sent where the Host is. */
+static struct decision model_tcp(const struct model *model, const struct flow *flow, bool by_host)
 {
 	bool found;
 	struct decision d = by_address(model, flow, &found);
 
 	if (found)
 		return d;
-	if (port_has(model, flow->port, !model->registry_only))
+	if (port_has(model, flow->port, !model->registry_only) || (by_host && speaks_http(model, flow->port)))
 		return say(VERDICT_REDIRECT, REASON_NAME, 0, 0);
 	if (!model->registry_only)
 		return say(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0, 0);
@@ -397,7 +409,7 @@ static struct decision model_udp(const struct model *model, const struct flow *f
 	if (model->registry_only)
 		return refuse(model, REASON_NOT_REGISTERED);
 	tcp.protocol = SLUICE_TCP;
-	d = model_tcp(model, &tcp);
+	d = model_tcp(model, &tcp, false);
 	if (d.verdict != VERDICT_REDIRECT)
 		return say(VERDICT_PASSTHROUGH, REASON_ALLOW_ANY, 0, 0);
 	tcp.protocol = SLUICE_UDP;
@@ -445,7 +457,7 @@ static struct decision model_judge(const struct model *model, const struct flow 
 		return say(VERDICT_BYPASS, REASON_NOT_INCLUDED, 0, 0);
 	if (is_resolver(model, flow))
 		return say(VERDICT_ALLOW, REASON_RESOLVER, 0, 0);
-	return flow->protocol == SLUICE_TCP ? model_tcp(model, flow) : model_udp(model, flow);
+	return flow->protocol == SLUICE_TCP ? model_tcp(model, flow, model->by_host) : model_udp(model, flow);
 }
 
 /* Whether sluice dials this address for `pair`. */
@@ -551,7 +563,7 @@ char *verdict_model_compare(struct config *config, const struct random_source *s
 	if (!policy)
 		return random_config_text(config);
 	policy_rule_set(policy, &who, &rules);
-	image = policy_image_build(policy, random_addresses, NULL, NULL);
+	image = policy_image_build(policy, random_addresses, NULL, NULL, NULL);
 	image_tables_init(&tables, image);
 	make_model(&model, config);
 	for (unsigned int i = 0; i < flows && !why; i++) {

@@ -47,6 +47,15 @@ static const uint8_t (*look_back(void *context, const char *host, size_t *count)
 	return (const uint8_t (*)[16])left;
 }
 
+/* A name that a client showed: where it is, and where it was. */
+static struct asked_name asked_example(void)
+{
+	static uint8_t now[1][16], left[1][16];
+
+	cr_assert(!parse_address(now[0], "192.0.2.99") && !parse_address(left[0], "198.18.0.1"));
+	return (struct asked_name){"a.b.d.com", (const uint8_t (*)[16])now, (const uint8_t (*)[16])left, 1, 1};
+}
+
 struct world {
 	struct config *config;
 	struct policy *policy;
@@ -66,6 +75,7 @@ static void open_world(struct world *w, const char *text)
 	static const uint8_t own[1][16] = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 53}};
 	struct policy_options options = {"istio-system", own, 1};
 	struct workload_identity who = {"shop", "cart", NULL, 0};
+	const struct asked_name asked = asked_example();
 	struct config_file file = {"p.yaml", text, strlen(text)};
 	const struct rule_set *rules;
 	uint32_t id;
@@ -79,7 +89,7 @@ static void open_world(struct world *w, const char *text)
 	w->policy = policy_compile(w->config, &options);
 	cr_assert_not_null(w->policy);
 	id = policy_rule_set(w->policy, &who, &rules);
-	w->image = policy_image_build(w->policy, look_up, look_back, NULL);
+	w->image = policy_image_build(w->policy, look_up, look_back, NULL, &(struct asked_names){&asked, 1});
 	image_tables_init(&w->tables, w->image);
 	w->rules = *lookup_rule_set(&w->tables.tables, id);
 }
@@ -450,9 +460,7 @@ Test(verdict, an_upstream_socket_is_refused_where_a_client_would_get_a_502)
 	UPSTREAM(POLICY "{" REGISTRY_ONLY ", interception: {excludePorts: [80]}}", {T, "8.8.8.8", 80, B, REASON_EXCLUDED_PORT, 0});
 }
 
-/* ---- addresses that have left a name ---- */
-
-#define DB "{hosts: [db.com], resolution: DNS, ports: [{number: 5432, name: db, protocol: TCP}]}\n"
+/* ---- names that clients show ---- */
 
 static uint8_t former(const struct world *w, uint8_t protocol, uint16_t port, bool upstream)
 {
@@ -462,6 +470,53 @@ static uint8_t former(const struct world *w, uint8_t protocol, uint16_t port, bo
 	cr_expect_eq(d.reason, d.verdict == VERDICT_ALLOW ? REASON_FORMER_ADDRESS : REASON_NOT_REGISTERED);
 	return d.verdict;
 }
+
+#define DYNAMIC \
+	ENTRY("dynamic") "{hosts: ['*.d.com'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: h, protocol: HTTP, targetPort: 8080}, " \
+	"{number: 443, name: t, protocol: TLS}]}\n"
+
+Test(verdict, what_clients_name_below_a_wildcard_only_the_redirector_dials)
+{
+	static const char *const modes[] = {"{" REGISTRY_ONLY "}", "{" REGISTRY_ONLY ", hostCheck: kernel}", "{" REGISTRY_ONLY ", hostCheck: off}"};
+	char text[1024];
+
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		snprintf(text, sizeof(text), DYNAMIC POLICY "%s", modes[i]);
+		JUDGE(text, {T, "192.0.2.99", 80, R, REASON_NAME, 0}, {T, "192.0.2.99", 443, R, REASON_NAME, 0},
+		      {T, "192.0.2.99", 8080, D, REASON_NOT_REGISTERED, 0}, {U, "192.0.2.99", 443, D, REASON_NOT_REGISTERED, 0});
+		UPSTREAM(text, {T, "192.0.2.99", 8080, A, REASON_UPSTREAM, 0}, {T, "192.0.2.99", 443, A, REASON_UPSTREAM, 0},
+			 {T, "192.0.2.99", 80, D, REASON_NOT_REGISTERED, 0}, {T, "192.0.2.98", 443, D, REASON_NOT_REGISTERED, 0});
+	}
+	JUDGE(DYNAMIC, {T, "192.0.2.99", 80, R, REASON_NAME, 0}, {T, "192.0.2.99", 443, R, REASON_NAME, 0},
+	      {T, "192.0.2.99", 8080, P, REASON_ALLOW_ANY, 0});
+}
+
+Test(verdict, where_the_host_of_http_is_dialled_only_ports_that_speak_it_are_redirected)
+{
+	static const char text[] = SERVICES POLICY "{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}";
+
+	JUDGE(text, {T, "8.8.8.8", 80, R, REASON_NAME, 0}, {T, "8.8.8.8", 443, P, REASON_ALLOW_ANY, 0}, {T, "8.8.8.8", 22, P, REASON_ALLOW_ANY, 0},
+	      {U, "8.8.8.8", 80, P, REASON_ALLOW_ANY, 0});
+	JUDGE(ENTRY("h") "{hosts: [h.com], resolution: DNS, ports: [{number: 8081, name: h, protocol: HTTP}]}\n" POLICY
+	      "{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}", {T, "8.8.8.8", 8081, R, REASON_NAME, 0});
+	UPSTREAM(text, {T, "8.8.8.8", 80, P, REASON_NAME_ANY, 0}, {T, "8.8.8.8", 443, P, REASON_ALLOW_ANY, 0});
+}
+
+Test(verdict, where_a_name_was_that_clients_showed_admits_open_upstream_flows_only)
+{
+	struct world w;
+
+	open_world(&w, DYNAMIC POLICY "{" REGISTRY_ONLY ", hostCheck: off}");
+	cr_expect_eq(former(&w, T, 443, true), A);
+	cr_expect_eq(former(&w, T, 8080, true), A);
+	cr_expect_eq(former(&w, T, 443, false), D);
+	cr_expect_eq(former(&w, T, 8080, false), D);
+	close_world(&w);
+}
+
+/* ---- addresses that have left a name ---- */
+
+#define DB "{hosts: [db.com], resolution: DNS, ports: [{number: 5432, name: db, protocol: TCP}]}\n"
 
 Test(verdict, a_former_address_admits_nothing_new)
 {

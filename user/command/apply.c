@@ -25,6 +25,7 @@
 #define RETRY_MS 5000      /* after a failure that is not the configuration's own; doubled each time */
 #define RETRY_MAX_MS 300000 /* a redirector that cannot hold the table dies of each try, and open connections with it */
 #define REFRESH_DELAY_MS 5 /* several answers in a row make one update */
+#define REFRESH_SHARE 4    /* of the time that updates may take, for names that clients make up: a fifth */
 
 static void configuration_fini(struct configuration *configuration)
 {
@@ -271,6 +272,11 @@ static void flush_changed_names(struct daemon *daemon)
 		free(daemon->changed_names[i]);
 	}
 	daemon->changed_count = 0;
+	for (size_t i = 0; i < daemon->changed_asked_count; i++) {
+		asked_send(daemon, daemon->changed_asked[i]);
+		free(daemon->changed_asked[i]);
+	}
+	daemon->changed_asked_count = 0;
 }
 
 /*
@@ -314,10 +320,13 @@ static void let_drain(struct daemon *daemon, const struct image *image, const st
 /* Names or workloads changed: small additions to the live generation. The kernel learns an address before the redirector. */
 static void refresh(struct daemon *daemon, bool regrouped)
 {
+	uint64_t began_ms = loop_now_ms();
+
 	if (daemon->live.policy) {
+		struct asked_names asked = dynamic_names_list(daemon->asked);
 		size_t count;
 		_cleanup_free_ struct assignment *assignments = assign(daemon, daemon->live.policy, &count);
-		struct image *image = policy_image_build(daemon->live.policy, lookup_name, lookup_former, daemon);
+		struct image *image = policy_image_build(daemon->live.policy, lookup_name, lookup_former, daemon, &asked);
 		int error;
 
 		if (regrouped)
@@ -329,6 +338,7 @@ static void refresh(struct daemon *daemon, bool regrouped)
 		if (error)
 			image_free(image);
 	}
+	daemon->refresh_ms = loop_now_ms() - began_ms;
 	flush_changed_names(daemon);
 }
 
@@ -362,6 +372,14 @@ void apply_names_changed(struct daemon *daemon, const char *host)
 	*array_append(daemon->changed_names, daemon->changed_count, daemon->changed_capacity) = xstrdup(host);
 	if (!loop_timer_armed(daemon->refresh))
 		loop_timer_arm(daemon->refresh, REFRESH_DELAY_MS);
+}
+
+void apply_asked_changed(struct daemon *daemon, const char *host)
+{
+	if (host)
+		*array_append(daemon->changed_asked, daemon->changed_asked_count, daemon->changed_asked_capacity) = xstrdup(host);
+	if (!loop_timer_armed(daemon->refresh))
+		loop_timer_arm(daemon->refresh, REFRESH_DELAY_MS + REFRESH_SHARE * daemon->refresh_ms);
 }
 
 /* At once: `exec` waits for its assignment. */
@@ -400,6 +418,7 @@ void apply_refill(struct daemon *daemon)
 
 	for (size_t i = 0; hosts && i < hosts->count; i++)
 		send_name(daemon, hosts->items[i]);
+	asked_send_all(daemon);
 	for (size_t i = 0; i < workloads_count(daemon->workloads); i++)
 		supervisor_send_workload(daemon->supervisor, workloads_get(daemon->workloads, i));
 	daemon->filled = false;
@@ -489,11 +508,13 @@ static void want_names(struct daemon *daemon)
 	add_names(daemon, daemon->live.policy);
 	add_names(daemon, daemon->pending.policy);
 	names_want(daemon->names, &daemon->wanted);
+	asked_retain(daemon);
 }
 
 struct adoption {
 	struct pins *pins;
-	struct names *names;
+	struct daemon *daemon;
+	const struct policy *policy;
 };
 
 static void adopt_address(void *context, const void *key, const void *value)
@@ -503,15 +524,16 @@ static void adopt_address(void *context, const void *key, const void *value)
 	struct adoption *adoption = context;
 	struct catalog_value catalog;
 
+	asked_adopt(adoption->daemon, adoption->policy, where, service);
 	if ((where->kind == KIND_SERVICE || where->kind == KIND_FORMER) &&
 	    where->prefixlen == SERVICE_KEY_FIXED_BITS + 128 && !pins_lookup(adoption->pins, PIN_CATALOG, &service->service, &catalog))
-		names_adopt(adoption->names, catalog.host, where->addr);
+		names_adopt(adoption->daemon->names, catalog.host, where->addr);
 }
 
 /* What an earlier loader resolved: the answers of now may have other addresses, and open connections are not theirs. */
-static void adopt_addresses(struct daemon *daemon)
+static void adopt_addresses(struct daemon *daemon, const struct policy *policy)
 {
-	struct adoption adoption = {.names = daemon->names};
+	struct adoption adoption = {.daemon = daemon, .policy = policy};
 	char why[SLUICE_ERROR_TEXT];
 
 	if (daemon->live.policy || !kernel_generation(daemon->kernel) ||
@@ -536,6 +558,7 @@ static int flip(struct daemon *daemon, struct configuration *next)
 	char why[SLUICE_ERROR_TEXT] = "";
 	size_t count;
 	_cleanup_free_ struct assignment *assignments = NULL;
+	struct asked_names asked;
 	struct image *image;
 	int error;
 
@@ -549,11 +572,12 @@ static int flip(struct daemon *daemon, struct configuration *next)
 			retry_later(daemon);
 		return error;
 	}
-	adopt_addresses(daemon);
+	adopt_addresses(daemon, next->policy);
 	workloads_set_documents(daemon->workloads, next->config);
 	workloads_scan(daemon->workloads);
 	assignments = assign(daemon, next->policy, &count);
-	image = policy_image_build(next->policy, lookup_name, lookup_former, daemon);
+	asked = dynamic_names_list(daemon->asked);
+	image = policy_image_build(next->policy, lookup_name, lookup_former, daemon, &asked);
 	let_drain(daemon, image, assignments, count);
 	error = kernel_swap(daemon->kernel, image, assignments, count);
 	if (error) {
@@ -729,6 +753,9 @@ void apply_stop(struct daemon *daemon)
 	for (size_t i = 0; i < daemon->changed_count; i++)
 		free(daemon->changed_names[i]);
 	free(daemon->changed_names);
+	for (size_t i = 0; i < daemon->changed_asked_count; i++)
+		free(daemon->changed_asked[i]);
+	free(daemon->changed_asked);
 	free(daemon->wanted.items);
 	forget_credentials(daemon);
 	free(daemon->credentials.items);

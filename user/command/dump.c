@@ -90,7 +90,7 @@ static void add_cidr(void *context, const void *key, const void *value)
 
 static void flags_text(char out[96], __u32 flags)
 {
-	static const char *const names[] = {"http", "tls", "routed", "rewrites", "none", "wildcard", "tcp"};
+	static const char *const names[] = {"http", "tls", "routed", "rewrites", "none", "wildcard", "tcp", "detected", "dynamic"};
 	size_t n = 0;
 
 	out[0] = 0;
@@ -101,7 +101,7 @@ static void flags_text(char out[96], __u32 flags)
 
 static void add_service(void *context, const void *key, const void *value)
 {
-	static const char *const kinds[] = {"service", "upstream", "resolver"};
+	static const char *const kinds[] = {"service", "upstream", "resolver", "former"};
 	const struct service_key *where = key;
 	const struct service_value *what = value;
 	char flags[96];
@@ -111,6 +111,24 @@ static void add_service(void *context, const void *key, const void *value)
 	cell(context, "%u", where->port);
 	cell(context, "%s", protocol_name(where->protocol));
 	cell(context, "%s", where->kind < ARRAY_SIZE(kinds) ? kinds[where->kind] : "?");
+	cell(context, "%s", what->host);
+	cell(context, "%s", flags);
+}
+
+/* One that has no address of its own: the names below it have, once they are asked for. */
+static void add_dynamic(void *context, const void *key, const void *value)
+{
+	const struct catalog_value *what = value;
+	char flags[96];
+
+	(void)key;
+	if (!(what->flags & SERVICE_DYNAMIC))
+		return;
+	flags_text(flags, what->flags);
+	cell(context, "resolved when asked for");
+	cell(context, "%u", what->port);
+	cell(context, "%s", protocol_name(what->protocol));
+	cell(context, "service");
 	cell(context, "%s", what->host);
 	cell(context, "%s", flags);
 }
@@ -132,7 +150,7 @@ static void add_workload_row(const struct workload_rows *rows, __u32 id, const s
 	cell(rows->table, "%s", who->name);
 	cell(rows->table, "%s", who->labels);
 	cell(rows->table, "%s", who->cgroup);
-	cell(rows->table, "%s", rules.mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+	cell(rows->table, "%s", verdict_mode_name(rules.mode));
 	cell(rows->table, "%s", rules.origin);
 }
 
@@ -151,7 +169,7 @@ static void add_rule_set(void *context, const void *key, const void *value)
 
 	memcpy(&id, key, sizeof(id));
 	cell(context, "%u", id);
-	cell(context, "%s", rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY");
+	cell(context, "%s", verdict_mode_name(rules->mode));
 	cell(context, "%s", rules->audit ? "audit" : "enforce");
 	cell(context, "%s", verdict_host_check_name(rules->host_check));
 	cell(context, "%s", rules->dns_allow == DNS_ANY ? "any" : rules->dns_allow == DNS_NONE ? "none" : "resolvers");
@@ -197,6 +215,7 @@ static int dump(struct pins *pins, const char *what, bool json)
 		struct table table = {{"address", "port", "protocol", "kind", "host", "flags"}, 6, NULL, 0, 0};
 
 		pins_each(pins, PIN_SERVICES, add_service, &table);
+		pins_each(pins, PIN_CATALOG, add_dynamic, &table);
 		print_table(&table, json);
 	} else if (!strcmp(what, "workloads")) {
 		struct table table = {{"id", "name", "labels", "cgroup", "mode", "by"}, 6, NULL, 0, 0};

@@ -207,7 +207,7 @@ static void route_text(char *out, size_t room, const struct answer *answer)
 
 static const char *mode_name(const struct rule_set *rules)
 {
-	return rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY";
+	return verdict_mode_name(rules->mode);
 }
 
 /* Who reads the name. */
@@ -236,10 +236,12 @@ static void print_redirected(const struct answer *answer)
 	if (answer->redirector.verdict != VERDICT_ALLOW)
 		return;
 	printf("service     %s: %s\n", service->host, service->origin);
+	if (service->flags & SERVICE_DYNAMIC)
+		printf("dialled     where DNS has the name, resolved when asked for\n");
 	route_text(route, sizeof(route), answer);
 	if (route[0])
 		printf("route       %s\n", route);
-	else if (answer->by_name.flags & SERVICE_ROUTED)
+	else if (answer->by_name.flags & SERVICE_ROUTED && !(answer->by_name.flags & SERVICE_DYNAMIC))
 		printf("route       by a VirtualService (`explain --config` shows it)\n");
 }
 
@@ -380,7 +382,7 @@ static int explain_offline(const char *folder, const char *root_namespace, const
 		struct image *image;
 
 		policy_rule_set(policy, &identity, &answer.rules);
-		image = policy_image_build(policy, stand_in_lookup, NULL, policy);
+		image = policy_image_build(policy, stand_in_lookup, NULL, policy, NULL);
 		image_tables_init(&tables, image);
 		source_offline(&source, policy, &tables.tables);
 		snprintf(answer.workload, sizeof(answer.workload), "%s%s", who->namespace_[0] ? "namespace " : "", who->namespace_);

@@ -205,6 +205,11 @@ static void on_decision(void *context, const struct flow_event *event)
 	kernel_record(daemon->kernel, &complete);
 }
 
+static void on_asked(void *context, const struct ask_message *question, const char *host)
+{
+	asked_question(context, question, host);
+}
+
 static void on_listener(void *context, uint64_t netns, bool v6, int fd)
 {
 	struct daemon *daemon = context;
@@ -383,7 +388,7 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	struct supervisor_options supervisor = {daemon->paths.redirector, options->root_namespace, options->log_level,
 						options->log_json, options->redirector_port};
 	struct devices_options devices = {.found = on_namespace_found, .context = daemon};
-	struct supervisor_events supervisor_events = {on_listener, on_decision, on_refill, daemon};
+	struct supervisor_events supervisor_events = {on_listener, on_decision, on_asked, on_refill, daemon};
 	int error = netns_own_cookie(&host_netns);
 
 	if (error)
@@ -402,6 +407,8 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	if (error)
 		return log_errno(error, "requests ring: %s; not started", strerror(-error));
 	error = names_new(&daemon->names, daemon->loop, &names);
+	if (!error)
+		error = asked_start(daemon);
 	if (error)
 		return log_errno(error, "resolver: %s; not started", strerror(-error));
 	error = supply_new(&daemon->supply, daemon->kernel);
@@ -454,6 +461,7 @@ static void let_go(struct daemon *daemon)
 	devices_free(daemon->devices);
 	supply_free(daemon->supply);
 	names_free(daemon->names);
+	dynamic_names_free(daemon->asked);
 	denials_free(daemon->denials);
 	health_free(daemon->health);
 	kernel_close(daemon->kernel);

@@ -10,6 +10,7 @@
 #include "command/paths.h"
 #include "config/config.h"
 #include "kernel/kernel.h"
+#include "names/dynamic.h"
 #include "names/names.h"
 #include "observe/denials.h"
 #include "policy/policy.h"
@@ -52,6 +53,7 @@ struct daemon {
 	struct workloads *workloads;
 	struct devices *devices;
 	struct names *names;
+	struct dynamic_names *asked;
 	struct denials *denials;
 	struct health *health;
 	struct loop_timer *flows;
@@ -90,18 +92,31 @@ struct daemon {
 	char outdated[SLUICE_ERROR_TEXT]; /* why the kernel's tables lack names or workloads, or empty */
 	bool unsaved;                 /* the generation in force could not be saved */
 	uint64_t pending_since_ms;
+	uint64_t refresh_ms;          /* how long the last update of the kernel took */
 	char **changed_names;
 	size_t changed_count, changed_capacity;
+	char **changed_asked;
+	size_t changed_asked_count, changed_asked_capacity;
 };
 
 /* apply.c: from the policy folder to the generation in force. */
 int apply_start(struct daemon *daemon); /* the first configuration, or what an earlier daemon left; never fails to start */
 void apply_stop(struct daemon *daemon);
 void apply_names_changed(struct daemon *daemon, const char *host);
+void apply_asked_changed(struct daemon *daemon, const char *host); /* NULL: one is gone */
 void apply_workloads_changed(struct daemon *daemon);
 void apply_refill(struct daemon *daemon); /* tells a fresh redirector everything */
 void apply_reload(struct daemon *daemon); /* SIGHUP: look at the folder now */
 void apply_save_again(struct daemon *daemon); /* what could not be saved */
+
+/* asked.c: names that clients show. */
+int asked_start(struct daemon *daemon);
+void asked_question(struct daemon *daemon, const struct ask_message *question, const char *host);
+void asked_send(struct daemon *daemon, const char *host);
+void asked_send_all(struct daemon *daemon); /* to a fresh redirector */
+void asked_retain(struct daemon *daemon);   /* what no policy covers any more is forgotten */
+/* From the kernel's tables, which an earlier loader filled. */
+void asked_adopt(struct daemon *daemon, const struct policy *policy, const struct service_key *where, const struct service_value *service);
 
 /* proof.c: whether what must be refused is. */
 void proof_start(struct daemon *daemon);

@@ -51,6 +51,10 @@ static void print_redirector(FILE *out, const struct supervisor *supervisor)
 		{"sluice_redirector_ejections_total", "counter", "Addresses ejected by outlierDetection.", (uint64_t *)&now.ejections_total},
 		{"sluice_redirector_upstream_bytes_total", "counter", "Bytes sent upstream.", (uint64_t *)&now.bytes_to_upstream},
 		{"sluice_redirector_client_bytes_total", "counter", "Bytes sent to clients.", (uint64_t *)&now.bytes_to_client},
+		{"sluice_redirector_names_asked_total", "counter", "Names below wildcards of DYNAMIC_DNS that were asked for.",
+		 (uint64_t *)&now.names_asked},
+		{"sluice_redirector_names_refused_total", "counter", "Those that were not, for their workload asks for too many a second.",
+		 (uint64_t *)&now.names_refused},
 		{"sluice_redirector_decisions_lost_total", "counter", "Decisions not reported for want of room.",
 		 (uint64_t *)&now.decisions_lost},
 	};
@@ -65,6 +69,20 @@ static void print_redirector(FILE *out, const struct supervisor *supervisor)
 	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_502, "status", "502", LABELS_END);
 	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_503, "status", "503", LABELS_END);
 	metrics_sample(out, "sluice_redirector_local_responses_total", (double)now.responses_local_504, "status", "504", LABELS_END);
+}
+
+static void print_dynamic_names(FILE *out, const struct dynamic_names *dynamic)
+{
+	struct dynamic_statistics now;
+
+	dynamic_names_statistics(dynamic, &now);
+	metrics_family(out, "sluice_dynamic_names", "gauge", "Names below wildcards of DYNAMIC_DNS that are known or looked up.");
+	metrics_sample(out, "sluice_dynamic_names", (double)now.known, LABELS_END);
+	metrics_family(out, "sluice_dynamic_names_refused_total", "counter", "Such names that were not looked up for want of room.");
+	metrics_sample(out, "sluice_dynamic_names_refused_total", (double)now.refused, LABELS_END);
+	metrics_family(out, "sluice_dynamic_addresses_refused_total", "counter",
+		       "Addresses of such names that are not dialled: loopback, link-local, multicast and the like.");
+	metrics_sample(out, "sluice_dynamic_addresses_refused_total", (double)now.refused_addresses, LABELS_END);
 }
 
 static void print_metrics(void *context, FILE *out)
@@ -104,6 +122,7 @@ static void print_metrics(void *context, FILE *out)
 		metrics_family(out, "sluice_verdicts_total", "counter", "Verdicts on flows, and on requests by the redirector.");
 		kernel_each_counter(daemon->kernel, print_counter, &printer);
 		print_redirector(out, daemon->supervisor);
+		print_dynamic_names(out, daemon->asked);
 	}
 	pthread_mutex_unlock(&metrics->lock);
 }

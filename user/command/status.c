@@ -195,14 +195,15 @@ static void add_netns(void *context, const void *key, const void *value)
 	json_object_array_add(rows->rows, row);
 }
 
-/* host → list of addresses, from what clients may dial. */
+/* host → list of addresses, from what clients may dial, and from where the names are that they showed below a wildcard. */
 static void add_name(void *context, const void *key, const void *value)
 {
 	const struct service_key *where = key;
 	const struct service_value *service = value;
 	struct json_object *names = context, *addresses;
+	bool is_asked = where->kind == KIND_UPSTREAM && service->flags & SERVICE_DYNAMIC;
 
-	if (where->kind != KIND_SERVICE || where->prefixlen != SERVICE_KEY_FIXED_BITS + 128)
+	if ((where->kind != KIND_SERVICE && !is_asked) || where->prefixlen != SERVICE_KEY_FIXED_BITS + 128)
 		return;
 	if (!json_object_object_get_ex(names, service->host, &addresses)) {
 		addresses = json_object_new_array();
@@ -212,6 +213,16 @@ static void add_name(void *context, const void *key, const void *value)
 		if (!strcmp(json_object_get_string(json_object_array_get_idx(addresses, i)), service->prefix))
 			return;
 	json_object_array_add(addresses, json_object_new_string(service->prefix));
+}
+
+/* Such a wildcard itself, which has no address. */
+static void add_dynamic(void *context, const void *key, const void *value)
+{
+	const struct catalog_value *service = value;
+
+	(void)key;
+	if (service->flags & SERVICE_DYNAMIC)
+		json_object_object_add(context, service->host, json_object_new_array());
 }
 
 static void add_one(void *context, const void *key, const void *value)
@@ -293,6 +304,7 @@ static struct json_object *collect(const struct pins *pins, const char *pin, boo
 
 	hook_list = hooks(pins, pin, broken_hook, sizeof(broken_hook));
 	pins_each(pins, PIN_NETNS, add_netns, &rows);
+	pins_each(pins, PIN_CATALOG, add_dynamic, names);
 	pins_each(pins, PIN_SERVICES, add_name, names);
 	pins_each(pins, PIN_WORKLOADS, add_one, &workloads);
 	pins_each(pins, PIN_CGROUPS, add_one, &governed);
@@ -434,7 +446,7 @@ static void print_text(struct json_object *all, bool enforcing)
 		printf("  %s:", host);
 		for (size_t i = 0; i < json_object_array_length(addresses); i++)
 			printf(" %s", json_object_get_string(json_object_array_get_idx(addresses, i)));
-		putchar('\n');
+		puts(json_object_array_length(addresses) ? "" : " resolved when asked for");
 	}
 }
 

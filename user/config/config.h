@@ -59,6 +59,7 @@ struct object {
 	int64_t created;        /* metadata.creationTimestamp in unix seconds; INT64_MAX if absent (file order decides) */
 	uint32_t order;         /* position in the configuration: path, then document */
 	struct position at;
+	bool has_waypoint;            /* label istio.io/use-waypoint */
 	bool connection_fault;        /* annotation sluice.dev/connection-fault: "true", of a VirtualService */
 	struct string_list export_to; /* the only namespaces that see it; none given: all do; "~": nobody does */
 };
@@ -71,7 +72,10 @@ enum port_protocol {
 	PROTOCOL_UNSET, /* told from what clients send */
 };
 
-enum resolution { RESOLUTION_NONE, RESOLUTION_STATIC, RESOLUTION_DNS, RESOLUTION_DNS_ROUND_ROBIN };
+enum resolution {
+	RESOLUTION_NONE, RESOLUTION_STATIC, RESOLUTION_DNS, RESOLUTION_DNS_ROUND_ROBIN,
+	RESOLUTION_DYNAMIC_DNS, /* what clients name below a wildcard, when they do */
+};
 
 struct service_port {
 	uint16_t number;

@@ -82,12 +82,16 @@ static void read_time(struct walk *walk, const struct node *node, void *out)
 		walk_error(walk, node, "%s is not a time, as in 2026-01-31T23:59:59Z", node_shown(walk, node));
 }
 
-static void check_labels(struct walk *walk, const struct node *node, void *out)
+/* One of them matters: which waypoint of a mesh the object is for. */
+static void read_labels(struct walk *walk, const struct node *node, void *out)
 {
+	struct object *object = out;
 	struct label_list labels = {0};
 
-	(void)out;
 	walk_labels(walk, node, &labels);
+	for (size_t i = 0; i < labels.count; i++)
+		if (!strcmp(labels.items[i].key, "istio.io/use-waypoint"))
+			object->has_waypoint = strcmp(labels.items[i].value, "none") != 0;
 }
 
 /* Others' are theirs, but one that Istio refuses; of ours an unknown one would be silently without effect. */
@@ -117,7 +121,7 @@ static bool read_metadata(struct walk *walk, const struct node *node, struct obj
 	static const struct field fields[] = {
 		{"name", read_object_name, offsetof(struct object, name), FIELD_REQUIRED},
 		{"namespace", read_label_name, offsetof(struct object, namespace_), FIELD_OPTIONAL},
-		{"labels", check_labels, 0, FIELD_OPTIONAL},
+		{"labels", read_labels, 0, FIELD_OPTIONAL},
 		{"creationTimestamp", read_time, offsetof(struct object, created), FIELD_OPTIONAL},
 		{"annotations", read_annotations, 0, FIELD_OPTIONAL}, IGNORED("uid"), IGNORED("resourceVersion"), IGNORED("generation"),
 		IGNORED("managedFields"), IGNORED("ownerReferences"), IGNORED("selfLink"), IGNORED("finalizers"),

@@ -24,7 +24,8 @@ static void read_selector(struct walk *walk, const struct node *node, void *out)
 static void read_mode(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct choice modes[] = {
-		{"ALLOW_ANY", MODE_ALLOW_ANY}, {"REGISTRY_ONLY", MODE_REGISTRY_ONLY}, {"ALLOW_ANY_DYNAMIC_DNS", -1},
+		{"ALLOW_ANY", MODE_ALLOW_ANY}, {"REGISTRY_ONLY", MODE_REGISTRY_ONLY},
+		{"ALLOW_ANY_DYNAMIC_DNS", MODE_ALLOW_ANY_DYNAMIC_DNS},
 	};
 	struct egress_policy *policy = out;
 	int value;

@@ -53,7 +53,8 @@ static void read_known(struct walk *walk, const struct node *node, const struct 
 static void read_mode(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct choice modes[] = {
-		{"ALLOW_ANY", MODE_ALLOW_ANY}, {"REGISTRY_ONLY", MODE_REGISTRY_ONLY}, {"ALLOW_ANY_DYNAMIC_DNS", -1},
+		{"ALLOW_ANY", MODE_ALLOW_ANY}, {"REGISTRY_ONLY", MODE_REGISTRY_ONLY},
+		{"ALLOW_ANY_DYNAMIC_DNS", MODE_ALLOW_ANY_DYNAMIC_DNS},
 	};
 	struct mesh *mesh = out;
 	int value;

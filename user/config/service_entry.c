@@ -108,7 +108,7 @@ static void read_resolution(struct walk *walk, const struct node *node, void *ou
 {
 	static const struct choice resolutions[] = {
 		{"NONE", RESOLUTION_NONE}, {"STATIC", RESOLUTION_STATIC}, {"DNS", RESOLUTION_DNS},
-		{"DNS_ROUND_ROBIN", RESOLUTION_DNS_ROUND_ROBIN}, {"DYNAMIC_DNS", -1},
+		{"DNS_ROUND_ROBIN", RESOLUTION_DNS_ROUND_ROBIN}, {"DYNAMIC_DNS", RESOLUTION_DYNAMIC_DNS},
 	};
 	int value;
 
@@ -278,6 +278,8 @@ static void check_endpoints(struct walk *walk, const struct node *spec, struct s
 
 	if (entry->resolution == RESOLUTION_NONE && entry->endpoint_count)
 		walk_error(walk, node, "resolution NONE dials the original address and takes no endpoints");
+	if (entry->resolution == RESOLUTION_DYNAMIC_DNS && entry->endpoint_count)
+		walk_error(walk, node, "resolution DYNAMIC_DNS dials what the client names and takes no endpoints");
 	if (entry->resolution == RESOLUTION_DNS_ROUND_ROBIN && entry->endpoint_count > 1)
 		walk_error(walk, node, "resolution DNS_ROUND_ROBIN takes one endpoint, not %zu", entry->endpoint_count);
 	if (entry->resolution == RESOLUTION_STATIC && !entry->endpoint_count && !node && !entry->has_selector)
@@ -298,6 +300,8 @@ static void check_addresses(struct walk *walk, const struct node *spec, const st
 	const struct node *node = node_field(spec, "addresses");
 	size_t state = walk_enter(walk, "addresses");
 
+	if (entry->resolution == RESOLUTION_DYNAMIC_DNS && entry->addresses.count)
+		walk_error(walk, node, "resolution DYNAMIC_DNS goes by what the client names and takes no addresses");
 	for (size_t i = 0; resolves(entry) && node && node->type == NODE_SEQUENCE && i < node->count; i++) {
 		size_t item = walk_enter_item(walk, i);
 
@@ -319,8 +323,17 @@ static void check_hosts(struct walk *walk, const struct service_entry *entry)
 
 		if (host->name[0] == '*')
 			walk_problem(walk, SEVERITY_ERROR, host->at.line, host->at.column,
-				     "\"%s\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use NONE",
+				     "\"%s\" cannot be looked up; resolution DNS wants endpoints for a wildcard, or use DYNAMIC_DNS or NONE",
 				     host->name);
+		walk_leave(walk, item);
+	}
+	for (size_t i = 0; entry->resolution == RESOLUTION_DYNAMIC_DNS && i < entry->host_count; i++) {
+		const struct service_host *host = &entry->hosts[i];
+		size_t item = walk_enter_item(walk, i);
+
+		if (host->name[0] != '*')
+			walk_problem(walk, SEVERITY_ERROR, host->at.line, host->at.column,
+				     "\"%s\" is no wildcard, as resolution DYNAMIC_DNS wants; use DNS for it", host->name);
 		walk_leave(walk, item);
 	}
 	walk_leave(walk, state);
@@ -330,6 +343,34 @@ static void check_hosts(struct walk *walk, const struct service_entry *entry)
 static bool is_nameless(enum port_protocol protocol)
 {
 	return protocol >= PROTOCOL_TCP;
+}
+
+/* A client names a host in HTTP or TLS. HTTPS is left out as in Istio, where its proxy has no filter for it. */
+static void check_dynamic_port(struct walk *walk, const struct service_port *port)
+{
+	switch (port->protocol) {
+	case PROTOCOL_HTTP:
+	case PROTOCOL_TLS:
+		break;
+	case PROTOCOL_HTTP2:
+	case PROTOCOL_GRPC:
+		walk_problem(walk, SEVERITY_ERROR, port->at.line, port->at.column,
+			     "HTTP2 or GRPC with resolution DYNAMIC_DNS " NOT_IMPLEMENTED);
+		break;
+	default:
+		walk_problem(walk, SEVERITY_ERROR, port->at.line, port->at.column,
+			     "resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only");
+	}
+}
+
+/* As Istio has it: a waypoint's own hosts are known to the mesh. */
+static void check_location(struct walk *walk, const struct node *spec, const struct service_entry *entry)
+{
+	size_t state = walk_enter(walk, "location");
+
+	if (entry->resolution == RESOLUTION_DYNAMIC_DNS && entry->mesh_internal && entry->object.has_waypoint)
+		walk_error(walk, node_field(spec, "location"), "MESH_INTERNAL with a waypoint takes no resolution DYNAMIC_DNS");
+	walk_leave(walk, state);
 }
 
 static void check_ports(struct walk *walk, const struct node *spec, const struct service_entry *entry)
@@ -342,7 +383,9 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 		const struct service_port *port = &entry->ports[i];
 		size_t item = walk_enter_item(walk, i);
 
-		if (is_nameless(port->protocol) && entry->host_count > 1 && entry->resolution != RESOLUTION_NONE)
+		if (entry->resolution == RESOLUTION_DYNAMIC_DNS)
+			check_dynamic_port(walk, port);
+		else if (is_nameless(port->protocol) && entry->host_count > 1 && entry->resolution != RESOLUTION_NONE)
 			walk_problem(walk, SEVERITY_ERROR, port->at.line, port->at.column,
 				     "a port that is neither HTTP nor TLS cannot tell %zu hosts apart; give one host",
 				     entry->host_count);
@@ -388,6 +431,8 @@ static void check_selector(struct walk *walk, const struct node *spec, const str
 		walk_error(walk, node, "stands beside endpoints: only one of them can say where the service is");
 	else if (entry->has_selector && entry->resolution == RESOLUTION_NONE)
 		walk_warning(walk, node, "has no effect: resolution NONE dials the original address");
+	else if (entry->has_selector && entry->resolution == RESOLUTION_DYNAMIC_DNS)
+		walk_warning(walk, node, "has no effect: resolution DYNAMIC_DNS dials what the client names");
 	walk_leave(walk, state);
 }
 
@@ -422,6 +467,7 @@ void read_service_entry(struct walk *walk, const struct node *spec, const struct
 	check_addresses(walk, spec, entry);
 	check_ports(walk, spec, entry);
 	warn_shared_addresses(walk, spec, entry);
+	check_location(walk, spec, entry);
 	check_endpoints(walk, spec, entry);
 	check_selector(walk, spec, entry);
 }

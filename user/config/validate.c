@@ -459,7 +459,7 @@ static const struct service_entry *first_looked_up(const struct config *config)
 	for (size_t i = 0; i < config->service_entry_count; i++) {
 		enum resolution resolution = config->service_entries[i]->resolution;
 
-		if (resolution == RESOLUTION_DNS || resolution == RESOLUTION_DNS_ROUND_ROBIN)
+		if (resolution == RESOLUTION_DNS || resolution == RESOLUTION_DNS_ROUND_ROBIN || resolution == RESOLUTION_DYNAMIC_DNS)
 			return config->service_entries[i];
 	}
 	return NULL;
@@ -484,10 +484,10 @@ static void check_resolvers(struct config *config, const struct egress_policy *r
 
 static bool any_workload_is_free(const struct config *config, const struct egress_policy *root)
 {
-	if (effective_mode(config, NULL, root) == MODE_ALLOW_ANY)
+	if (effective_mode(config, NULL, root) != MODE_REGISTRY_ONLY)
 		return true;
 	for (size_t i = 0; i < config->egress_policy_count; i++) {
-		if (effective_mode(config, config->egress_policies[i], root) == MODE_ALLOW_ANY)
+		if (effective_mode(config, config->egress_policies[i], root) != MODE_REGISTRY_ONLY)
 			return true;
 	}
 	return false;
@@ -515,6 +515,20 @@ static void check_routed_ports(struct config *config, const struct registry *reg
 	}
 }
 
+/* The same of what is resolved when a client names it: only the redirector sees the name. */
+static void check_dynamic_ports(struct config *config, const struct egress_policy *root)
+{
+	for (size_t i = 0; i < config->service_entry_count && any_workload_is_free(config, root); i++) {
+		const struct service_entry *entry = config->service_entries[i];
+
+		for (size_t p = 0; entry->resolution == RESOLUTION_DYNAMIC_DNS && p < entry->port_count; p++)
+			config_problem(config, SEVERITY_WARNING, &entry->ports[p].at, label_of(config, &entry->object),
+				       arena_printf(config->arena, "spec.ports[%zu]", p),
+				       "under ALLOW_ANY resolution DYNAMIC_DNS sends every flow to port %u of an unregistered address through the redirector",
+				       entry->ports[p].number);
+	}
+}
+
 void config_validate(struct config *config, const char *root_namespace)
 {
 	const struct egress_policy *root = root_policy(config, root_namespace);
@@ -533,4 +547,5 @@ void config_validate(struct config *config, const char *root_namespace)
 	config_check_credentials(config);
 	check_resolvers(config, root);
 	check_routed_ports(config, &registry, root);
+	check_dynamic_ports(config, root);
 }

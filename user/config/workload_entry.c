@@ -71,6 +71,7 @@ static void select_endpoints(struct config *config, struct service_entry *entry)
 void config_resolve_selectors(struct config *config)
 {
 	for (size_t i = 0; i < config->service_entry_count && !config->error_count; i++)
-		if (config->service_entries[i]->has_selector && config->service_entries[i]->resolution != RESOLUTION_NONE)
+		if (config->service_entries[i]->has_selector && config->service_entries[i]->resolution != RESOLUTION_NONE &&
+		    config->service_entries[i]->resolution != RESOLUTION_DYNAMIC_DNS)
 			select_endpoints(config, config->service_entries[i]);
 }

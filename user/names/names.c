@@ -12,7 +12,6 @@
 #include "names/resolver.h"
 #include "names/schedule.h"
 
-#define MAX_ASKED 64 /* names asked at a time */
 #define FAMILIES 2
 
 struct name {
@@ -64,7 +63,7 @@ static void arm(struct names *names)
 	uint64_t now = loop_now_ms();
 
 	/* With all slots taken, the next answer arms the timer. */
-	if (!first || first->at_ms == UINT64_MAX || names->asked >= MAX_ASKED)
+	if (!first || first->at_ms == UINT64_MAX || names->asked >= names->options.questions)
 		loop_timer_disarm(names->timer);
 	else
 		loop_timer_arm(names->timer, first->at_ms > now ? first->at_ms - now : 0);
@@ -107,11 +106,25 @@ static uint64_t wait_ms(const struct names *names, const struct name *name)
 	return jittered_ms(seconds);
 }
 
+/* What may be used of an answer: a list to be freed. */
+static uint8_t (*admitted(struct names *names, const struct name *name, const struct resolver_answer *answer, size_t *count))[16]
+{
+	const struct names_options *options = &names->options;
+	uint8_t (*list)[16] = xcalloc(answer->count, sizeof(*list));
+
+	*count = 0;
+	for (size_t i = 0; i < answer->count; i++)
+		if (!options->admits || options->admits(options->context, name->host, answer->addresses[i]))
+			memcpy(list[(*count)++], answer->addresses[i], sizeof(*list));
+	return list;
+}
+
 static bool take(struct names *names, struct name *name, const struct resolver_answer *answer)
 {
+	_cleanup_free_ uint8_t (*list)[16] = NULL;
 	uint64_t leave_ms = loop_now_ms() + (uint64_t)names->options.grace_s * 1000;
 	uint8_t bit = answer->family == AF_INET ? 1 : 2;
-	size_t left_out;
+	size_t left_out, count;
 	bool changed;
 
 	if (answer->error == -ECANCELED) {
@@ -124,11 +137,14 @@ static bool take(struct names *names, struct name *name, const struct resolver_a
 		name->failed = true;
 		return false;
 	}
-	changed = addresses_answer(&name->addresses, bit, answer->addresses, answer->count, leave_ms, &left_out);
-	if (left_out && !name->full)
+	list = admitted(names, name, answer, &count);
+	if (!count && answer->count && !name->failed)
+		name->why = "no address that may be used";
+	changed = addresses_answer(&name->addresses, bit, (const uint8_t (*)[16])list, count, leave_ms, &left_out);
+	if (left_out && !name->full && !names->options.quiet)
 		log_warning("%s: has more addresses than %d; %zu are left out", name->host, ADDRESSES_MAX, left_out);
 	name->full |= left_out != 0;
-	if (answer->count) {
+	if (count) {
 		name->found = true;
 		if (answer->ttl_s < name->ttl_s)
 			name->ttl_s = answer->ttl_s;
@@ -139,9 +155,9 @@ static bool take(struct names *names, struct name *name, const struct resolver_a
 /* One line when names begin to fail and one when all answer again; `status` has each name's. */
 static void note_failing(struct names *names, struct name *name)
 {
-	if (name->failed && !name->failing && !names->failing++)
+	if (name->failed && !name->failing && !names->failing++ && !names->options.quiet)
 		log_warning("resolver: %s: %s; the last good addresses stay, it is asked again", name->host, name->why);
-	if (!name->failed && name->failing && !--names->failing)
+	if (!name->failed && name->failing && !--names->failing && !names->options.quiet)
 		log_info("resolver: answers for every name again");
 	name->failing = name->failed;
 }
@@ -156,7 +172,7 @@ static void finish_round(struct names *names, struct name *name)
 		names->unsettled--;
 	name->settled = true;
 	note_failing(names, name);
-	if (!name->failed && !name->found && (!name->error || strcmp(name->error, name->why)))
+	if (!name->failed && !name->found && (!name->error || strcmp(name->error, name->why)) && !names->options.quiet)
 		log_warning("%s: %s; addresses it had leave after %u s, it is asked again", name->host, name->why,
 			    names->options.grace_s);
 	name->error = name->failed || !name->found ? name->why : NULL;
@@ -164,22 +180,25 @@ static void finish_round(struct names *names, struct name *name)
 	name->due_ms = loop_now_ms() + wait_ms(names, name);
 }
 
-/* The callback comes last: it may change what is wanted. */
+/* The callbacks come last: they may change what is wanted. */
 static void on_answered(void *context, void *asker, const struct resolver_answer *answer)
 {
 	struct names *names = context;
 	struct name *name = asker;
-	bool changed = name->wanted && take(names, name, answer);
+	bool changed = name->wanted && take(names, name, answer), is_empty = false;
 
 	if (!--name->outstanding) {
 		names->asked--;
 		if (name->wanted)
 			finish_round(names, name);
+		is_empty = name->wanted && !name->cancelled && !name->addresses.count;
 	}
 	if (name->wanted)
 		reschedule(names, name);
 	if (changed)
 		names->options.changed(names->options.context, name->host);
+	if (is_empty && names->options.empty)
+		names->options.empty(names->options.context, name->host);
 	release(name);
 	arm(names);
 }
@@ -218,7 +237,7 @@ static void on_timer(void *context)
 	struct names *names = context;
 
 	/* Bounded: answers from /etc/hosts and refused sockets come at once. */
-	for (unsigned budget = MAX_ASKED; budget && names->asked < MAX_ASKED; budget--) {
+	for (unsigned budget = names->options.questions; budget && names->asked < names->options.questions; budget--) {
 		struct schedule_entry *first = schedule_first(&names->schedule);
 
 		if (!first || first->at_ms > loop_now_ms())
@@ -310,6 +329,24 @@ void names_want(struct names *names, const struct string_list *hosts)
 	arm(names);
 }
 
+void names_add(struct names *names, const char *host)
+{
+	if (find(names, host))
+		return;
+	add(names, host)->wanted = true;
+	arm(names);
+}
+
+void names_drop(struct names *names, const char *host)
+{
+	struct name *name = find(names, host);
+
+	if (!name)
+		return;
+	forget(names, name);
+	arm(names);
+}
+
 const uint8_t (*names_get(struct names *names, const char *host, size_t *count))[16]
 {
 	const struct name *name = find(names, host);
@@ -392,6 +429,7 @@ int names_new(struct names **out, struct loop *loop, const struct names_options 
 	set_default(&names->options.ttl_ceiling_s, 300);
 	set_default(&names->options.grace_s, 60);
 	set_default(&names->options.retry_floor_s, 1);
+	set_default(&names->options.questions, 64);
 	error = resolver_new(&names->resolver, loop, &resolver);
 	if (error) {
 		free(names);

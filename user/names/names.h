@@ -19,6 +19,10 @@ struct names;
 
 /* Called when the address set of `host` changed. The addresses are read with names_get(). */
 typedef void (*names_changed)(void *context, const char *host);
+/* Called when a round of questions about `host`, which has no address, brought none. */
+typedef void (*names_empty)(void *context, const char *host);
+/* Whether an address in an answer about `host` may be used. */
+typedef bool (*names_admits)(void *context, const char *host, const uint8_t address[16]);
 /* Called with each socket the resolver makes, so that the owner can mark it. 0, or -errno to refuse the socket. */
 typedef int (*names_socket)(void *context, int fd);
 
@@ -28,7 +32,11 @@ struct names_options {
 	uint32_t ttl_ceiling_s;      /* 0: 300 */
 	uint32_t grace_s;            /* 0: 60 */
 	uint32_t retry_floor_s;      /* 0: 1; doubles up to the ceiling while the resolver fails */
+	uint32_t questions;          /* names asked at a time; 0: 64 */
+	bool quiet;                  /* whose names they are is not ours to say: no word of one that fails in the log */
 	names_changed changed;
+	names_empty empty;           /* NULL: nobody waits for that */
+	names_admits admits;         /* NULL: all */
 	names_socket socket;
 	void *context;
 };
@@ -39,6 +47,9 @@ void names_free(struct names *names); /* accepts NULL */
 
 /* The set of names wanted from now on: new ones are asked at once, dropped ones forgotten. */
 void names_want(struct names *names, const struct string_list *hosts);
+/* The same for a single name that is not wanted yet, or is. Not from within `admits`. */
+void names_add(struct names *names, const char *host);
+void names_drop(struct names *names, const char *host);
 
 /* Canonical addresses of `host`, borrowed until the next names_* call or callback; NULL and 0 if none is known. */
 const uint8_t (*names_get(struct names *names, const char *host, size_t *count))[16];

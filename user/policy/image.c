@@ -11,6 +11,7 @@ struct builder {
 	names_lookup lookup;
 	names_lookup former; /* addresses that have left a name; NULL: none */
 	void *context;
+	const struct asked_names *asked; /* NULL: none */
 };
 
 /* ---- cidrs and ports of interception sets ---- */
@@ -120,6 +121,8 @@ static void add_upstreams(struct builder *b, const struct service *service)
 {
 	enum sluice_kind kind = service->protocol == PROTOCOL_UDP ? KIND_SERVICE : KIND_UPSTREAM;
 
+	if (service_is_dynamic(service))
+		return; /* add_asked_names() */
 	for (size_t i = 0; i < service->target_count; i++) {
 		const struct upstream_target *target = &service->targets[i];
 
@@ -127,6 +130,41 @@ static void add_upstreams(struct builder *b, const struct service *service)
 			add_name(b, service, kind, target->host, target->port);
 		else
 			add_service_address(b, service, kind, target->port, target->addr, 128);
+	}
+}
+
+struct asking {
+	struct builder *builder;
+	const struct asked_name *name;
+};
+
+static void add_asked_address(const struct asking *asking, const struct service *service, enum sluice_kind kind, const uint8_t addr[16])
+{
+	struct image *image = asking->builder->image;
+	struct service_value *value;
+
+	add_service_address(asking->builder, service, kind, service->target_port, addr, 128);
+	value = &image->services[image->service_count - 1].value;
+	snprintf(value->host, sizeof(value->host), "%s", asking->name->host);
+}
+
+static void add_asked_name(void *context, const struct service *service)
+{
+	const struct asking *asking = context;
+
+	for (size_t i = 0; i < asking->name->count; i++)
+		add_asked_address(asking, service, KIND_UPSTREAM, asking->name->addresses[i]);
+	for (size_t i = 0; i < asking->name->former_count; i++)
+		add_asked_address(asking, service, KIND_FORMER, asking->name->former[i]);
+}
+
+/* Only sluice itself dials them: what a client learns so, it reaches through the redirector alone. */
+static void add_asked_names(struct builder *b)
+{
+	for (size_t i = 0; b->asked && i < b->asked->count; i++) {
+		struct asking asking = {b, &b->asked->items[i]};
+
+		policy_each_dynamic(b->policy, asking.name->host, add_asked_name, &asking);
 	}
 }
 
@@ -345,10 +383,11 @@ static void sort_image(struct image *image)
 	sort(image->catalog, image->catalog_count, sizeof(*image->catalog), catalog_by_key);
 }
 
-struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context)
+struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context,
+				 const struct asked_names *asked)
 {
 	struct image *image = xcalloc(1, sizeof(*image));
-	struct builder b = {policy, image, lookup, former, context};
+	struct builder b = {policy, image, lookup, former, context, asked};
 
 	add_interceptions(&b);
 	add_resolvers(&b);
@@ -364,6 +403,7 @@ struct image *policy_image_build(const struct policy *policy, names_lookup looku
 		add_service_port(&b, service);
 		add_shown_name(&b, service);
 	}
+	add_asked_names(&b);
 	for (size_t i = 0; i < policy->rule_set_count; i++) {
 		struct rule_set_item *item = array_append(image->rule_sets, image->rule_set_count, image->rule_set_capacity);
 

@@ -59,6 +59,12 @@ struct hidden_offer {
 	const char *why;
 };
 
+/* A service of resolution DYNAMIC_DNS. */
+struct dynamic_service {
+	const char *below; /* its host without the star */
+	uint32_t service;
+};
+
 struct interception {
 	bool include_all;
 	struct cidr_list include, exclude;
@@ -88,6 +94,9 @@ struct policy {
 	size_t alias_slots;    /* a power of two */
 	bool has_partial; /* a host such as "*foo.com": a name's wildcards begin anywhere in it, not at dots alone */
 	struct string_list names;
+	struct dynamic_service *dynamic; /* sorted by name */
+	size_t dynamic_count, dynamic_capacity;
+	bool has_partial_dynamic; /* a host such as "*foo.com" among them */
 	struct cidr_list own_resolvers;
 	const struct egress_policy **by_age; /* oldest first */
 	const struct sidecar **sidecars_by_age;
@@ -120,6 +129,9 @@ void policy_add_destination_rules(struct policy *policy, struct config *config);
 
 /* routes.c */
 void policy_add_routes(struct policy *policy, struct config *config);
+
+/* dynamic.c */
+void policy_index_dynamic(struct policy *policy);
 
 /* find.c */
 void policy_index(struct policy *policy);

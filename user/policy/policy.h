@@ -84,6 +84,12 @@ static inline bool service_keeps_destination(const struct service *service)
 	return service->resolution == RESOLUTION_NONE || service->policy.balance.way == BALANCE_PASSTHROUGH;
 }
 
+/* Its one target is the name that the client shows, which is resolved then. */
+static inline bool service_is_dynamic(const struct service *service)
+{
+	return service->resolution == RESOLUTION_DYNAMIC_DNS;
+}
+
 struct workload_identity {
 	const char *namespace_; /* "" for the node's default workload (0) */
 	const char *name;
@@ -132,10 +138,29 @@ const struct cidr *policy_excluded(const struct policy *policy, const struct rul
 /* Every name the policy's services must resolve, each once, lower case. */
 const struct string_list *policy_names(const struct policy *policy);
 
+/* The services of resolution DYNAMIC_DNS whose wildcard `host` (lower case, no final dot) is below, of all registries. */
+void policy_each_dynamic(const struct policy *policy, const char *host,
+			 void (*visit)(void *context, const struct service *service), void *context);
+/* Whether workloads of `rules` (NULL: of any) may have such a name resolved; in ALLOW_ANY_DYNAMIC_DNS they may have any. */
+bool policy_resolves(const struct policy *policy, const struct rule_set *rules, const char *host);
+
 /* ---- map images ---- */
 
 /* Current addresses of a name. `*count` 0: none known (yet). */
 typedef const uint8_t (*(*names_lookup)(void *context, const char *host, size_t *count))[16];
+
+/* A name that clients have shown below a wildcard of resolution DYNAMIC_DNS, and where it is. Borrowed. */
+struct asked_name {
+	const char *host;
+	const uint8_t (*addresses)[16];
+	const uint8_t (*former)[16];
+	size_t count, former_count;
+};
+
+struct asked_names {
+	const struct asked_name *items;
+	size_t count;
+};
 
 struct cidr_item { struct cidr_key key; struct cidr_value value; };
 struct service_item { struct service_key key; struct service_value value; };
@@ -155,8 +180,12 @@ struct image {
 	struct catalog_item *catalog; size_t catalog_count, catalog_capacity;
 };
 
-/* Builds the image for the addresses known now, with the canary's rule set. Never fails; free with image_free(). */
-struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context);
+/*
+ * Builds the image for the addresses known now, with the canary's rule set. `asked` may be NULL: none. Never fails; free
+ * with image_free().
+ */
+struct image *policy_image_build(const struct policy *policy, names_lookup lookup, names_lookup former, void *context,
+				 const struct asked_names *asked);
 void image_free(struct image *image); /* accepts NULL */
 
 #endif

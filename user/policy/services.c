@@ -41,7 +41,8 @@ static void set_targets(struct policy *policy, struct service *service, const st
 	if (entry->resolution == RESOLUTION_NONE)
 		return;
 	if (!entry->endpoint_count) {
-		if (entry->resolution == RESOLUTION_STATIC || service->wildcard || entry->has_selector)
+		if (!service_is_dynamic(service) &&
+		    (entry->resolution == RESOLUTION_STATIC || service->wildcard || entry->has_selector))
 			return;
 		targets = arena_alloc(policy->arena, 1, sizeof(*targets));
 		targets[0] = (struct upstream_target){.host = service->host, .port = service->target_port, .weight = 1};
@@ -87,6 +88,8 @@ static uint32_t flags_of(const struct service *service, const struct service_ent
 		flags |= SERVICE_WILDCARD;
 	if (entry->resolution == RESOLUTION_NONE)
 		flags |= SERVICE_NONE;
+	if (service_is_dynamic(service)) /* in no mode and by no check of names does it stay in the kernel */
+		flags |= SERVICE_DYNAMIC | SERVICE_ROUTED;
 	if (service->protocol != PROTOCOL_UDP && rewrites(service, entry))
 		flags |= SERVICE_REWRITES;
 	return flags;

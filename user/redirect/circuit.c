@@ -88,7 +88,7 @@ static size_t sweep(_Atomic(struct shared *) *list, uint64_t before_ms, void (*d
 		struct shared *expected = one;
 
 		if (is_to_go(one, before_ms) && atomic_compare_exchange_strong(at, &expected, atomic_load(&one->next))) {
-			view_retire(one, destroy);
+			view_retire_ahead(one, destroy);
 			gone++;
 		} else {
 			at = &one->next;

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "redirect/circuit.h"
 #include "redirect/client_hello.h"
+#include "redirect/directory.h"
 #include "redirect/internal.h"
 #include "redirect/l4_route.h"
 #include "redirect/origination.h"
@@ -101,6 +102,7 @@ void conn_close(struct conn *conn)
 	buffer_put(worker, &conn->to_client);
 	table_release(conn->table);
 	place_release(conn->place);
+	dynamic_name_release(&conn->named);
 	unlink_conn(conn);
 	conn->next = worker->closed;
 	worker->closed = conn;

@@ -231,7 +231,7 @@ static void refuse_blocked(struct conn *conn, struct decision decision, const st
 	worker_report(conn, decision, conn->shown);
 	http_answer(conn, 502, "sluice: blocked %s%sport %u (%s) for %s: not registered, mode %s set by %s\n", conn->shown,
 		    conn->shown[0] ? " " : "", conn->record.port, conn_describe(conn, destination, sizeof(destination)),
-		    workload_name(conn), rules->mode == MODE_REGISTRY_ONLY ? "REGISTRY_ONLY" : "ALLOW_ANY", rules->origin);
+		    workload_name(conn), verdict_mode_name(rules->mode), rules->origin);
 }
 
 /* ---- routing ---- */
@@ -384,7 +384,7 @@ static void follow_route(struct conn *conn)
 		}
 	}
 	conn->service = to;
-	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && conn->kept_for == to && upstream_suits(conn) &&
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, to) && upstream_suits(conn) &&
 	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
 		if (!circuit_request(conn)) {
 			conn->tries = 0;
@@ -617,6 +617,12 @@ static bool find_proxy(struct conn *conn)
 	return conn->service != NULL;
 }
 
+/* An address in place of a name is where the client dials, or nobody's. */
+static bool goes_by_host(const struct conn *conn)
+{
+	return conn->is_passthrough && conn->rules->mode == MODE_ALLOW_ANY_DYNAMIC_DNS && upstream_can_look_up(conn->shown);
+}
+
 static void judge_request(struct conn *conn, struct http_head *head)
 {
 	const struct service *service;
@@ -640,6 +646,7 @@ static void judge_request(struct conn *conn, struct http_head *head)
 	}
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = conn->is_passthrough ? NULL : service;
+	conn->goes_by_host = goes_by_host(conn);
 	if (!choose_route(conn, head, &matched))
 		return;
 	if (conn->is_passthrough && !find_proxy(conn))
@@ -679,6 +686,7 @@ bool http_judge_again(struct conn *conn)
 	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = decision.verdict == VERDICT_ALLOW ? service : NULL;
+	conn->goes_by_host = goes_by_host(conn);
 	conn->route = NULL;
 	conn->target = NULL;
 	conn->has_hash = conn->makes_cookie = false;

@@ -28,6 +28,7 @@
 struct addresses {
 	size_t count;
 	bool known; /* the resolver answered, or failed */
+	bool is_refused; /* it was not asked: the loader has no room for another name */
 	uint8_t items[][16];
 };
 
@@ -48,7 +49,7 @@ struct table {
 	_Atomic(struct ring *) *rings;     /* by service id - 1: of consistentHash, else NULL */
 	struct origination **originate;    /* by service id - 1: NULL where the server is spoken to as the client does */
 	struct origination *originations;
-	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP */
+	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP, and where the client names it */
 	const struct service **plain;      /* TCP services by (host, port, registry): they have no name that clients show */
 	size_t plain_count;
 };
@@ -141,6 +142,8 @@ struct pool {
 	int fds[POOL_MAX + MESSAGE_MAX_FDS];
 	size_t count;
 	bool v4_only; /* the sockets: a kernel without IPv6 has no others */
+	uint32_t questions;     /* names that may still be asked for */
+	uint64_t questions_ms;  /* when they were counted */
 	bool asked;
 	uint64_t asked_ms;
 	struct queue waiting;
@@ -224,6 +227,9 @@ struct conn {
 	uint64_t idle_ms;               /* how long the upstream connection may be idle; 0: for ever */
 	uint64_t idle_until_ms;         /* of a kept one; 0: for ever */
 	uint64_t connected_until_ms;    /* maxConnectionDuration; 0: for ever */
+	struct dynamic_name *named;     /* where it is that `service` is dialled, if the client says so; NULL: not known yet */
+	bool goes_by_host;              /* nobody registers it, and the mode has it dialled where the client's Host is */
+	bool name_refused, name_failed; /* it may not be asked for; it is none of the service's */
 
 	/* the exchange */
 	struct http_body request_body, response_body;
@@ -270,6 +276,13 @@ static inline void tally(__u64 *counter, __u64 n)
 }
 
 #define DECISION_SLOTS 256
+#define QUESTION_SLOTS 64
+
+/* About a name that a client showed (directory.h). */
+struct question {
+	uint32_t workload;
+	char host[SLUICE_HOST_MAX];
+};
 
 struct worker {
 	unsigned int index;
@@ -307,6 +320,8 @@ struct worker {
 	atomic_uint decision_head, decision_tail;
 	uint64_t report_second;
 	unsigned int reported;
+	struct question questions[QUESTION_SLOTS];
+	atomic_uint question_head, question_tail;
 };
 
 extern struct worker workers[MAX_WORKERS];
@@ -370,6 +385,9 @@ struct candidate {
 
 /* upstream.c: an upstream connection, from the choice of an address to CONN_EXCHANGE or CONN_RELAY. */
 void upstream_begin(struct conn *conn, const struct service *service);
+bool upstream_can_look_up(const char *shown); /* it is a name, and no address */
+/* Whether the open connection is for `service` and, where that is what clients name, for whom this request is. */
+bool upstream_serves(const struct conn *conn, const struct service *service);
 enum step upstream_step(struct conn *conn);
 void upstream_timeout(struct conn *conn);
 void upstream_drop(struct conn *conn);

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "hostname.h"
 
 int packet_receive(int fd, struct packet *out)
 {
@@ -141,7 +142,46 @@ bool message_name(const struct packet *packet, struct published_name *out)
 	if (bytes >= packet->length - sizeof(message))
 		return false;
 	*out = (struct published_name){after + bytes, (const uint8_t (*)[16])(const void *)after, message.count,
-				       message.count || message.failed};
+				       message.count || message.failed, message.failed};
+	return true;
+}
+
+bool is_asked_name(const char *host)
+{
+	struct host_name name = {0};
+
+	for (const char *c = host; *c; c++)
+		if (!host_name_byte(&name, (unsigned char)*c) || host_name_lower((unsigned char)*c) != (unsigned char)*c)
+			return false;
+	return host_name_is_whole(&name) && name.label && !host_name_is_address(&name);
+}
+
+bool message_asked_name(const struct packet *packet, struct published_name *out)
+{
+	struct published_name name;
+
+	if (!message_name(packet, &name) || !is_asked_name(name.host))
+		return false;
+	*out = name;
+	return true;
+}
+
+bool message_asked_name_gone(const struct packet *packet, const char **host)
+{
+	if (!is_asked_name(packet->payload))
+		return false;
+	*host = packet->payload;
+	return true;
+}
+
+bool message_ask(const struct packet *packet, struct ask_message *out, const char **host)
+{
+	struct ask_message ask;
+
+	if (!take(packet, &ask, sizeof(ask)) || ask.flags & ~(__u32)(ASK_ANSWER | ASK_HELD) || !is_asked_name(packet->payload + sizeof(ask)))
+		return false;
+	*host = packet->payload + sizeof(ask);
+	*out = ask;
 	return true;
 }
 

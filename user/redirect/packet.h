@@ -46,8 +46,15 @@ struct published_name {
 	const uint8_t (*addresses)[16];
 	size_t count;
 	bool known;
+	enum name_failure failure;
 };
 bool message_name(const struct packet *packet, struct published_name *out);
+/* A DNS name in lower case, no final dot, that is no address; nothing else is looked up or remembered. */
+bool message_asked_name(const struct packet *packet, struct published_name *out);
+bool message_asked_name_gone(const struct packet *packet, const char **host);
+bool message_ask(const struct packet *packet, struct ask_message *out, const char **host);
+/* Whether `host` is a name of that form. */
+bool is_asked_name(const char *host);
 
 /* A packet of a supply socket, head included. */
 bool message_want(const void *bytes, size_t length, struct want *out); /* count is at most MESSAGE_MAX_FDS */

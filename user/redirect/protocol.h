@@ -32,12 +32,16 @@ enum message_type {
 	MESSAGE_LISTENER_GONE,  /* payload: struct listener_message: close listeners and connections of that netns */
 	MESSAGE_NAME,           /* payload: struct name_message, then count * 16 bytes, then the host and a NUL */
 	MESSAGE_QUIT,           /* close everything and exit */
+	MESSAGE_ASKED_NAME,     /* as NAME, of a name that clients show: the answer to ASK, and again when it changes */
+	MESSAGE_ASKED_NAME_GONE,/* payload: the host and a NUL: it was forgotten, and is to be asked for anew */
 	/* control, redirector → loader */
 	MESSAGE_HELLO_ANSWER = 64, /* payload: struct hello_answer */
 	MESSAGE_HELLO_DONE,        /* after the last LISTENER */
 	MESSAGE_TABLE_ANSWER,      /* generation; payload: error text, empty when accepted */
 	MESSAGE_DECISION,          /* payload: struct flow_event (seq and time unset), rate-limited by the redirector */
 	MESSAGE_STATISTICS,        /* payload: struct redirector_statistics, every second: the sign of life, too */
+	MESSAGE_ASK,               /* payload: struct ask_message, then the host and a NUL. Of each name one at a time,
+	                            * until it is answered; then again every few seconds while it is in use */
 	/* supply */
 	MESSAGE_WANT = 128,        /* worker → loader; payload: struct want */
 	MESSAGE_SOCKETS,           /* loader → worker; payload: struct want (count as given); fds: the sockets.
@@ -77,9 +81,19 @@ struct listener_message {
 	__u8 pad[7];
 };
 
+enum name_failure { NAME_NOT_FAILED = 0, NAME_HAS_NONE = 1, NAME_REFUSED = 2 /* the loader has no room for it */ };
+
 struct name_message {
 	__u32 count;  /* addresses, 16 canonical bytes each; 0: no address is known (any more) */
-	__u32 failed; /* 1: the resolver answered or failed and there is none; 0 with count 0: not asked yet */
+	__u32 failed; /* enum name_failure; NOT_FAILED with count 0: not asked yet */
+};
+
+enum ask_flags { ASK_ANSWER = 1 << 0, /* it is not known here */ ASK_HELD = 1 << 1 /* a connection is open */ };
+
+/* A name that a client showed, which a service of resolution DYNAMIC_DNS covers for its workload. */
+struct ask_message {
+	__u32 workload;
+	__u32 flags; /* enum ask_flags */
 };
 
 /* Upstream sockets: AF_INET6 and not v6-only (v4 is dialled as ::ffff:a.b.c.d), or AF_INET where a kernel has no IPv6.
@@ -111,6 +125,8 @@ struct redirector_statistics {
 	__u64 ejections_total; /* of addresses, by outlierDetection */
 	__u64 bytes_to_upstream;
 	__u64 bytes_to_client;
+	__u64 names_asked;   /* questions of clients about names below wildcards */
+	__u64 names_refused; /* and those that were one too many */
 	__u64 decisions_lost; /* DECISION messages not sent because of the rate limit */
 };
 

@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "redirect/circuit.h"
 #include "redirect/confine.h"
+#include "redirect/directory.h"
 #include "redirect/origination.h"
 #include "redirect/packet.h"
 #include "redirect/view.h"
@@ -39,6 +40,14 @@ static struct {
 	struct table *table, *previous;
 	__u64 decisions_lost;
 } server = {.control = -1};
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 static size_t raise_descriptor_limit(void)
 {
@@ -62,6 +71,7 @@ static int tell(uint32_t type, uint64_t generation, const void *payload, size_t 
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = {0};
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = length ? 2 : 1};
+	bool may_wait;
 
 	if (fd >= 0) {
 		struct cmsghdr *rights;
@@ -74,11 +84,19 @@ static int tell(uint32_t type, uint64_t generation, const void *payload, size_t 
 		rights->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(rights), &fd, sizeof(int));
 	}
-	/* Reports never wait: the loader may itself be waiting for us. Answers do. */
-	return sendmsg(server.control, &message,
-		       MSG_NOSIGNAL | (type == MESSAGE_DECISION || type == MESSAGE_STATISTICS ? MSG_DONTWAIT : 0)) < 0
-		       ? -errno
-		       : 0;
+	/* Reports and questions never wait: the loader may itself be waiting for us. Answers do. */
+	may_wait = type != MESSAGE_DECISION && type != MESSAGE_STATISTICS && type != MESSAGE_ASK;
+	return sendmsg(server.control, &message, MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT)) < 0 ? -errno : 0;
+}
+
+bool server_ask(const struct ask_message *message, const char *host)
+{
+	char payload[sizeof(*message) + SLUICE_HOST_MAX];
+	size_t length = strlen(host) + 1;
+
+	memcpy(payload, message, sizeof(*message));
+	memcpy(payload + sizeof(*message), host, length);
+	return server.control >= 0 && !tell(MESSAGE_ASK, 0, payload, sizeof(*message) + length, -1);
 }
 
 static void send_decisions(void)
@@ -118,6 +136,7 @@ static void publish(void)
 	if (server.changed)
 		view_publish(server.table, server.previous);
 	server.changed = false;
+	directory_publish();
 }
 
 static void on_hello(const struct packet *packet)
@@ -140,6 +159,7 @@ static void on_hello(const struct packet *packet)
 		tell(MESSAGE_LISTENER, 0, &message, sizeof(message), listener->fd);
 	}
 	tell(MESSAGE_HELLO_DONE, 0, NULL, 0, -1);
+	directory_new_loader(now_ms());
 }
 
 static void on_supply(struct packet *packet)
@@ -227,6 +247,22 @@ static void on_name(const struct packet *packet)
 		name_publish(name.host, name.addresses, name.count, name.known);
 }
 
+static void on_asked_name(const struct packet *packet)
+{
+	struct published_name name;
+
+	if (message_asked_name(packet, &name))
+		directory_answer(&name, now_ms());
+}
+
+static void on_asked_name_gone(const struct packet *packet)
+{
+	const char *host;
+
+	if (message_asked_name_gone(packet, &host))
+		directory_gone(host);
+}
+
 static void dispatch(struct packet *packet)
 {
 	switch (packet->head.type) {
@@ -253,6 +289,12 @@ static void dispatch(struct packet *packet)
 		break;
 	case MESSAGE_NAME:
 		on_name(packet);
+		break;
+	case MESSAGE_ASKED_NAME:
+		on_asked_name(packet);
+		break;
+	case MESSAGE_ASKED_NAME_GONE:
+		on_asked_name_gone(packet);
 		break;
 	case MESSAGE_QUIT:
 		server.quit = true;
@@ -295,14 +337,6 @@ static void accept_loader(int listen_fd)
 
 /* ---- life ---- */
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static int serve(int listen_fd)
 {
 	uint64_t started = now_ms(), next_tick = started + TICK_MS;
@@ -316,13 +350,17 @@ static int serve(int listen_fd)
 			accept_loader(listen_fd);
 		else if (fds[2].revents)
 			read_control();
-		if (fds[1].revents && read(main_wake_fd, &drained, sizeof(drained)) > 0)
+		if (fds[1].revents && read(main_wake_fd, &drained, sizeof(drained)) > 0) {
 			send_decisions();
+			directory_take_questions(now_ms());
+		}
 		if (now_ms() >= next_tick) {
 			send_statistics();
 			circuit_sweep(now_ms());
+			directory_tick(now_ms());
 			next_tick = now_ms() + TICK_MS;
 		}
+		directory_publish();
 		view_reclaim();
 		if (!server.had_loader && now_ms() - started > LOADER_PATIENCE_MS)
 			return log_errno(-ETIMEDOUT, "redirector: no loader came within %d s; ending", LOADER_PATIENCE_MS / 1000);

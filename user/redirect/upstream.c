@@ -12,10 +12,14 @@
 #include <sys/socket.h>
 
 #include "base/memory.h"
+#include "config/walk.h"
+#include "hostname.h"
 #include "redirect/circuit.h"
+#include "redirect/directory.h"
 #include "redirect/origination.h"
 #include "redirect/ring.h"
 
+#define QUESTIONS_PER_SECOND 64 /* of a workload, about names that nobody asked for yet; and twice as many at once */
 #define ASK_AGAIN_MS 100 /* a worker whose question was lost (a full queue, a loader that restarted) repeats it */
 
 /* ---- pools of sockets ---- */
@@ -242,9 +246,18 @@ static struct name_entry *name_of(const struct conn *conn, size_t target)
 	return conn->table->target_names[conn->service->id - 1][target];
 }
 
+/* Of the name that the client showed. */
+static const struct addresses *named_addresses(const struct conn *conn)
+{
+	return conn->named ? atomic_load(&conn->named->addresses) : NULL;
+}
+
 static const struct addresses *addresses_of(const struct conn *conn, size_t target)
 {
 	struct name_entry *name = name_of(conn, target);
+
+	if (service_is_dynamic(conn->service))
+		return named_addresses(conn);
 
 	return name ? atomic_load(&name->addresses) : NULL;
 }
@@ -258,28 +271,33 @@ static size_t add_candidate(struct candidate *out, size_t n, const uint8_t addr[
 	return n + 1;
 }
 
-/* The addresses of one target, those of the client's own family first: a pod may have no route for the other. */
-static size_t add_target(const struct conn *conn, struct candidate *out, size_t n, size_t i, bool same_family)
+static size_t add_addresses(const struct conn *conn, struct candidate *out, size_t n, const struct addresses *known, uint16_t port,
+			    bool same_family)
 {
-	const struct upstream_target *target = &conn->service->targets[i];
-	bool v4 = addr_is_v4(conn->record.addr);
-	const struct addresses *known;
-	size_t turn;
+	bool v4 = addr_is_v4(conn->record.addr), one_address = conn->service && conn->service->one_address;
+	size_t turn = known && known->count && !one_address ? (conn->draw >> 32) % known->count : 0;
 
-	if (!target->host)
-		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
-	known = addresses_of(conn, i);
-	turn = known && known->count && !conn->service->one_address ? (conn->draw >> 32) % known->count : 0;
 	for (size_t k = 0; known && k < known->count; k++) {
 		const uint8_t *addr = known->items[(turn + k) % known->count];
 
 		if ((addr_is_v4(addr) == v4) != same_family)
 			continue;
-		n = add_candidate(out, n, addr, target->port);
-		if (conn->service->one_address)
+		n = add_candidate(out, n, addr, port);
+		if (one_address)
 			break;
 	}
 	return n;
+}
+
+/* The addresses of one target, those of the client's own family first: a pod may have no route for the other. */
+static size_t add_target(const struct conn *conn, struct candidate *out, size_t n, size_t i, bool same_family)
+{
+	const struct upstream_target *target = &conn->service->targets[i];
+	bool v4 = addr_is_v4(conn->record.addr);
+
+	if (!target->host)
+		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
+	return add_addresses(conn, out, n, addresses_of(conn, i), target->port, same_family);
 }
 
 static uint32_t weight_of(const struct upstream_target *target)
@@ -305,12 +323,28 @@ static size_t first_target(const struct conn *conn)
 	return 0;
 }
 
+/* What nobody registers and yet is not dialled where the client did. */
+static bool is_by_host(const struct conn *conn, const struct service *service)
+{
+	return !service && conn->goes_by_host;
+}
+
+/* The client says where. */
+static bool is_by_name(const struct conn *conn, const struct service *service)
+{
+	return is_by_host(conn, service) || (service && service_is_dynamic(service));
+}
+
 size_t upstream_addresses(const struct conn *conn, struct candidate *out)
 {
 	const struct service *service = conn->service;
 	bool replaces_port = service && service->resolution == RESOLUTION_NONE && service->target_port != service->port;
 	size_t n = 0, first;
 
+	if (is_by_host(conn, service)) {
+		n = add_addresses(conn, out, n, named_addresses(conn), conn->record.port, true);
+		return add_addresses(conn, out, n, named_addresses(conn), conn->record.port, false);
+	}
 	if (!service || service_keeps_destination(service))
 		return add_candidate(out, 0, conn->record.addr, replaces_port ? service->target_port : conn->record.port);
 	first = first_target(conn);
@@ -356,12 +390,103 @@ static size_t candidates_of(const struct conn *conn, struct candidate *out)
 	return conn->has_hash && count > 1 ? pick_by_hash(conn, out, count) : count;
 }
 
+/* ---- names that clients show ---- */
+
+/* As DNS knows it. False: it is no name. */
+static bool dns_name(char out[SLUICE_HOST_MAX], const char *shown)
+{
+	size_t length = strcspn(shown, ":"); /* a rewritten authority may have a port */
+
+	length -= length && shown[length - 1] == '.';
+	if (length >= SLUICE_HOST_MAX)
+		return false;
+	for (size_t i = 0; i < length; i++)
+		out[i] = (char)host_name_lower((unsigned char)shown[i]);
+	out[length] = 0;
+	return is_asked_name(out);
+}
+
+bool upstream_can_look_up(const char *shown)
+{
+	char host[SLUICE_HOST_MAX];
+
+	return dns_name(host, shown);
+}
+
+/* Whom the client names. False: nobody below the service's wildcard. */
+static bool named_host(const struct conn *conn, const struct service *service, char out[SLUICE_HOST_MAX])
+{
+	return dns_name(out, conn->purpose == FOR_HTTP ? http_asked_host(conn) : conn->shown) &&
+	       (!service || host_covers(service->host, out));
+}
+
+/* A worker's part of what a workload may ask: who makes names up is not to keep others waiting. */
+static bool may_ask(struct worker *worker, struct pool *pool)
+{
+	uint64_t more = (worker->now_ms - pool->questions_ms) * QUESTIONS_PER_SECOND / worker_count / 1000;
+	uint32_t most = 2 * QUESTIONS_PER_SECOND / worker_count;
+
+	if (more) {
+		pool->questions = more + pool->questions < most ? (uint32_t)more + pool->questions : most;
+		pool->questions_ms = worker->now_ms;
+	}
+	if (!pool->questions)
+		return false;
+	pool->questions--;
+	return true;
+}
+
+static void ask_for(struct conn *conn, const char *host)
+{
+	struct worker *worker = conn->worker;
+
+	conn->name_refused = !may_ask(worker, pool_of(worker, conn->place, conn->record.workload)) ||
+			     !directory_want(worker, conn->record.workload, host);
+	tally(conn->name_refused ? &worker->statistics.names_refused : &worker->statistics.names_asked, 1);
+}
+
+/* Where the client's name is, if anybody asked for it; else it is asked for, if that is to be the `first` look. */
+static void look_up(struct conn *conn, bool first)
+{
+	char host[SLUICE_HOST_MAX];
+
+	if (!is_by_name(conn, conn->service) || conn->named || conn->name_refused || conn->name_failed)
+		return;
+	conn->name_failed = !named_host(conn, conn->service, host);
+	if (conn->name_failed)
+		return;
+	conn->named = directory_find(host);
+	if (!conn->named && first)
+		ask_for(conn, host);
+}
+
+static void forget_name(struct conn *conn)
+{
+	dynamic_name_release(&conn->named);
+	conn->name_refused = conn->name_failed = false;
+}
+
+bool upstream_serves(const struct conn *conn, const struct service *service)
+{
+	char host[SLUICE_HOST_MAX];
+
+	if (conn->kept_for != service)
+		return false;
+	if (!is_by_name(conn, service))
+		return !conn->named;
+	return conn->named && named_host(conn, service, host) && !strcmp(conn->named->host, host);
+}
+
 /* Some target's name has not had its first answer, and no other can do. */
 static bool is_name_pending(const struct conn *conn)
 {
 	struct candidate candidates[MAX_CANDIDATES];
 	bool pending = false;
 
+	if (conn->name_refused || conn->name_failed)
+		return false;
+	if (is_by_host(conn, conn->service))
+		return !named_addresses(conn);
 	for (size_t i = 0; conn->service && i < conn->service->target_count && !pending; i++) {
 		const struct addresses *known = addresses_of(conn, i);
 
@@ -383,14 +508,21 @@ static void fail(struct conn *conn, const char *reason, const char *failure)
 		http_answer_upstream(conn, 503, reason, failure);
 }
 
+/* In Envoy's words; those about DNS are of its dynamic forward proxy. */
 static void fail_without_address(struct conn *conn)
 {
+	const struct addresses *known = named_addresses(conn);
+	bool is_dynamic = is_by_name(conn, conn->service);
+	bool is_refused = conn->name_refused || (known && known->is_refused);
+
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
+	forget_name(conn); /* it may be asked for again */
 	if (conn->purpose == FOR_RELAY)
 		conn_reset(conn);
 	else
-		http_answer(conn, 503, "no healthy upstream");
+		http_answer(conn, 503, "%s",
+			    !is_dynamic ? "no healthy upstream" : is_refused ? "DNS cache overflow" : "DNS resolution failure");
 }
 
 static void overflow(struct conn *conn)
@@ -480,6 +612,8 @@ void upstream_begin(struct conn *conn, const struct service *service)
 	memcpy(conn->addr, conn->record.addr, 16);
 	conn->port = conn->record.port;
 	conn->state = CONN_NAME;
+	forget_name(conn);
+	look_up(conn, true);
 	worker_timer(conn, conn->worker->now_ms + NAME_TIMEOUT_MS);
 }
 
@@ -740,6 +874,7 @@ enum step upstream_step(struct conn *conn)
 {
 	switch (conn->state) {
 	case CONN_NAME:
+		look_up(conn, false);
 		if (is_name_pending(conn))
 			return STEP_BLOCKED; /* a published name wakes every connection: conn_view_changed */
 		conn->state = CONN_SOCKET;

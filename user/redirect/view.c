@@ -30,12 +30,18 @@ struct retired {
 
 static struct retired *retired_objects;
 
-static void retire(void *object, void (*destroy)(void *object))
+void view_retire(void *object, void (*destroy)(void *object))
 {
 	struct retired *retired = xcalloc(1, sizeof(*retired));
 
 	*retired = (struct retired){retired_objects, object, destroy, atomic_load(&current_epoch)};
 	retired_objects = retired;
+}
+
+void view_retire_ahead(void *object, void (*destroy)(void *object))
+{
+	view_retire(object, destroy);
+	retired_objects->epoch++;
 }
 
 void view_reclaim(void)
@@ -61,22 +67,11 @@ void view_reclaim(void)
 	}
 }
 
-static void advance_epoch(void)
+void view_advance(void)
 {
 	atomic_fetch_add(&current_epoch, 1);
 	for (unsigned int i = 0; i < worker_count; i++)
 		worker_wake(&workers[i]);
-}
-
-void view_retire(void *object, void (*destroy)(void *object))
-{
-	retire(object, destroy);
-	retired_objects->epoch++; /* the next one: whoever calls begins it */
-}
-
-void view_advance(void)
-{
-	advance_epoch();
 }
 
 /* ---- tables ---- */
@@ -131,7 +126,7 @@ static void bind_names(struct table *table)
 
 		table->target_names[i] = xcalloc(service->target_count, sizeof(**table->target_names));
 		for (size_t k = 0; k < service->target_count; k++)
-			if (service->targets[k].host)
+			if (service->targets[k].host && !service_is_dynamic(service))
 				table->target_names[i][k] = name_of(service->targets[k].host);
 	}
 }
@@ -285,7 +280,7 @@ static void renew_rings(struct table *table, const struct name_entry *name)
 		const struct service *service = policy_service(table->policy, (uint32_t)i + 1);
 
 		if (hashes(service) && resolves(table, service, name))
-			view_retire(atomic_exchange(&table->rings[i], build_ring(table, service)), ring_free);
+			view_retire_ahead(atomic_exchange(&table->rings[i], build_ring(table, service)), ring_free);
 	}
 }
 
@@ -304,9 +299,9 @@ void name_publish(const char *host, const uint8_t (*addresses)[16], size_t count
 		renew_rings(view->table, entry);
 		renew_rings(view->previous, entry);
 	}
-	advance_epoch();
+	view_advance();
 	if (old)
-		retire(old, free);
+		view_retire(old, free);
 }
 
 /* ---- places ---- */
@@ -552,14 +547,14 @@ void view_publish(struct table *table, struct table *previous)
 	if (listener_count)
 		memcpy(view->listeners, listeners, listener_count * sizeof(*listeners));
 	old = atomic_exchange(&current_view, view);
-	advance_epoch();
+	view_advance();
 	if (old)
-		retire(old, view_destroy);
+		view_retire(old, view_destroy);
 	while (leaving) {
 		struct retired *retired = leaving;
 
 		leaving = retired->next;
-		retire(retired->object, retired->destroy);
+		view_retire(retired->object, retired->destroy);
 		free(retired);
 	}
 }

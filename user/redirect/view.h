@@ -20,9 +20,10 @@ const struct listener *listeners_get(size_t i);
 
 void view_publish(struct table *table, struct table *previous); /* takes references of its own */
 void view_retire_after_next(void *object, void (*destroy)(void *object));
-/* What was taken out of sight by other means: frees it once every worker has begun a round after view_advance(). */
-void view_retire(void *object, void (*destroy)(void *object));
+/* For what is published elsewhere: the workers look at it once more; what they can have seen before is destroyed when they did. */
 void view_advance(void);
+void view_retire(void *object, void (*destroy)(void *object));       /* after view_advance() */
+void view_retire_ahead(void *object, void (*destroy)(void *object)); /* before it */
 void view_reclaim(void); /* frees what no worker can see any more; call now and then */
 
 #endif

@@ -107,6 +107,15 @@ static void on_listener(struct supervisor *supervisor, struct packet *packet)
 	packet->fd_count = 0;
 }
 
+static void on_ask(struct supervisor *supervisor, const struct packet *packet)
+{
+	struct ask_message question;
+	const char *host;
+
+	if (message_ask(packet, &question, &host))
+		supervisor->events.asked(supervisor->events.context, &question, host);
+}
+
 static void on_hello_answer(struct supervisor *supervisor, const struct packet *packet)
 {
 	struct hello_answer answer;
@@ -134,6 +143,9 @@ static void dispatch(struct supervisor *supervisor, struct packet *packet)
 		break;
 	case MESSAGE_DECISION:
 		on_decision(supervisor, packet);
+		break;
+	case MESSAGE_ASK:
+		on_ask(supervisor, packet);
 		break;
 	case MESSAGE_STATISTICS:
 		on_statistics(supervisor, packet);
@@ -618,18 +630,35 @@ void supervisor_send_netns_gone(struct supervisor *supervisor, const struct work
 	tell(supervisor, MESSAGE_LISTENER_GONE, &listener, sizeof(listener), NULL, 0);
 }
 
-void supervisor_send_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
-			  bool failed)
+static void tell_name(struct supervisor *supervisor, uint32_t type, const char *host, const uint8_t (*addresses)[16], size_t count,
+		      enum name_failure failure)
 {
 	char payload[MESSAGE_MAX_BYTES];
 	size_t length = strlen(host) + 1, room = (sizeof(payload) - sizeof(struct name_message) - length) / 16;
-	struct name_message head = {.count = (uint32_t)(count < room ? count : room), .failed = failed};
+	struct name_message head = {.count = (uint32_t)(count < room ? count : room), .failed = failure};
 
 	memcpy(payload, &head, sizeof(head));
 	if (head.count)
 		memcpy(payload + sizeof(head), addresses, (size_t)head.count * 16);
 	memcpy(payload + sizeof(head) + (size_t)head.count * 16, host, length);
-	tell(supervisor, MESSAGE_NAME, payload, sizeof(head) + (size_t)head.count * 16 + length, NULL, 0);
+	tell(supervisor, type, payload, sizeof(head) + (size_t)head.count * 16 + length, NULL, 0);
+}
+
+void supervisor_send_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
+			  bool failed)
+{
+	tell_name(supervisor, MESSAGE_NAME, host, addresses, count, failed ? NAME_HAS_NONE : NAME_NOT_FAILED);
+}
+
+void supervisor_send_asked_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
+				enum name_failure failure)
+{
+	tell_name(supervisor, MESSAGE_ASKED_NAME, host, addresses, count, failure);
+}
+
+void supervisor_send_asked_name_gone(struct supervisor *supervisor, const char *host)
+{
+	tell(supervisor, MESSAGE_ASKED_NAME_GONE, host, strlen(host) + 1, NULL, 0);
 }
 
 uint64_t supervisor_silence_ms(struct supervisor *supervisor)

@@ -22,6 +22,7 @@ struct supervisor;
 struct supervisor_events {
 	void (*listener)(void *context, uint64_t netns, bool v6, int fd /* owned by the callee */);
 	void (*decision)(void *context, const struct flow_event *event);
+	void (*asked)(void *context, const struct ask_message *question, const char *host);
 	/* A fresh redirector: send it names, workloads, the table in force, then the listeners. */
 	void (*refill)(void *context);
 	void *context;
@@ -50,6 +51,10 @@ void supervisor_send_netns(struct supervisor *supervisor, const struct workload_
 void supervisor_send_netns_gone(struct supervisor *supervisor, const struct workload_netns *netns);
 void supervisor_send_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
 			  bool failed);
+/* The same of a name that clients show: one that was asked for. */
+void supervisor_send_asked_name(struct supervisor *supervisor, const char *host, const uint8_t (*addresses)[16], size_t count,
+				enum name_failure failure);
+void supervisor_send_asked_name_gone(struct supervisor *supervisor, const char *host);
 
 /*
  * For how long the redirector has said nothing, or 0 when that is no reason to worry. To be asked every few seconds: one
