@@ -119,7 +119,7 @@ void policy_choose_rules(struct policy *policy, struct registry *registry);
 void policy_add_destination_rules(struct policy *policy, struct config *config);
 
 /* routes.c */
-void policy_add_routes(struct policy *policy, struct config *config);
+void policy_add_routes(struct policy *policy);
 
 /* find.c */
 void policy_index(struct policy *policy);
