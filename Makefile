@@ -18,7 +18,7 @@ msg       = @$(if $(filter 0,$(V)),printf '  %-8s %s\n' "$(1)" "$(patsubst $(CUR
 # Warnings are judged as gcc sees them; the fuzzers alone are built by clang.
 WARNINGS  = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	    $(if $(filter 1,$(FUZZ)),-Wno-missing-field-initializers,-Werror)
-LIBRARIES = libbpf libelf zlib yaml-0.1 libcares libmicrohttpd libcap-ng libmnl libseccomp json-c libpcre2-8 libpsl libssl libcrypto
+LIBRARIES = libbpf libelf zlib yaml-0.1 libcares libmicrohttpd libcap-ng libmnl libseccomp json-c libpcre2-8 libpsl libssl libcrypto libnghttp2
 CFLAGS   ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -iquote include -iquote user -iquote $(BUILD) -fno-strict-aliasing -fstack-protector-strong \
 	     $(CFLAGS) $(SANITIZERS) $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)

@@ -527,8 +527,6 @@ Test(config, service_entry_rules_of_istio_hold)
 		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only"},
 		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
 		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: resolution DYNAMIC_DNS takes the protocols HTTP, HTTP2, GRPC and TLS only"},
-		{"  hosts: ['*.a.com']\n  ports: [{number: 443, name: a, protocol: GRPC}]\n  resolution: DYNAMIC_DNS\n" REGISTRY_ONLY,
-		 "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: HTTP2 or GRPC with resolution DYNAMIC_DNS is not implemented yet"},
 		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n  workloadSelector: {labels: {a: b}}\n" REGISTRY_ONLY,
 		 "p.yaml:8:21: warning: ServiceEntry/a: spec.workloadSelector: has no effect: resolution DYNAMIC_DNS dials what the client names"},
 		{"  hosts: ['*.a.com']\n" HTTP_PORTS "  resolution: DYNAMIC_DNS\n",

@@ -110,7 +110,7 @@ Test(policy, each_host_and_port_is_a_service_with_the_flags_of_its_protocol)
 	cr_expect_eq(must_have("*.b.com", 80)->flags, SERVICE_HTTP | SERVICE_NONE | SERVICE_WILDCARD);
 	cr_expect_eq(must_have("d.com", 5432)->flags, SERVICE_TCP);
 	cr_expect_eq(must_have("d.com", 53)->flags, SERVICE_TCP);
-	cr_expect_eq(must_have("d.com", 50051)->flags, SERVICE_TCP);
+	cr_expect_eq(must_have("d.com", 50051)->flags, SERVICE_HTTP);
 	cr_expect_str_eq(must_have("a.com", 80)->origin, "p.yaml:2 ServiceEntry/a");
 	cr_expect_null(policy_service(policy, 0));
 	cr_expect_null(policy_service(policy, 8));
@@ -480,17 +480,13 @@ Test(policy, routes_attach_to_http_ports_only)
 	cr_expect(!(must_have("a.com", 443)->flags & SERVICE_ROUTED));
 }
 
-Test(policy, http_rules_on_a_port_of_http2_or_grpc_are_an_error_that_names_both)
+Test(policy, http_rules_are_for_ports_of_http2_and_grpc_too)
 {
-	char line[1024];
-
-	compile(ENTRY("g") "{hosts: [g.com], ports: [{number: 50051, name: g, protocol: GRPC}, {number: 80, name: h, protocol: HTTP}]}\n"
-		ROUTES("r") "{hosts: [g.com], " TO("g.com"));
-	cr_assert_null(policy);
-	cr_assert_eq(config->error_count, 1);
-	config_problem_format(line, sizeof(line), &config->problems[config->problem_count - 1]);
-	cr_expect_str_eq(line, "p.yaml:10:31: VirtualService/r: spec.http: g.com port 50051 is HTTP2 or GRPC (p.yaml:2 ServiceEntry/g): "
-			 "http rules there are not implemented yet");
+	compile(ENTRY("g") "{hosts: [g.com], ports: [{number: 50051, name: g, protocol: GRPC}, {number: 50052, name: w, protocol: GRPC-Web}, "
+		"{number: 80, name: h, protocol: HTTP2}]}\n" ROUTES("r") "{hosts: [g.com], " SLOW_TO("g.com"));
+	expect_route("g.com", 50051, "r");
+	expect_route("g.com", 50052, "r");
+	expect_route("g.com", 80, "r");
 }
 
 Test(policy, a_route_to_itself_without_fault_is_no_route)

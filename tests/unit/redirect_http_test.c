@@ -235,32 +235,6 @@ Test(redirect_http, a_request_that_drains_too_long_is_answered)
 	expect_in(&heard, "HTTP/1.1 502 ");
 }
 
-Test(redirect_http, http_2_is_reset_where_nothing_else_is_allowed)
-{
-	int client = dial();
-	struct heard heard;
-
-	say(client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-	turn();
-	heard = hear(client);
-	cr_expect_eq(heard.error, ECONNRESET);
-}
-
-Test(redirect_http, http_2_is_relayed_where_all_is_allowed)
-{
-	struct flow_record record = record_to("127.0.0.1", port);
-	struct heard heard;
-	int client, upstream;
-
-	apply(ENTRY_OF("a", "hosts: [a.example], resolution: NONE, ports: [{number: 80, name: p, protocol: HTTP}]"));
-	turn();
-	record.generation = rig.generation;
-	client = dial_as(&record);
-	upstream = ask(client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-	heard = hear(upstream);
-	expect_in(&heard, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-}
-
 Test(redirect_http, the_end_of_a_failed_upstream_is_not_taken_for_the_end_of_the_body)
 {
 	int client = dial(), upstream = ask(client, GET);

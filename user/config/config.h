@@ -200,7 +200,7 @@ struct route_destination {
 	struct position at;
 };
 
-/* Of retryOn. The others that Istio knows cannot come true with HTTP/1. */
+/* Of retryOn. */
 enum retry_condition {
 	RETRY_CONNECT = 1,      /* connect-failure */
 	RETRY_RESET = 2,        /* reset: no answer, whatever the reason */
@@ -210,7 +210,17 @@ enum retry_condition {
 	RETRY_409 = 32,         /* retriable-4xx */
 	RETRY_RATE_LIMITED = 64, /* envoy-ratelimited */
 	RETRY_STATUS = 128,     /* one of `statuses` */
+	RETRY_REFUSED = 256,    /* refused-stream: of HTTP/2, which the server has not acted on */
+	RETRY_CANCELLED = 512,  /* this and the others: the status of a gRPC answer without messages */
+	RETRY_DEADLINE = 1024,
+	RETRY_INTERNAL = 2048,
+	RETRY_EXHAUSTED = 4096,
+	RETRY_UNAVAILABLE = 8192,
+	RETRY_GRPC = RETRY_CANCELLED | RETRY_DEADLINE | RETRY_INTERNAL | RETRY_EXHAUSTED | RETRY_UNAVAILABLE,
 };
+
+/* Of Istio's default; to it belong statuses, of which there are none. */
+#define RETRY_DEFAULT (RETRY_CONNECT | RETRY_REFUSED | RETRY_UNAVAILABLE | RETRY_CANCELLED)
 
 #define RETRY_STATUSES 600
 
@@ -341,6 +351,9 @@ struct pool_settings {
 	uint64_t tcp_idle_ms;        /* 0 if it is given: for ever */
 	uint64_t http_idle_ms;       /* 0: absent */
 	uint64_t max_duration_ms;    /* of a connection; 0: absent */
+	uint32_t max_streams;        /* of one upstream connection, at a time */
+	bool upgrades_to_h2;         /* h2UpgradePolicy: UPGRADE */
+	bool use_client_protocol;
 };
 
 enum balance {

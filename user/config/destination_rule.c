@@ -61,6 +61,15 @@ static void read_pool_tcp(struct walk *walk, const struct node *node, void *out)
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
+static void read_h2_upgrade(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice choices[] = {{"DEFAULT", false}, {"DO_NOT_UPGRADE", false}, {"UPGRADE", true}};
+	int value;
+
+	if (walk_choice(walk, node, "a policy of upgrades", choices, ARRAY_SIZE(choices), &value))
+		*(bool *)out = value;
+}
+
 static void read_pool_http(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
@@ -69,11 +78,14 @@ static void read_pool_http(struct walk *walk, const struct node *node, void *out
 		{"http2MaxRequests", read_count, offsetof(struct pool_settings, max_active), FIELD_OPTIONAL},
 		{"maxRetries", read_count, offsetof(struct pool_settings, max_retries), FIELD_OPTIONAL},
 		{"idleTimeout", walk_duration, offsetof(struct pool_settings, http_idle_ms), FIELD_OPTIONAL},
-		UNSUPPORTED("h2UpgradePolicy"), UNSUPPORTED("useClientProtocol"),
-		UNSUPPORTED("maxConcurrentStreams"),
+		{"maxConcurrentStreams", read_count, offsetof(struct pool_settings, max_streams), FIELD_OPTIONAL},
+		{"h2UpgradePolicy", read_h2_upgrade, offsetof(struct pool_settings, upgrades_to_h2), FIELD_OPTIONAL},
+		{"useClientProtocol", read_flag, offsetof(struct pool_settings, use_client_protocol), FIELD_OPTIONAL},
 	};
+	const struct pool_settings *pool = out;
 
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out) && pool->upgrades_to_h2 && pool->use_client_protocol)
+		walk_error(walk, node, "has useClientProtocol, but h2UpgradePolicy is UPGRADE");
 }
 
 static void read_pool(struct walk *walk, const struct node *node, void *out)

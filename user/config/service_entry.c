@@ -350,12 +350,9 @@ static void check_dynamic_port(struct walk *walk, const struct service_port *por
 {
 	switch (port->protocol) {
 	case PROTOCOL_HTTP:
-	case PROTOCOL_TLS:
-		break;
 	case PROTOCOL_HTTP2:
 	case PROTOCOL_GRPC:
-		walk_problem(walk, SEVERITY_ERROR, port->at.line, port->at.column,
-			     "HTTP2 or GRPC with resolution DYNAMIC_DNS " NOT_IMPLEMENTED);
+	case PROTOCOL_TLS:
 		break;
 	default:
 		walk_problem(walk, SEVERITY_ERROR, port->at.line, port->at.column,

@@ -381,8 +381,9 @@ static bool add_retry_condition(struct http_retries *retries, const char *text)
 	} conditions[] = {
 		{"5xx", RETRY_5XX}, {"gateway-error", RETRY_GATEWAY}, {"reset", RETRY_RESET}, {"reset-before-request", RETRY_UNSENT},
 		{"connect-failure", RETRY_CONNECT}, {"retriable-4xx", RETRY_409}, {"envoy-ratelimited", RETRY_RATE_LIMITED},
-		{"refused-stream", 0}, {"retriable-status-codes", 0}, {"retriable-headers", 0}, {"http3-post-connect-failure", 0},
-		{"cancelled", 0}, {"deadline-exceeded", 0}, {"internal", 0}, {"resource-exhausted", 0}, {"unavailable", 0},
+		{"refused-stream", RETRY_REFUSED}, {"cancelled", RETRY_CANCELLED}, {"deadline-exceeded", RETRY_DEADLINE},
+		{"internal", RETRY_INTERNAL}, {"resource-exhausted", RETRY_EXHAUSTED}, {"unavailable", RETRY_UNAVAILABLE},
+		{"retriable-status-codes", 0}, {"retriable-headers", 0}, {"http3-post-connect-failure", 0},
 	};
 	unsigned int status;
 
@@ -457,7 +458,7 @@ void read_retries(struct walk *walk, const struct node *node, void *out)
 		return;
 	retries->present = true;
 	if (!retries->has_on)
-		retries->on = RETRY_CONNECT;
+		retries->on = RETRY_DEFAULT;
 	retries->has_remote = node_field(node, "retryRemoteLocalities") != NULL;
 	retries->has_ignore = node_field(node, "retryIgnorePreviousHosts") != NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(needing) && !retries->attempts && walk->config->error_count == errors; i++)

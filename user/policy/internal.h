@@ -128,7 +128,7 @@ void policy_choose_rules(struct policy *policy, struct registry *registry);
 void policy_add_destination_rules(struct policy *policy, struct config *config);
 
 /* routes.c */
-void policy_add_routes(struct policy *policy, struct config *config);
+void policy_add_routes(struct policy *policy);
 
 /* dynamic.c */
 void policy_index_dynamic(struct policy *policy);

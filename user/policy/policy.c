@@ -114,7 +114,7 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	policy_add_registries(policy, config);
 	policy_add_services(policy);
 	policy_add_destination_rules(policy, config);
-	policy_add_routes(policy, config);
+	policy_add_routes(policy);
 	policy_index_dynamic(policy);
 	collect_names(policy);
 	if (config->error_count) {

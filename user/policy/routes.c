@@ -354,7 +354,7 @@ static void attach_connection_fault(const struct virtual_service *virtual_servic
 	}
 }
 
-static void attach_routes(struct policy *policy, struct config *config, const struct routes *routes, struct service *service)
+static void attach_routes(struct policy *policy, const struct routes *routes, struct service *service)
 {
 	struct routed_host *host = route_for(routes, service->host);
 	const struct virtual_service *virtual_service = host ? host->owner : NULL;
@@ -366,13 +366,6 @@ static void attach_routes(struct policy *policy, struct config *config, const st
 		attach_connection_fault(virtual_service, service);
 	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)
 		return;
-	if (service->protocol == PROTOCOL_HTTP2 || service->protocol == PROTOCOL_GRPC) {
-		config_problem(config, SEVERITY_ERROR, &virtual_service->http[0].at,
-			       arena_printf(config->arena, "VirtualService/%s", virtual_service->object.name), "spec.http",
-			       "%s port %u is HTTP2 or GRPC (%s): http rules there are not implemented yet", service->host,
-			       service->port, service->origin);
-		return;
-	}
 	if (!policy_is_http(service->protocol))
 		return; /* no effect there, as in Istio; `check` warns */
 	own = routes_of(policy, routes, host, service->port);
@@ -383,7 +376,7 @@ static void attach_routes(struct policy *policy, struct config *config, const st
 		service->flags |= SERVICE_ROUTED;
 }
 
-static void add_routes(struct policy *policy, struct config *config, uint32_t id)
+static void add_routes(struct policy *policy, uint32_t id)
 {
 	const struct registry *registry = &policy->registries[id - 1];
 	struct routes routes = {.registry = id};
@@ -396,15 +389,15 @@ static void add_routes(struct policy *policy, struct config *config, uint32_t id
 	mark_registered(&routes);
 	add_unregistered_hosts(policy, &routes);
 	for (size_t i = registry->first_service; i < registry->first_service + registry->offer_count; i++)
-		attach_routes(policy, config, &routes, &policy->services[i]);
+		attach_routes(policy, &routes, &policy->services[i]);
 	for (size_t i = first_added; i < policy->service_count; i++)
-		attach_routes(policy, config, &routes, &policy->services[i]);
+		attach_routes(policy, &routes, &policy->services[i]);
 }
 
-void policy_add_routes(struct policy *policy, struct config *config)
+void policy_add_routes(struct policy *policy)
 {
 	policy_index(policy); /* destinations are found among what ServiceEntries register */
 	for (size_t i = 0; i < policy->registry_count; i++)
-		add_routes(policy, config, (uint32_t)i + 1);
+		add_routes(policy, (uint32_t)i + 1);
 	policy_index(policy);
 }

@@ -6,10 +6,9 @@
 
 #include "policy/internal.h"
 
-/* What the redirector speaks. HTTP/2 and gRPC are governed by address until it does. */
 bool policy_is_http(enum port_protocol protocol)
 {
-	return protocol == PROTOCOL_HTTP || protocol == PROTOCOL_GRPC_WEB || protocol == PROTOCOL_HTTP_PROXY || protocol == PROTOCOL_UNSET;
+	return protocol <= PROTOCOL_HTTP_PROXY || protocol == PROTOCOL_UNSET;
 }
 
 bool policy_is_tls(enum port_protocol protocol)

@@ -13,6 +13,7 @@
 #include "redirect/circuit.h"
 #include "redirect/client_hello.h"
 #include "redirect/directory.h"
+#include "redirect/h2.h"
 #include "redirect/internal.h"
 #include "redirect/l4_route.h"
 #include "redirect/origination.h"
@@ -43,6 +44,35 @@ struct conn *conn_new(struct worker *worker, int fd)
 	tally(&worker->statistics.connections_open, 1);
 	tally(&worker->statistics.connections_total, 1);
 	return conn;
+}
+
+void conn_own(struct conn *owner, struct conn *conn)
+{
+	conn->owner = owner;
+	conn->next_owned = owner->owned;
+	if (owner->owned)
+		owner->owned->previous_owned = conn;
+	owner->owned = conn;
+}
+
+static void leave_owner(struct conn *conn)
+{
+	if (!conn->owner)
+		return;
+	*(conn->previous_owned ? &conn->previous_owned->next_owned : &conn->owner->owned) = conn->next_owned;
+	if (conn->next_owned)
+		conn->next_owned->previous_owned = conn->previous_owned;
+	conn->owner = conn->next_owned = conn->previous_owned = NULL;
+}
+
+/* What it owns ends in a while: whoever walks the connections may stand there. */
+void conn_orphan(struct conn *conn)
+{
+	while (conn->owned) {
+		conn->owned->is_orphan = true;
+		worker_ready(conn->owned);
+		leave_owner(conn->owned);
+	}
 }
 
 static void unlink_conn(struct conn *conn)
@@ -87,9 +117,13 @@ void conn_close(struct conn *conn)
 		return;
 	conn_end_delay(conn);
 	upstream_forget_waiting(conn);
+	h2_end_session(conn);
+	h2_let_go(&conn->client, false);
 	upstream_drop(conn);
 	circuit_leave(conn);
 	relay_end(conn);
+	conn_orphan(conn);
+	leave_owner(conn);
 	if (conn->client.fd >= 0)
 		close(conn->client.fd);
 	conn->state = CONN_CLOSED;
@@ -141,11 +175,12 @@ int end_read(struct worker *worker, struct end *end, struct buffer **buffer)
 		return 0;
 	room = (*buffer)->size - (*buffer)->end;
 	n = end->tls ? origination_receive(end, (*buffer)->bytes + (*buffer)->end, room)
-		     : recv(end->fd, (*buffer)->bytes + (*buffer)->end, room, 0);
+	    : end->stream ? h2_receive(end, (*buffer)->bytes + (*buffer)->end, room)
+			  : recv(end->fd, (*buffer)->bytes + (*buffer)->end, room, 0);
 	if (n > 0) {
 		(*buffer)->end += (uint32_t)n;
 		(*buffer)->was_filled = (uint32_t)n == (*buffer)->size;
-		if ((uint32_t)n < room && !end->ending && !end->tls)
+		if ((uint32_t)n < room && !end->ending && !end->tls && !end->stream)
 			end->readable = false; /* edge-triggered: a short read says there is no more */
 		return 1;
 	}
@@ -156,6 +191,15 @@ int end_read(struct worker *worker, struct end *end, struct buffer **buffer)
 		errno = 0;
 	end->eof = true;
 	return -1;
+}
+
+ssize_t end_send(struct end *end, const struct iovec *parts, size_t count)
+{
+	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = count};
+
+	if (end->tls)
+		return origination_send(end, parts, count);
+	return end->stream ? h2_send(end, parts, count) : sendmsg(end->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* ---- deciding ---- */
@@ -351,10 +395,7 @@ static enum http_result looks_like_http(struct conn *conn)
 	static const char *const methods[] = {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT "};
 	const char *bytes = buffer_bytes(conn->from_client), *why;
 	size_t length = buffer_length(conn->from_client);
-	uint32_t flags = policy_port_flags(conn->table->policy, conn->rules->registry, conn->record.port);
 
-	if (!expects_any(conn) && !verdict_speaks_http(flags, conn->record.port, conn->record.service_flags))
-		return HTTP_NOT_HTTP;
 	if (!expects_any(conn))
 		return http_parse_request(&conn->worker->head, bytes, length, &why);
 	for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
@@ -364,6 +405,23 @@ static enum http_result looks_like_http(struct conn *conn)
 			return length < n ? HTTP_MORE : HTTP_OK;
 	}
 	return HTTP_NOT_HTTP;
+}
+
+static bool expects_http(const struct conn *conn)
+{
+	uint32_t flags = policy_port_flags(conn->table->policy, conn->rules->registry, conn->record.port);
+
+	return expects_any(conn) || verdict_speaks_http(flags, conn->record.port, conn->record.service_flags);
+}
+
+/* A client that knows beforehand that HTTP/2 is spoken (RFC 9113 §3.4). */
+static enum http_result looks_like_h2(struct conn *conn)
+{
+	size_t length = buffer_length(conn->from_client), n = strlen(H2_PREFACE);
+
+	if (memcmp(buffer_bytes(conn->from_client), H2_PREFACE, length < n ? length : n) != 0)
+		return HTTP_NOT_HTTP;
+	return length < n ? HTTP_MORE : HTTP_OK;
 }
 
 static enum step sniff_step(struct conn *conn)
@@ -395,6 +453,15 @@ static enum step sniff_step(struct conn *conn)
 		return STEP_BLOCKED;
 	if (*buffer_bytes(conn->from_client) == 0x16)
 		return sniff_hello(conn);
+	if (!expects_http(conn)) {
+		judge_nameless(conn);
+		return STEP_ADVANCED;
+	}
+	result = looks_like_h2(conn);
+	if (result == HTTP_OK)
+		h2_begin(conn);
+	if (result != HTTP_NOT_HTTP)
+		return result == HTTP_OK || conn->client.readable ? STEP_ADVANCED : STEP_BLOCKED;
 	result = looks_like_http(conn);
 	if (result == HTTP_MORE && expects_any(conn))
 		return conn->client.readable ? STEP_ADVANCED : STEP_BLOCKED;
@@ -422,6 +489,8 @@ void conn_run(struct conn *conn)
 {
 	enum step step = STEP_ADVANCED;
 
+	if (conn->is_orphan)
+		conn_close(conn);
 	for (int rounds = 0; step == STEP_ADVANCED && conn->state != CONN_CLOSED; rounds++) {
 		if (rounds == 64) { /* a client that pipelines without end must not starve the others */
 			worker_ready(conn);
@@ -441,6 +510,9 @@ void conn_run(struct conn *conn)
 		case CONN_CONNECT:
 		case CONN_TLS:
 			step = upstream_step(conn);
+			break;
+		case CONN_SESSION:
+			step = h2_step(conn);
 			break;
 		case CONN_RELAY:
 			step = relay_step(conn);
@@ -485,6 +557,10 @@ void conn_event(struct conn *conn, bool upstream, uint32_t events)
 
 void conn_timeout(struct conn *conn)
 {
+	if (conn->is_orphan) {
+		conn_close(conn);
+		return;
+	}
 	if (conn->route_deadline_ms && conn->worker->now_ms >= conn->route_deadline_ms) {
 		http_route_timeout(conn);
 		conn_run(conn);
@@ -517,6 +593,9 @@ void conn_timeout(struct conn *conn)
 	case CONN_REQUEST:
 	case CONN_EXCHANGE:
 		http_timeout(conn);
+		break;
+	case CONN_SESSION:
+		h2_timeout(conn);
 		break;
 	case CONN_NAME:
 	case CONN_PENDING:

@@ -126,7 +126,7 @@ static void put_variable(struct writer *w, const struct sources *of, const char 
 	if (IS("HOSTNAME")) {
 		put_text(w, roster_find(conn->worker->view, conn->record.workload)->who.name);
 	} else if (IS("PROTOCOL")) {
-		put_text(w, conn->client_minor ? "HTTP/1.1" : "HTTP/1.0");
+		put_text(w, conn->is_h2 ? "HTTP/2" : conn->client_minor ? "HTTP/1.1" : "HTTP/1.0");
 	} else if (IS("START_TIME")) {
 		put_time(w);
 	} else if (IS("DOWNSTREAM_LOCAL_ADDRESS") || IS("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT") || IS("DOWNSTREAM_LOCAL_PORT")) {

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "config/config.h"
 #include "redirect/circuit.h"
+#include "redirect/h2.h"
 #include "redirect/http_internal.h"
 #include "redirect/http_route.h"
 #include "redirect/origination.h"
@@ -241,14 +242,24 @@ bool http_draw(struct worker *worker, double percent)
 	return percent > 0 && (double)(worker_random(worker) >> 11) * 0x1p-53 * 100 < percent;
 }
 
+/* Istio lets gRPC's own timeout count, as far as the rule's allows it (MaxGrpcTimeout). 0: there is none. */
+static uint64_t timeout_of(const struct conn *conn)
+{
+	uint64_t own = conn->route ? conn->route->timeout_ms : 0;
+
+	return conn->grpc_timeout_ms && (!own || conn->grpc_timeout_ms < own) ? conn->grpc_timeout_ms : own;
+}
+
 /*
  * The route's timeout runs from when the whole request is here, over all tries, to the end of the response; an injected
  * delay is no part of it (ISTIO.md §1.5, fact 8).
  */
 void http_start_timeout(struct conn *conn)
 {
-	if (conn->route && conn->route->timeout_ms && !conn->route_deadline_ms && conn->request_body.done && !conn->is_local)
-		conn->route_deadline_ms = conn->worker->now_ms + conn->route->timeout_ms;
+	uint64_t timeout_ms = timeout_of(conn);
+
+	if (timeout_ms && !conn->route_deadline_ms && conn->request_body.done && !conn->is_local)
+		conn->route_deadline_ms = conn->worker->now_ms + timeout_ms;
 	if (conn->state == CONN_EXCHANGE && conn->request_body.done && !conn->try_deadline_ms)
 		http_start_try(conn);
 }
@@ -260,7 +271,7 @@ void http_start_timeout(struct conn *conn)
 /* ISTIO.md §0, fact 9: a registered service has these, what only passes through has none. */
 const struct http_retries *http_retries_of(const struct conn *conn)
 {
-	static const struct http_retries istio = {.attempts = 2, .on = RETRY_CONNECT}, none = {.attempts = 0};
+	static const struct http_retries istio = {.attempts = 2, .on = RETRY_DEFAULT}, none = {.attempts = 0};
 	const struct mesh *mesh = conn->table->config->mesh;
 
 	if (conn->is_passthrough)
@@ -384,6 +395,8 @@ static void follow_route(struct conn *conn)
 		}
 	}
 	conn->service = to;
+	if (conn->owner && !conn->kept && !h2_is_spoken(conn, to))
+		h2_unpark(conn, to, http_asked_host(conn));
 	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, to) && upstream_suits(conn) &&
 	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
 		if (!circuit_request(conn)) {
@@ -507,7 +520,7 @@ static const char *rewrite_path(const struct http_rewrite *rewrite, struct http_
 /* What the server is told of how long it is waited for; 0: for ever. */
 static uint64_t expected_ms(const struct conn *conn)
 {
-	uint64_t whole = conn->route ? conn->route->timeout_ms : 0, one = http_retries_of(conn)->per_try_ms;
+	uint64_t whole = timeout_of(conn), one = http_retries_of(conn)->per_try_ms;
 
 	return one && (!whole || one < whole) ? one : whole;
 }
@@ -547,7 +560,8 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	bool fits = false;
 
 	conn->counts_attempts = !conn->is_passthrough;
-	if (to && service_originates(to)) /* what comes after an upgrade is moved by the kernel, as it is */
+	/* What comes after an upgrade is moved by the kernel, as it is. */
+	if ((to && service_originates(to)) || h2_is_spoken(conn, to))
 		head->upgrade = conn->upgrade_asked = false;
 	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)
@@ -709,20 +723,13 @@ void http_revoke(struct conn *conn, struct decision decision, const struct rule_
 		worker_ready(conn);
 }
 
-static bool speaks_grpc(const struct http_head *head)
-{
-	static const char type[] = "application/grpc";
-	const struct http_field *field = http_field(head, "content-type");
-	size_t n = sizeof(type) - 1;
-
-	return field && field->value.n >= n && !memcmp(field->value.p, type, n) && (field->value.n == n || field->value.p[n] == '+');
-}
-
 static void begin_request(struct conn *conn)
 {
 	struct http_head *head = &conn->worker->head;
 	size_t shown;
 
+	if (head->upgrade_h2c && !conn->client.stream && h2_upgrade(conn, head))
+		return;
 	tally(&conn->worker->statistics.requests_total, 1);
 	conn->head_pending = false;
 	conn->incomplete = 0;
@@ -730,7 +737,8 @@ static void begin_request(struct conn *conn)
 	conn->client_minor = head->minor;
 	conn->keep_client = head->keep_alive;
 	conn->upgrade_asked = head->upgrade;
-	conn->is_grpc = speaks_grpc(head);
+	conn->is_grpc = http_is_grpc(head);
+	conn->grpc_timeout_ms = conn->is_grpc ? http_grpc_timeout(head) : 0;
 	http_body_start(&conn->request_body, head);
 	conn->from_client->start += (uint32_t)head->bytes;
 	shown = head->host.n < sizeof(conn->shown) ? head->host.n : sizeof(conn->shown) - 1;

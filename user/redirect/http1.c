@@ -55,6 +55,8 @@ struct gathered {
 	bool upgrade_option;  /* Connection: upgrade */
 	bool upgrade_field;   /* Upgrade names a protocol ... */
 	bool upgrade_is_http; /* ... which is another HTTP */
+	bool upgrade_is_h2c;
+	unsigned int settings; /* HTTP2-Settings fields */
 	bool expect_continue;
 };
 
@@ -174,6 +176,7 @@ static void read_upgrade(struct gathered *g, struct slice value)
 
 	while (next_element(&value, &protocol)) {
 		g->upgrade_field = true;
+		g->upgrade_is_h2c |= SLICE_IS(protocol, "h2c");
 		if (SLICE_IS(protocol, "h2c") || (protocol.n >= 4 && strncasecmp(protocol.p, "http", 4) == 0))
 			g->upgrade_is_http = true;
 	}
@@ -228,6 +231,7 @@ static enum http_result read_field(struct cursor *c, struct http_head *head, str
 			g->length = true;
 		} else {
 			field->hop_by_hop = SLICE_IS(name, "http2-settings");
+			g->settings += field->hop_by_hop;
 		}
 		break;
 	case 16:
@@ -335,6 +339,46 @@ static enum http_result settle(struct cursor *c, struct http_head *head, const s
 	head->keep_alive = !g->close && (head->minor == 1 || g->keep_alive);
 	head->upgrade = head->minor == 1 && g->upgrade_option && g->upgrade_field && !g->upgrade_is_http;
 	return g->connection ? mark_named_by_connection(c, head) : HTTP_OK;
+}
+
+bool http_is_grpc_type(struct slice type)
+{
+	static const char grpc[] = "application/grpc";
+	size_t n = sizeof(grpc) - 1;
+
+	return type.n >= n && !memcmp(type.p, grpc, n) && (type.n == n || type.p[n] == '+');
+}
+
+bool http_is_grpc(const struct http_head *head)
+{
+	const struct http_field *field = http_field(head, "content-type");
+
+	return field && http_is_grpc_type(field->value);
+}
+
+/* gRPC over HTTP2, "Timeout": up to 8 digits and a unit. */
+uint64_t http_grpc_timeout(const struct http_head *head)
+{
+	static const struct {
+		char unit;
+		uint64_t microseconds;
+	} units[] = {{'H', 3600000000}, {'M', 60000000}, {'S', 1000000}, {'m', 1000}, {'u', 1}, {'n', 0}};
+	const struct http_field *field = http_field(head, "grpc-timeout");
+	uint64_t value = 0;
+
+	if (!field || field->value.n < 2 || field->value.n > 9)
+		return 0;
+	for (size_t i = 0; i < field->value.n - 1; i++) {
+		if (field->value.p[i] < '0' || field->value.p[i] > '9')
+			return 0;
+		value = value * 10 + (uint64_t)(field->value.p[i] - '0');
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++)
+		if (units[i].unit == field->value.p[field->value.n - 1]) {
+			value = value * units[i].microseconds / 1000;
+			return value ? value : 1;
+		}
+	return 0;
 }
 
 const struct http_field *http_field(const struct http_head *head, const char *name)
@@ -473,6 +517,8 @@ static enum http_result settle_request(struct cursor *c, struct http_head *head,
 		return bad(c, why);
 	if (head->method == HTTP_CONNECT && head->framing != HTTP_BODY_NONE)
 		return bad(c, "CONNECT with a body");
+	head->upgrade_h2c = head->minor == 1 && g->upgrade_option && g->upgrade_is_h2c && g->settings == 1 &&
+			    head->framing == HTTP_BODY_NONE;
 	head->expect_continue = head->minor == 1 && g->expect_continue && head->framing != HTTP_BODY_NONE;
 	return HTTP_OK;
 }

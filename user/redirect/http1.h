@@ -69,6 +69,7 @@ struct http_head {
 	bool keep_alive;          /* after version and Connection */
 	bool upgrade;             /* Connection: upgrade with an Upgrade field that names no HTTP (h2c would carry
 	                           * all requests past policy). HTTP/1.1 only; of responses only 101, which has it */
+	bool upgrade_h2c;         /* the same with Upgrade: h2c, and HTTP2-Settings (RFC 7540 §3.2); requests without a body only */
 	size_t field_count;
 	struct http_field fields[HTTP_MAX_FIELDS];
 };
@@ -95,6 +96,11 @@ enum http_result http_parse_response(struct http_head *out, const char *bytes, s
 /* The first field of that name (any case), or NULL. */
 const struct http_field *http_field(const struct http_head *head, const char *name);
 
+/* Whether a Content-Type is gRPC's: "application/grpc", with or without "+proto" and the like. */
+bool http_is_grpc_type(struct slice type);
+bool http_is_grpc(const struct http_head *head);
+uint64_t http_grpc_timeout(const struct http_head *head); /* ms, at least 1; 0: none, or none that can be read */
+
 /* ---- bodies ---- */
 
 /* Follows a body through any split of its bytes, without changing them. */
@@ -120,9 +126,12 @@ int64_t http_body_feed(struct http_body *body, const char *bytes, size_t n, cons
 
 /*
  * The same, but no further than the first run of content, which is `*content` (empty when only framing was consumed):
- * what an HTTP/1.0 client, which knows no chunks, is sent of a chunked body.
+ * what an HTTP/1.0 client, which knows no chunks, is sent of a chunked body. It stops before the first line behind the last
+ * chunk, too: what is consumed while http_body_in_trailer() are the lines of the trailer, with the empty one.
  */
 int64_t http_body_content(struct http_body *body, const char *bytes, size_t n, struct slice *content, const char **why);
+
+bool http_body_in_trailer(const struct http_body *body);
 
 /* ---- writing ---- */
 

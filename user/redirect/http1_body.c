@@ -176,12 +176,19 @@ static struct slice take_data(struct http_body *body, const char *p, const char 
 	return data;
 }
 
+bool http_body_in_trailer(const struct http_body *body)
+{
+	return body->framing == HTTP_BODY_CHUNKED && body->state >= TRAILER_START;
+}
+
 static int64_t chunked_content(struct http_body *body, const char *bytes, size_t n, struct slice *content,
 			       const char **why)
 {
 	const char *p = bytes, *end = bytes + n;
 
-	while (p < end && !body->done && body->state != CHUNK_DATA) {
+	bool in_trailer = http_body_in_trailer(body);
+
+	while (p < end && !body->done && body->state != CHUNK_DATA && http_body_in_trailer(body) == in_trailer) {
 		const char *wrong = framing_byte(body, *p++);
 
 		if (wrong) {

@@ -2,6 +2,7 @@
 /* One request and its response under way: bytes move as far as both sides let them, and no further. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -9,7 +10,7 @@
 #include "base/memory.h"
 #include "redirect/circuit.h"
 #include "redirect/http_internal.h"
-#include "redirect/origination.h"
+#include "redirect/h2.h"
 
 #define MOVES_PER_TURN 64 /* then other connections have theirs */
 
@@ -20,16 +21,16 @@ enum moved { MOVE_BLOCKED, MOVE_SOME, MOVE_DONE, MOVE_BROKEN };
 static enum moved send_parts(struct end *end, struct buffer *head, struct buffer *body, uint32_t *ready, __u64 *bytes)
 {
 	struct iovec parts[2];
-	struct msghdr message = {.msg_iov = parts};
+	size_t count = 0;
 	ssize_t n;
 
 	if (!end->writable)
 		return MOVE_BLOCKED;
 	if (buffer_length(head))
-		parts[message.msg_iovlen++] = (struct iovec){buffer_bytes(head), buffer_length(head)};
+		parts[count++] = (struct iovec){buffer_bytes(head), buffer_length(head)};
 	if (*ready)
-		parts[message.msg_iovlen++] = (struct iovec){buffer_bytes(body), *ready};
-	n = end->tls ? origination_send(end, parts, message.msg_iovlen) : sendmsg(end->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		parts[count++] = (struct iovec){buffer_bytes(body), *ready};
+	n = end_send(end, parts, count);
 	if (n < 0) {
 		if (errno == EINTR)
 			return MOVE_SOME;
@@ -61,17 +62,29 @@ static enum moved give_way(struct conn *conn)
 
 /* ---- the request's body ---- */
 
+/* Whether another try may be wanted once some of the body is sent: what only HTTP/2 and gRPC tell cannot come elsewhere. */
+static bool may_be_repeated(const struct conn *conn)
+{
+	const struct http_retries *retries = http_retries_of(conn);
+	uint32_t on = retries->on & ~(uint32_t)RETRY_CONNECT;
+
+	if (!conn->is_grpc)
+		on &= ~(uint32_t)RETRY_GRPC;
+	if (!conn->upstream.stream)
+		on &= ~(uint32_t)RETRY_REFUSED;
+	return on && conn->tries <= retries->attempts;
+}
+
 /*
  * A body that another try may have to repeat stays behind the request's head and is sent from there, with its framing and
  * trailers, as long as it fits. False: it goes as it comes, and then it is gone.
  */
 static bool keep_body(struct conn *conn, const char *bytes, uint32_t n)
 {
-	const struct http_retries *retries = http_retries_of(conn);
 	struct buffer *kept = conn->to_upstream, *larger;
 	uint32_t needed = kept ? kept->end + n + HTTP_ATTEMPT_ROOM : 0;
 
-	if (!kept || conn->body_sent || conn->tries > retries->attempts || !(retries->on & ~(uint32_t)RETRY_CONNECT))
+	if (!kept || conn->body_sent || !may_be_repeated(conn))
 		return false;
 	if (needed > LARGE_BUFFER || conn->request_body.left > LARGE_BUFFER - needed)
 		return false;
@@ -181,6 +194,8 @@ static bool retry_fresh(struct conn *conn)
 
 static enum moved upstream_ended(struct conn *conn)
 {
+	uint32_t happened = RETRY_RESET | RETRY_5XX | RETRY_GATEWAY;
+	const char *reason = "connection termination";
 	int error = errno;
 
 	if (conn->response_head_done && conn->response_body.framing == HTTP_BODY_CLOSE && !error) {
@@ -191,13 +206,19 @@ static enum moved upstream_ended(struct conn *conn)
 		conn_reset(conn);
 		return MOVE_BROKEN;
 	}
+	if (h2_was_refused(&conn->upstream)) {
+		happened |= RETRY_REFUSED;
+		reason = "remote refused stream reset";
+	} else if (h2_was_reset(&conn->upstream)) {
+		reason = "remote reset";
+	}
 	if (retry_fresh(conn))
 		return MOVE_BROKEN;
 	outlier_failed(conn, 503);
-	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
+	if (http_try_again(conn, happened | (conn->request_done ? 0 : RETRY_UNSENT), true))
 		return MOVE_BROKEN;
 	upstream_drop(conn);
-	http_answer_upstream(conn, 503, "connection termination", NULL);
+	http_answer_upstream(conn, 503, reason, NULL);
 	return MOVE_BROKEN;
 }
 
@@ -279,7 +300,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
 	http_body_start(&conn->response_body, head);
-	conn->keep_upstream = head->keep_alive && !by_close && conn->request_done;
+	conn->keep_upstream = head->keep_alive && !by_close && conn->request_done && !conn->upstream.stream;
 	conn->dechunk = conn->client_minor == 0 && head->framing == HTTP_BODY_CHUNKED;
 	if (conn->dechunk)
 		head->framing = HTTP_BODY_CLOSE;
@@ -315,14 +336,31 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 	return true;
 }
 
+static uint32_t retry_of_grpc(unsigned long status)
+{
+	switch (status) {
+	case 1:
+		return RETRY_CANCELLED;
+	case 4:
+		return RETRY_DEADLINE;
+	case 8:
+		return RETRY_EXHAUSTED;
+	case 13:
+		return RETRY_INTERNAL;
+	case 14:
+		return RETRY_UNAVAILABLE;
+	default:
+		return 0;
+	}
+}
+
 /* Whether the rule wants another try instead of this answer, and there is one. */
 static bool try_instead(struct conn *conn, const struct http_head *head)
 {
 	const struct http_retries *retries = http_retries_of(conn);
+	const struct http_field *status = conn->is_grpc ? http_field(head, "grpc-status") : NULL;
 	uint32_t happened = 0;
 
-	if (!retries->present)
-		return false;
 	if (head->status >= 500)
 		happened |= RETRY_5XX;
 	if (head->status >= 502 && head->status <= 504)
@@ -331,6 +369,8 @@ static bool try_instead(struct conn *conn, const struct http_head *head)
 		happened |= RETRY_409;
 	if (http_field(head, "x-envoy-ratelimited"))
 		happened |= RETRY_RATE_LIMITED;
+	if (status && status->value.n && status->value.n <= 2)
+		happened |= retry_of_grpc(strtoul(status->value.p, NULL, 10));
 	if (head->status < RETRY_STATUSES && retries->statuses[head->status / 8] & 1U << head->status % 8)
 		happened |= RETRY_STATUS;
 	return http_try_again(conn, happened, true);
@@ -431,11 +471,13 @@ static enum moved throw_away(struct conn *conn)
 
 static enum moved send_own_body(struct conn *conn)
 {
+	struct iovec part;
 	ssize_t n;
 
 	if (!conn->client.writable)
 		return MOVE_BLOCKED;
-	n = send(conn->client.fd, conn->own_body, conn->own_body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+	part = (struct iovec){(char *)(uintptr_t)conn->own_body, conn->own_body_left};
+	n = end_send(&conn->client, &part, 1);
 	if (n < 0 && errno == EAGAIN)
 		conn->client.writable = false;
 	if (n < 0)
@@ -500,6 +542,20 @@ static bool may_serve_again(struct conn *conn)
 	return true;
 }
 
+/* A stream is for one request; its connection to the server may serve another one's. */
+static enum step finish_stream(struct conn *conn)
+{
+	bool parks = h2_may_park(conn);
+
+	h2_let_go(&conn->client, true);
+	conn->client.readable = false;
+	if (parks)
+		http_next_request(conn);
+	else
+		conn_close(conn);
+	return STEP_BLOCKED;
+}
+
 static enum step finish(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
@@ -522,6 +578,8 @@ static enum step finish(struct conn *conn)
 	} else if (!conn->is_local || !conn->keep_client) {
 		upstream_drop(conn);
 	}
+	if (conn->client.stream)
+		return finish_stream(conn);
 	if (conn->keep_client) {
 		http_next_request(conn);
 		return STEP_ADVANCED;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 #include <uthash.h>
 
 #include "policy/tables.h"
@@ -159,6 +160,7 @@ enum conn_state {
 	CONN_BACKOFF,  /* waits before another try */
 	CONN_CONNECT,  /* the upstream connection is being made */
 	CONN_TLS,      /* it is made, and its TLS handshake is under way */
+	CONN_SESSION,  /* HTTP/2: its requests are connections of their own, which it owns (h2.h) */
 	CONN_EXCHANGE, /* request and response are under way */
 	CONN_RELAY,    /* bytes both ways */
 	CONN_LINGER,   /* our answer is out; the client's bytes are drained so that it can read it */
@@ -174,6 +176,7 @@ struct end {
 	bool ending;           /* the peer's end was announced: a short read is not the last */
 	bool failing;          /* an error was announced */
 	struct ssl_st *tls;    /* of an upstream that TLS is spoken to (origination.h), else NULL */
+	struct h2_stream *stream; /* in place of a descriptor: a stream of HTTP/2 (h2.h) */
 	uint64_t registered;   /* the round in which it was: events of that round are of an earlier descriptor */
 };
 
@@ -182,6 +185,11 @@ struct conn {
 	struct conn *next, *previous;   /* of the worker's */
 	struct conn *next_waiting, *previous_waiting; /* of `waiting_in` */
 	struct conn *next_ready;
+	struct conn *owner;             /* NULL: itself */
+	struct conn *owned, *next_owned, *previous_owned;
+	bool is_orphan;                 /* its owner is gone: it follows */
+	struct h2_session *session;     /* of CONN_SESSION */
+	bool is_h2;                     /* its client speaks HTTP/2 */
 	bool is_ready;                  /* on the worker's ready list */
 	struct end client, upstream;
 	enum conn_state state;
@@ -251,6 +259,7 @@ struct conn {
 	const struct http_route *route; /* of `table`, or NULL */
 	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
 	bool is_grpc;                   /* our own answers are gRPC's */
+	uint64_t grpc_timeout_ms;       /* what it asks for; 0: absent */
 	const char *own_body;           /* of a long answer of our own: what is left of it, in `table` */
 	size_t own_body_left;
 	bool is_preflight;              /* they are the answer */
@@ -361,7 +370,9 @@ enum step { STEP_BLOCKED, STEP_ADVANCED };
 
 void conn_accept(struct worker *worker, const struct listener *listener);
 void conn_adopt(struct worker *worker, int fd, struct place *place, const struct flow_record *record);
-struct conn *conn_new(struct worker *worker, int client_fd); /* -1: a mirror has none */
+struct conn *conn_new(struct worker *worker, int client_fd); /* -1: mirrors and streams have none */
+void conn_own(struct conn *owner, struct conn *conn);
+void conn_orphan(struct conn *conn); /* what it owns */
 void conn_event(struct conn *conn, bool upstream, uint32_t events);
 void conn_run(struct conn *conn); /* until it is blocked or closed */
 void conn_timeout(struct conn *conn);
@@ -371,6 +382,7 @@ void conn_view_changed(struct conn *conn, bool rules_changed);
 bool conn_still_allowed(struct conn *conn); /* by the newest table, or it drains; ends what is under way if not */
 /* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
 int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
+ssize_t end_send(struct end *end, const struct iovec *parts, size_t count); /* as sendmsg() */
 void conn_begin_delay(struct conn *conn, uint64_t ms); /* an injected one */
 void conn_end_delay(struct conn *conn);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */

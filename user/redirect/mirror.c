@@ -33,6 +33,7 @@ static void send_to(struct conn *of, const struct service *service, const char *
 	conn->rules = of->rules;
 	conn->method = of->method;
 	conn->client_minor = 1;
+	conn->is_h2 = of->is_h2;
 	conn->is_passthrough = true; /* one try, and no fields of ours */
 	memcpy(conn->shown, of->shown, sizeof(conn->shown));
 	conn->request_body = (struct http_body){.done = true};

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "redirect/h2.h"
 
 /* The files of services that share a context. */
 struct origination {
@@ -222,6 +223,7 @@ static bool is_whom_it_should_be(const struct conn *conn)
 bool origination_begin(struct conn *conn, const char *host)
 {
 	struct origination *origination = conn->table->originate[conn->service->id - 1];
+	static const unsigned char alpn[] = {2, 'h', '2'};
 	const char *sni = conn->service->policy.tls.sni;
 	char *name = xcalloc(1, SLUICE_HOST_MAX);
 	SSL *tls = SSL_new(origination->context);
@@ -232,6 +234,8 @@ bool origination_begin(struct conn *conn, const char *host)
 		free(name);
 		return false;
 	}
+	if (h2_is_spoken(conn, conn->service) && SSL_set_alpn_protos(tls, alpn, sizeof(alpn)))
+		return false;
 	SSL_set_connect_state(tls);
 	return SSL_set_fd(tls, conn->upstream.fd) == 1 && (is_address(name) || !*name || SSL_set_tlsext_host_name(tls, name) == 1);
 }

@@ -16,6 +16,7 @@
 #include "hostname.h"
 #include "redirect/circuit.h"
 #include "redirect/directory.h"
+#include "redirect/h2.h"
 #include "redirect/origination.h"
 #include "redirect/ring.h"
 
@@ -550,8 +551,11 @@ void upstream_admitted(struct conn *conn, bool overflows)
 
 void upstream_drop(struct conn *conn)
 {
+	bool was_dialled = conn->state == CONN_CONNECT || conn->state == CONN_TLS;
+
 	circuit_release(conn);
 	origination_end(&conn->upstream);
+	h2_let_go(&conn->upstream, false);
 	if (conn->upstream.fd >= 0) {
 		close(conn->upstream.fd);
 		conn->worker->descriptors--;
@@ -561,6 +565,8 @@ void upstream_drop(struct conn *conn)
 	conn->served = 0;
 	conn->idle_until_ms = conn->connected_until_ms = 0;
 	buffer_put(conn->worker, &conn->from_upstream);
+	if (was_dialled && conn->owner)
+		h2_wake_waiting(conn);
 }
 
 static const struct traffic_policy *policy_of(const struct service *service)
@@ -657,10 +663,13 @@ static void established(struct conn *conn)
 	settle_lifetime(conn);
 	conn->kept_for = conn->service;
 	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
-	if (conn->purpose == FOR_RELAY)
+	if (conn->purpose == FOR_RELAY) {
 		relay_begin(conn);
-	else
-		http_connected(conn);
+		return;
+	}
+	if (h2_is_spoken(conn, conn->service))
+		h2_connected(conn);
+	http_connected(conn);
 }
 
 static int dial(struct conn *conn, int fd, bool v4_only)
@@ -793,6 +802,26 @@ static size_t choose(struct conn *conn, struct candidate *out)
 	return candidates_of(conn, out);
 }
 
+/* 1: a session with that server takes the request; 0: one is being made; -1: there is none. */
+static int join_session(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	if (h2_join(conn)) {
+		conn->tries++;
+		circuit_dial(conn);
+		conn->reused = conn->tries == 1;
+		http_start_try(conn);
+		worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
+		http_connected(conn);
+		return 1;
+	}
+	if (!h2_is_dialled(conn))
+		return -1;
+	worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
+	return 0;
+}
+
 /* Takes a socket and dials the next candidate. */
 static enum step begin_try(struct conn *conn)
 {
@@ -802,7 +831,7 @@ static enum step begin_try(struct conn *conn)
 	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
 	struct pool *pool = pool_of(worker, conn->place, conn->record.workload);
 	size_t count = choose(conn, candidates), at;
-	int fd, error, on = 1;
+	int fd, error, joined, on = 1;
 
 	if (!count) {
 		fail_without_address(conn);
@@ -819,6 +848,12 @@ static enum step begin_try(struct conn *conn)
 	default:
 		break;
 	}
+	at = candidate_at(conn, candidates, count);
+	memcpy(conn->addr, candidates[at].addr, 16);
+	conn->port = candidates[at].port;
+	joined = conn->purpose == FOR_HTTP && h2_is_spoken(conn, conn->service) ? join_session(conn) : -1;
+	if (joined >= 0)
+		return joined ? STEP_ADVANCED : STEP_BLOCKED;
 	fd = pool_take(worker, pool);
 	if (fd < 0) {
 		queue_add(&pool->waiting, conn);
@@ -827,9 +862,6 @@ static enum step begin_try(struct conn *conn)
 		worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
 		return STEP_BLOCKED;
 	}
-	at = candidate_at(conn, candidates, count);
-	memcpy(conn->addr, candidates[at].addr, 16);
-	conn->port = candidates[at].port;
 	conn->tries++;
 	circuit_dial(conn);
 	if (conn->purpose == FOR_HTTP)

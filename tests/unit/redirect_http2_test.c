@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0
+/* HTTP/2 through a worker, on either side: streams, what becomes of them, and what is refused. */
+#include "h2_peer.h"
+#include "redirect/h2_fields.h"
+
+static uint16_t port;
+static int server = -1;
+
+#define VIA(name, number, protocol) ENTRY_OF(name, "hosts: [" name ".example], addresses: [203.0.113.1], resolution: STATIC, " \
+	"ports: [{number: " number ", name: p, protocol: " protocol ", targetPort: %u}], endpoints: [{address: 127.0.0.1}]")
+
+static void start(void)
+{
+	char documents[4096];
+
+	server = serve_on(&port, "127.0.0.1");
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA("a", "80", "HTTP") VIA("two", "81", "HTTP2"), port, port);
+	rig_start(documents);
+}
+
+static struct peer *dial(uint16_t to)
+{
+	struct flow_record record = record_to("203.0.113.1", to);
+
+	return peer_new(dial_as(&record), false);
+}
+
+/* The server's end of the connection that was made for the client's requests. */
+static struct peer *accept_peer(struct peer *client)
+{
+	int fd;
+
+	turn_with(client, NULL);
+	fd = accept_upstream(server);
+	cr_assert_geq(fd, 0, "no upstream connection");
+	return peer_new(fd, true);
+}
+
+TestSuite(redirect_http2, .init = start, .fini = peers_free, .timeout = 20);
+
+Test(redirect_http2, a_request_reaches_a_server_of_http_1)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_get(client, "a.example", "/x?y");
+	struct heard heard;
+	int upstream;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn();
+	heard = hear(upstream);
+	expect_in(&heard, "GET /x?y HTTP/1.1\r\nHost: a.example\r\n");
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Big: yes\r\nConnection: keep-alive\r\n\r\nhi");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 200\n");
+	expect_head(client, id, "x-big: yes\n");
+	expect_head(client, id, "content-length: 2\n");
+	expect_head(client, id, "x-envoy-upstream-service-time: ");
+	cr_expect_str_eq(peer_stream(client, id)->body, "hi");
+	cr_expect(peer_stream(client, id)->ended);
+	cr_expect_null(strstr(peer_stream(client, id)->head, "connection"));
+}
+
+Test(redirect_http2, a_later_stream_takes_the_connection_of_an_earlier_one)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_get(client, "a.example", "/1");
+	int upstream;
+	struct heard heard;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn_with(client, NULL);
+	id = peer_get(client, "a.example", "/2");
+	turn_with(client, NULL);
+	heard = hear(upstream);
+	expect_in(&heard, "GET /2 HTTP/1.1\r\n");
+	cr_expect_eq(accept_upstream(server), -1);
+	say(upstream, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 201\n");
+}
+
+Test(redirect_http2, streams_of_a_client_share_a_session)
+{
+	struct peer *client = dial(81), *upstream;
+	int32_t first = peer_get(client, "two.example", "/1"), second = peer_get(client, "two.example", "/2");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	cr_expect_eq(accept_upstream(server), -1, "one connection for both");
+	cr_assert_eq(upstream->count, 2);
+	expect_head(upstream, 1, ":authority: two.example\n");
+	peer_answer(upstream, 1, "200", "one", NULL);
+	peer_answer(upstream, 3, "200", "two", "0");
+	turn_with(client, upstream);
+	cr_expect(strstr(peer_stream(client, first)->head, ":status: 200") && strstr(peer_stream(client, second)->head, ":status: 200"));
+	cr_expect(peer_stream(client, first)->ended && peer_stream(client, second)->ended);
+	cr_expect(strstr(peer_stream(client, first)->head, "grpc-status: 0") || strstr(peer_stream(client, second)->head, "--\ngrpc-status: 0\n"),
+		  "%s %s", peer_stream(client, first)->head, peer_stream(client, second)->head);
+	client->gone = true;
+	close(client->fd);
+	usleep(2000);
+	turn_with(NULL, upstream);
+	cr_expect(upstream->gone, "the server's connection ends with the client's");
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
+
+Test(redirect_http2, a_client_of_http_1_reaches_a_server_of_http_2)
+{
+	struct flow_record record = record_to("203.0.113.1", 81);
+	int client = dial_as(&record), fd;
+	struct peer *upstream;
+	struct heard heard;
+
+	say(client, "POST /p HTTP/1.1\r\nHost: two.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n");
+	turn();
+	fd = accept_upstream(server);
+	cr_assert_geq(fd, 0);
+	upstream = peer_new(fd, true);
+	turn_with(NULL, upstream);
+	expect_head(upstream, 1, ":method: POST\n");
+	expect_head(upstream, 1, "--\nx-t: 1\n");
+	cr_expect_str_eq(peer_stream(upstream, 1)->body, "abc");
+	cr_expect(peer_stream(upstream, 1)->ended);
+	peer_answer(upstream, 1, "200", "hello", "0");
+	turn_with(NULL, upstream);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 200 OK\r\n");
+	expect_in(&heard, "\r\n\r\n5\r\nhello\r\n0\r\ngrpc-status: 0\r\n\r\n");
+	say(client, "GET /q HTTP/1.1\r\nHost: two.example\r\n\r\n");
+	turn_with(NULL, upstream);
+	expect_head(upstream, 3, ":path: /q\n");
+	peer_answer(upstream, 3, "204", NULL, NULL);
+	turn_with(NULL, upstream);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 204 No Content\r\n");
+}
+
+Test(redirect_http2, blocked_hosts_get_502)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_get(client, "evil.example", "/");
+
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 502\n");
+	expect_head(client, id, "server: sluice\n");
+	cr_expect(strstr(peer_stream(client, id)->body, "evil.example"));
+	cr_expect(peer_stream(client, id)->ended);
+}
+
+/* ---- what is refused ---- */
+
+#define ASKS(...) {NV(":method", "GET"), NV(":scheme", "http"), __VA_ARGS__}
+
+/* The stream is reset, or answered with 400, and no server hears of it. */
+static void expect_refused(const nghttp2_nv *fields, size_t count)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_ask_with(client, fields, count, NULL, true);
+
+	turn_with(client, NULL);
+	cr_expect(peer_stream(client, id)->error == NGHTTP2_PROTOCOL_ERROR || strstr(peer_stream(client, id)->head, ":status: 400"),
+		  "%.*s: %s error %u", (int)fields[count - 1].valuelen, (const char *)fields[count - 1].value, peer_stream(client, id)->head,
+		  peer_stream(client, id)->error);
+	cr_expect_eq(accept_upstream(server), -1);
+}
+
+Test(redirect_http2, what_could_be_read_in_two_ways_is_refused)
+{
+	const nghttp2_nv wrong[][5] = {
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("x", "a\r\nb: c")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("host", "evil.example")),
+		ASKS(NV(":path", "/ HTTP/1.1"), NV(":authority", "a.example"), NV("x", "space in the path")),
+		ASKS(NV(":path", "http://evil.example/"), NV(":authority", "a.example"), NV("x", "absolute path")),
+		ASKS(NV(":path", "/"), NV(":authority", "user@a.example"), NV("x", "userinfo")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("connection", "close")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("transfer-encoding", "chunked")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("upgrade", "h2c")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("te", "gzip")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("content-length", "7")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV(":path", "/second")),
+		ASKS(NV(":path", "/"), NV("host", "a.example"), NV(":authority", "late.example")),
+		ASKS(NV(":path", "/"), NV(":authority", "a.example"), NV("bad name", "blank")),
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		expect_refused(wrong[i], 5);
+}
+
+Test(redirect_http2, the_block_itself_refuses_what_nghttp2_would)
+{
+	static const struct {
+		const char *name, *value;
+	} wrong[] = {{"X-Upper", "1"}, {"x", "a\nb"}, {"x", " a"}, {"", "a"}, {":protocol", "websocket"}, {"keep-alive", "1"}, {"a:b", "c"}};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		struct h2_block block = {0};
+		enum http_framing framing;
+		const char *asks[][2] = {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a"}, {wrong[i].name, wrong[i].value}};
+
+		for (size_t k = 0; k < 5; k++)
+			h2_block_add(rig.worker, &block, (struct slice){asks[k][0], strlen(asks[k][0])}, (struct slice){asks[k][1], strlen(asks[k][1])});
+		cr_expect_null(h2_request_head(rig.worker, &block, true, &framing), "%s: %s", wrong[i].name, wrong[i].value);
+		cr_expect(block.is_malformed);
+	}
+}
+
+Test(redirect_http2, crumbs_of_a_cookie_are_joined)
+{
+	const nghttp2_nv fields[] = {NV(":method", "GET"), NV(":scheme", "http"), NV(":path", "/"), NV("host", "a.example"), NV("cookie", "a=1"),
+				     NV("cookie", "b=2")};
+	struct peer *client = dial(80);
+	struct heard heard;
+	int upstream;
+
+	peer_ask_with(client, fields, 6, NULL, true);
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn();
+	heard = hear(upstream);
+	expect_in(&heard, "Host: a.example\r\n");
+	expect_in(&heard, "cookie: a=1; b=2\r\n");
+}
+
+Test(redirect_http2, too_many_fields_are_too_much)
+{
+	nghttp2_nv fields[200] = {NV(":method", "GET"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example")};
+	struct peer *client = dial(80);
+	int32_t id;
+
+	for (size_t i = 4; i < 200; i++)
+		fields[i] = (nghttp2_nv)NV("x", "1");
+	id = peer_ask_with(client, fields, 200, NULL, true);
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 431\n");
+	id = peer_get(client, "evil.example", "/");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 502\n");
+}
+
+Test(redirect_http2, connect_is_not_served)
+{
+	const nghttp2_nv fields[] = {NV(":method", "CONNECT"), NV(":authority", "a.example:80")};
+	struct peer *client = dial(80);
+	int32_t id = peer_ask_with(client, fields, 2, NULL, false);
+
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 405\n");
+}
+
+Test(redirect_http2, a_client_that_resets_without_end_is_sent_away)
+{
+	struct peer *client = dial(80);
+
+	for (int round = 0; round < 12 && !client->goaway; round++) {
+		for (int i = 0; i < 100; i++) {
+			int32_t id = nghttp2_session_get_next_stream_id(client->http2);
+			const nghttp2_nv fields[] = ASKS(NV(":path", "/"), NV(":authority", "evil.example"));
+
+			nghttp2_submit_request(client->http2, NULL, fields, 4, NULL, NULL);
+			peer_turn(client);
+			nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+			client->count = 0;
+			peer_turn(client);
+		}
+		turn();
+		client->count = 0;
+		peer_turn(client);
+	}
+	cr_expect(client->goaway, "it is told to go");
+	turn();
+	cr_expect_leq(rig.worker->statistics.connections_open, 1);
+}
+
+/* ---- streams that end early ---- */
+
+Test(redirect_http2, a_stream_that_the_client_cancels_ends_the_request)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_get(client, "a.example", "/");
+	struct heard heard;
+	int upstream;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	turn();
+	hear(upstream);
+	nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+	turn_with(client, NULL);
+	heard = hear(upstream);
+	cr_expect(heard.ended || heard.error, "the server learns of it");
+}
+
+Test(redirect_http2, half_an_answer_is_never_taken_for_a_whole_one)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_get(client, "a.example", "/");
+	int upstream;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+	turn_with(client, NULL);
+	close(upstream);
+	usleep(2000);
+	turn_with(client, NULL);
+	cr_expect(!peer_stream(client, id)->ended);
+	cr_expect_neq(peer_stream(client, id)->error, NGHTTP2_NO_ERROR);
+}
+
+Test(redirect_http2, a_body_until_close_ends_the_stream)
+{
+	struct peer *client = dial(80);
+	int32_t id = peer_get(client, "a.example", "/");
+	int upstream;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\n\r\nhi");
+	close(upstream);
+	usleep(2000);
+	turn_with(client, NULL);
+	cr_expect_str_eq(peer_stream(client, id)->body, "hi");
+	cr_expect(peer_stream(client, id)->ended);
+}
+
+Test(redirect_http2, an_answer_may_come_before_the_request_is_whole)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_ask_with(client, fields, 4, "abc", false);
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	cr_expect_str_eq(peer_stream(upstream, 1)->body, "abc");
+	cr_expect(!peer_stream(upstream, 1)->ended);
+	peer_answer(upstream, 1, "200", "early", NULL);
+	turn_with(client, upstream);
+	cr_expect_str_eq(peer_stream(client, id)->body, "early");
+	cr_expect(peer_stream(client, id)->ended);
+	cr_expect_eq(peer_stream(client, id)->error, NGHTTP2_NO_ERROR);
+}
+
+Test(redirect_http2, a_refused_stream_is_tried_again)
+{
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_get(client, "two.example", "/");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	nghttp2_submit_rst_stream(upstream->http2, NGHTTP2_FLAG_NONE, 1, NGHTTP2_REFUSED_STREAM);
+	turn_with(client, upstream);
+	turn_for(60);
+	turn_with(client, upstream);
+	expect_head(upstream, 3, "x-envoy-attempt-count: 2\n");
+	peer_answer(upstream, 3, "200", NULL, NULL);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 200\n");
+}
+
+Test(redirect_http2, a_stream_that_the_server_resets_is_answered)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_ask_with(client, fields, 4, "abc", true);
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	nghttp2_submit_rst_stream(upstream->http2, NGHTTP2_FLAG_NONE, 1, NGHTTP2_INTERNAL_ERROR);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 503\n");
+	cr_expect(strstr(peer_stream(client, id)->body, "remote reset") || strstr(peer_stream(client, id)->body, "reset reason"));
+}
+
+Test(redirect_http2, a_server_that_goes_away_gets_no_more_streams)
+{
+	struct peer *client = dial(81), *upstream, *next;
+	int32_t first = peer_get(client, "two.example", "/1"), second;
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	nghttp2_submit_goaway(upstream->http2, NGHTTP2_FLAG_NONE, 1, NGHTTP2_NO_ERROR, NULL, 0);
+	turn_with(client, upstream);
+	second = peer_get(client, "two.example", "/2");
+	next = accept_peer(client);
+	turn_with(client, next);
+	peer_answer(next, 1, "201", NULL, NULL);
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, next);
+	expect_head(client, first, ":status: 200\n");
+	expect_head(client, second, ":status: 201\n");
+}
+
+Test(redirect_http2, a_trailer_that_would_frame_a_message_is_refused)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example")};
+	const nghttp2_nv trailer[] = {NV("content-length", "5")};
+	struct peer *client = dial(80);
+	int32_t id = peer_ask_with(client, fields, 4, NULL, false);
+
+	turn_with(client, NULL);
+	nghttp2_submit_headers(client->http2, NGHTTP2_FLAG_END_STREAM, id, NULL, trailer, 1, NULL);
+	turn_with(client, NULL);
+	cr_expect(peer_stream(client, id)->closed || strstr(peer_stream(client, id)->head, ":status: 400"));
+}
+
+/* ---- answers without bodies, and those before the answer ---- */
+
+Test(redirect_http2, head_and_continue)
+{
+	const nghttp2_nv head[] = {NV(":method", "HEAD"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example")};
+	const nghttp2_nv post[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example"), NV("expect", "100-continue")};
+	struct peer *client = dial(80);
+	int32_t id = peer_ask_with(client, head, 4, NULL, true);
+	int upstream;
+	struct heard heard;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n");
+	turn_with(client, NULL);
+	expect_head(client, id, "content-length: 77\n");
+	cr_expect(peer_stream(client, id)->ended);
+	id = peer_ask_with(client, post, 5, "abc", true);
+	turn_with(client, NULL);
+	heard = hear(upstream);
+	expect_in(&heard, "expect: 100-continue\r\n");
+	say(upstream, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 100\n");
+	expect_head(client, id, ":status: 200\n");
+	cr_expect_str_eq(peer_stream(client, id)->body, "hi");
+}
+
+/* ---- bounds, and what a new table does ---- */
+
+Test(redirect_http2, a_client_that_does_not_read_holds_the_server_up)
+{
+	static char chunk[65536];
+	struct peer *client = dial(80);
+	size_t taken = 0;
+	int upstream;
+
+	client->withholds = true;
+	peer_get(client, "a.example", "/");
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+	for (int i = 0; i < 400; i++) {
+		ssize_t n = send(upstream, chunk, sizeof(chunk), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		taken += n > 0 ? (size_t)n : 0;
+		turn();
+	}
+	cr_expect_lt(taken, 12000000, "what sockets hold, and two buffers; not all: %zu", taken);
+}
+
+Test(redirect_http2, streams_that_lose_their_right_are_answered_and_the_others_go_on)
+{
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_get(client, "two.example", "/");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	apply(REGISTRY_ONLY);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 502\n");
+	cr_expect_neq(peer_stream(upstream, 1)->error, 0, "the server learns of it");
+	id = peer_get(client, "two.example", "/");
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 502\n");
+}
+
+Test(redirect_http2, a_pod_that_goes_takes_its_streams_along)
+{
+	struct peer *client = dial(81), *upstream;
+
+	peer_get(client, "two.example", "/1");
+	peer_get(client, "two.example", "/2");
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	atomic_store(&rig.place.gone, true);
+	view_publish(rig.table, rig.previous);
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+	cr_expect_null(rig.worker->conns);
+}
+
+Test(redirect_http2, an_upgrade_of_http_1_goes_on_as_stream_1)
+{
+	struct flow_record record = record_to("203.0.113.1", 80);
+	int client = dial_as(&record);
+	struct heard heard;
+
+	say(client, "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 101 Switching Protocols\r\n");
+	cr_expect(memmem(heard.text, heard.n, "sluice: blocked evil.example", 28), "stream 1 is answered");
+	cr_assert_eq(send(client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33, MSG_NOSIGNAL), 33); /* and SETTINGS */
+	turn();
+	heard = hear(client);
+	cr_expect(memmem(heard.text, heard.n, "\0\0\0\4\1", 5), "the settings are acknowledged: %zu bytes, ended %d, error %d", heard.n, heard.ended, heard.error);
+	client = dial_as(&record);
+	say(client, "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: !\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Sessions with servers: which of them a request takes, and what else the streams of a client share. */
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/memory.h"
+#include "redirect/h2_internal.h"
+#include "redirect/origination.h"
+
+#define MAX_PARKED 16 /* idle HTTP/1 connections of one client */
+
+static struct conn *owner_of(const struct conn *conn)
+{
+	return conn->owner ? conn->owner : (struct conn *)(uintptr_t)conn;
+}
+
+/* As Istio: by the port's protocol; as the client where that says nothing, or DestinationRule says so. */
+bool h2_is_spoken(const struct conn *conn, const struct service *to)
+{
+	if (!to || to->protocol == PROTOCOL_UNSET || to->policy.pool.use_client_protocol)
+		return conn->is_h2;
+	if (to->protocol == PROTOCOL_HTTP2 || to->protocol == PROTOCOL_GRPC || to->protocol == PROTOCOL_GRPC_WEB)
+		return true;
+	return to->protocol == PROTOCOL_HTTP && to->policy.pool.upgrades_to_h2;
+}
+
+/* The descriptor goes along with what is known of it; events of this round are still the other's, and come again. */
+static void move_upstream(struct conn *from, struct conn *to)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &to->upstream.watch};
+	struct watch watch = to->upstream.watch;
+
+	to->upstream = from->upstream;
+	to->upstream.watch = watch;
+	to->upstream.readable = to->upstream.writable = true;
+	from->upstream = (struct end){.watch = from->upstream.watch, .fd = -1};
+	epoll_ctl(to->worker->epoll_fd, EPOLL_CTL_MOD, to->upstream.fd, &event);
+}
+
+static void bind_stream(struct conn *conn, struct h2_session *session)
+{
+	struct h2_stream *stream = h2_stream_new(session, 0);
+
+	h2_stream_bind(stream, conn, &conn->upstream);
+}
+
+void h2_connected(struct conn *conn)
+{
+	struct conn *carrier = conn_new(conn->worker, -1);
+
+	carrier->record = conn->record;
+	carrier->place = place_hold(conn->place);
+	carrier->table = table_hold(conn->table);
+	carrier->rules = conn->rules;
+	carrier->service = carrier->kept_for = conn->service;
+	memcpy(carrier->addr, conn->addr, 16);
+	carrier->port = conn->port;
+	conn_own(owner_of(conn), carrier);
+	move_upstream(conn, carrier);
+	h2_session_new(carrier, &carrier->upstream, false);
+	bind_stream(conn, carrier->session);
+	worker_timer(carrier, carrier->worker->now_ms + IDLE_TIMEOUT_MS);
+	worker_ready(carrier);
+	h2_wake_waiting(conn);
+}
+
+static bool leads_there(const struct conn *carrier, const struct conn *conn)
+{
+	return carrier->table == conn->table && carrier->service == conn->service && carrier->port == conn->port &&
+	       !memcmp(carrier->addr, conn->addr, 16);
+}
+
+static bool has_room(const struct h2_session *session)
+{
+	const struct pool_settings *pool = session->conn->service ? &session->conn->service->policy.pool : NULL;
+	uint32_t most = nghttp2_session_get_remote_settings(session->http2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+
+	if (pool && pool->max_streams && pool->max_streams < most)
+		most = pool->max_streams;
+	return !session->leaves && session->stream_count < most && nghttp2_session_check_request_allowed(session->http2) &&
+	       (!pool || !pool->max_requests || session->served < pool->max_requests);
+}
+
+bool h2_join(struct conn *conn)
+{
+	for (struct conn *one = owner_of(conn)->owned; one; one = one->next_owned) {
+		if (one->state != CONN_SESSION || one->is_orphan || one->upstream.eof || !leads_there(one, conn) || !has_room(one->session))
+			continue;
+		if (one->upstream.tls && !origination_is_for(one, conn->service, http_asked_host(conn)))
+			continue;
+		bind_stream(conn, one->session);
+		return true;
+	}
+	return false;
+}
+
+static bool is_dialling(const struct conn *conn)
+{
+	return conn->state == CONN_CONNECT || conn->state == CONN_TLS;
+}
+
+bool h2_is_dialled(const struct conn *conn)
+{
+	for (const struct conn *one = owner_of(conn)->owned; one; one = one->next_owned)
+		if (one != conn && is_dialling(one) && leads_there(one, conn))
+			return true;
+	return false;
+}
+
+void h2_wake_waiting(struct conn *conn)
+{
+	for (struct conn *one = owner_of(conn)->owned; one; one = one->next_owned)
+		if (one != conn && one->state == CONN_SOCKET && !one->waiting_in)
+			worker_ready(one);
+}
+
+/* ---- HTTP/1 connections that later streams use ---- */
+
+static bool is_parked(const struct conn *conn)
+{
+	return conn->state == CONN_REQUEST && conn->is_h2 && !conn->client.stream && conn->kept;
+}
+
+bool h2_may_park(const struct conn *conn)
+{
+	size_t parked = 0;
+
+	if (!conn->kept || !conn->owner || conn->is_orphan || conn->circuit) /* a circuit counts the connection as this one's */
+		return false;
+	for (const struct conn *one = conn->owner->owned; one; one = one->next_owned)
+		parked += is_parked(one);
+	return parked < MAX_PARKED;
+}
+
+void h2_unpark(struct conn *conn, const struct service *to, const char *host)
+{
+	for (struct conn *one = conn->owner ? conn->owner->owned : NULL; one; one = one->next_owned) {
+		if (one == conn || !is_parked(one) || one->upstream.eof || one->kept_for != to || one->table != conn->table)
+			continue;
+		if (one->upstream.tls && !origination_is_for(one, to, host))
+			continue;
+		move_upstream(one, conn);
+		conn->kept = true;
+		conn->kept_for = to;
+		conn->served = one->served;
+		memcpy(conn->addr, one->addr, 16);
+		conn->port = one->port;
+		conn_close(one);
+		return;
+	}
+}
