@@ -423,7 +423,7 @@ Test(config, metadata_and_spec_are_required)
 
 Test(config, unsupported_istio_fields_say_so)
 {
-	static const char *const of_policy[] = {"outlierDetection", "tunnel", "proxyProtocol"};
+	static const char *const of_policy[] = {"outlierDetection", "retryBudget"};
 	char text[1024], line[256];
 
 	for (size_t i = 0; i < ARRAY_SIZE(of_policy); i++) {

@@ -484,15 +484,8 @@ static uint64_t expected_ms(const struct conn *conn)
 	return one && (!whole || one < whole) ? one : whole;
 }
 
-/* Where the request goes; NULL: to the original destination, or nowhere. */
-static const struct service *leads_to(const struct conn *conn)
-{
-	return conn->target ? policy_service(conn->table->policy, conn->target->service) : conn->service;
-}
-
 static bool write_request(struct conn *conn, struct http_head *head, size_t matched, struct buffer *scratch)
 {
-	const struct service *to = leads_to(conn);
 	struct worker *worker = conn->worker;
 	const struct header_changes *changes = changes_of(conn);
 	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
@@ -502,8 +495,6 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	bool fits = false;
 
 	conn->counts_attempts = !conn->is_passthrough;
-	if (to && service_originates(to)) /* what comes after an upgrade is moved by the kernel, as it is */
-		head->upgrade = conn->upgrade_asked = false;
 	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);

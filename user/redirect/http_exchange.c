@@ -181,6 +181,8 @@ static bool retry_fresh(struct conn *conn)
 static enum moved upstream_ended(struct conn *conn)
 {
 	int error = errno;
+	char why[256];
+	bool refused = origination_refused(conn, why, sizeof(why));
 
 	if (conn->response_head_done && conn->response_body.framing == HTTP_BODY_CLOSE && !error) {
 		conn->response_body.done = true;
@@ -194,7 +196,7 @@ static enum moved upstream_ended(struct conn *conn)
 	    http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY | (conn->request_done ? 0 : RETRY_UNSENT), true))
 		return MOVE_BROKEN;
 	upstream_drop(conn);
-	http_answer_upstream(conn, 503, "connection termination", NULL);
+	http_answer_upstream(conn, 503, "connection termination", refused ? why : NULL);
 	return MOVE_BROKEN;
 }
 

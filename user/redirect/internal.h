@@ -149,6 +149,7 @@ enum conn_state {
 	CONN_BACKOFF,  /* waits before another try */
 	CONN_CONNECT,  /* the upstream connection is being made */
 	CONN_TLS,      /* it is made, and its TLS handshake is under way */
+	CONN_TUNNEL,   /* it leads to a proxy, which is asked to lead on */
 	CONN_EXCHANGE, /* request and response are under way */
 	CONN_RELAY,    /* bytes both ways */
 	CONN_LINGER,   /* our answer is out; the client's bytes are drained so that it can read it */
@@ -336,6 +337,8 @@ void conn_view_changed(struct conn *conn, bool rules_changed);
 bool conn_still_allowed(struct conn *conn); /* by the newest table, or it drains; ends what is under way if not */
 /* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
 int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
+/* Sends what is in `buffer`. 1: all is out; 0: `end` takes no more now; -1: broken. */
+int end_write(struct end *end, struct buffer *buffer, __u64 *bytes);
 void conn_begin_delay(struct conn *conn, uint64_t ms); /* an injected one */
 void conn_end_delay(struct conn *conn);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
@@ -373,6 +376,12 @@ void http_revoke(struct conn *conn, struct decision decision, const struct rule_
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* `failure`: what the kernel said of the connection, or NULL. */
 void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure);
+
+/* greeting.c: what an upstream connection begins with, by DestinationRule `proxyProtocol` and `tunnel`. */
+bool greeting_proxy_header(struct conn *conn); /* false, and errno: it could not be sent */
+void tunnel_begin(struct conn *conn);
+enum tunnel_result { TUNNEL_AGAIN, TUNNEL_OPEN, TUNNEL_FAILED };
+enum tunnel_result tunnel_step(struct conn *conn);
 
 /* relay.c */
 void relay_begin(struct conn *conn);
