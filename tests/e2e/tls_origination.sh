@@ -332,13 +332,16 @@ test_the_systems_authorities_are_trusted()
 	refuses system "remote connection failure, transport failure reason: ${unverified}self-signed certificate in certificate chain"
 	system_authorities mount --bind "$LAB_CA" || fail "another file stands there"
 	trap 'system_authorities umount; end_background' EXIT
-	eventually answers_200 system
+	eventually answers system 200
+	system_authorities umount
+	trap end_background EXIT
+	eventually answers system 503 # and what is applied after this is no more of it
 }
 
-answers_200()
+answers()
 {
 	get 10 -o /dev/null -w '%{http_code}' "http://$1.pki.test/"
-	[[ $output == 200 ]]
+	[[ $output == "$2" ]]
 }
 
 # Clients of Python's in pod web, with an address and a port: a client of TCP that sends 3 MB and its end, and hears them again.

@@ -207,7 +207,7 @@ static void read_tls(struct walk *walk, const struct node *node, void *out)
 
 static void read_tunnel_protocol(struct walk *walk, const struct node *node, void *out)
 {
-	static const struct choice choices[] = {{"CONNECT", false}, {"POST", -1}};
+	static const struct choice choices[] = {{"CONNECT", false}, {"POST", true}};
 	int value;
 
 	if (node->type == NODE_SCALAR && !*node->text)

@@ -62,12 +62,15 @@ void tunnel_begin(struct conn *conn)
 	const struct tunnel_settings *tunnel = &conn->service->policy.tunnel;
 	const char *open = strchr(tunnel->host, ':') ? "[" : "", *close = *open ? "]" : "";
 	struct buffer *request = buffer_get(conn->worker, false);
+	char target[SLUICE_HOST_MAX + 16];
 
 	buffer_put(conn->worker, &conn->to_upstream);
 	conn->to_upstream = request;
-	request->end = (uint32_t)snprintf(request->bytes, request->size, "CONNECT %s%s%s:%u HTTP/1.1\r\nhost: %s%s%s:%u\r\n\r\n", open,
-					  tunnel->host, close, tunnel->port, open, tunnel->host, close, tunnel->port);
-	conn->incomplete = 0;
+	snprintf(target, sizeof(target), "%s%s%s:%u", open, tunnel->host, close, tunnel->port);
+	request->end = (uint32_t)snprintf(request->bytes, request->size, "%s %s HTTP/1.1\r\nhost: %s\r\n%s\r\n",
+					  tunnel->posts ? "POST" : "CONNECT", tunnel->posts ? "/" : target, target,
+					  tunnel->posts ? "transfer-encoding: chunked\r\n" : "");
+	conn->posts = tunnel->posts;
 	conn->state = CONN_TUNNEL;
 	conn->upstream.readable = true;
 }
@@ -87,12 +90,13 @@ enum tunnel_result tunnel_step(struct conn *conn)
 
 		if (buffer_length(conn->from_upstream))
 			result = http_parse_response(head, buffer_bytes(conn->from_upstream), buffer_length(conn->from_upstream),
-						     HTTP_CONNECT, &why);
+						     conn->posts ? HTTP_POST : HTTP_CONNECT, &why);
 		if (result == HTTP_OK) {
 			conn->from_upstream->start += (uint32_t)head->bytes;
 			if (head->status < 200)
 				continue;
 			buffer_put(conn->worker, &conn->to_upstream);
+			http_body_start(&conn->response_body, head);
 			return head->status < 300 ? TUNNEL_OPEN : TUNNEL_FAILED;
 		}
 		if (result != HTTP_MORE || buffer_length(conn->from_upstream) >= SMALL_BUFFER)

@@ -238,6 +238,7 @@ struct conn {
 	/* the relay */
 	struct pipe_pair *up, *down;
 	bool up_shut, down_shut;
+	bool posts;                     /* through a proxy that was asked by POST */
 	bool is_tls;
 	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision; of a plain TCP service its host */
 };
@@ -383,7 +384,12 @@ void tunnel_begin(struct conn *conn);
 enum tunnel_result { TUNNEL_AGAIN, TUNNEL_OPEN, TUNNEL_FAILED };
 enum tunnel_result tunnel_step(struct conn *conn);
 
+/* post_tunnel.c: what the client says as the body of a request, what it is told as that of the response; as relay.c's. */
+int post_tunnel_up(struct conn *conn);
+int post_tunnel_down(struct conn *conn);
+
 /* relay.c */
+#define RELAY_ROUNDS 16 /* then others have their turn */
 void relay_begin(struct conn *conn);
 enum step relay_step(struct conn *conn);
 void relay_end(struct conn *conn); /* gives pipes back */

@@ -321,7 +321,7 @@ static void say_failure(const struct conn *conn, char *why, size_t room)
 	long verified = SSL_get_verify_result(conn->upstream.tls);
 	char name[96] = "";
 
-	if (!error || !text) {
+	if (!error || !text || ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
 		snprintf(why, room, "TLS_error: the server ended the handshake");
 		return;
 	}

@@ -13,7 +13,6 @@
 #include "redirect/origination.h"
 
 #define SPLICE_BYTES (256 * 1024)
-#define ROUNDS 16 /* then others have their turn */
 #define KEEP_FREE_PIPES 256
 
 /* ---- pipes: held only while bytes are in them ---- */
@@ -115,7 +114,7 @@ static int move(struct worker *worker, struct end *from, struct end *to, struct 
 	if (moved <= 0)
 		return moved;
 	buffer_put(worker, first);
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < RELAY_ROUNDS; round++) {
 		if (*pipe && (*pipe)->held)
 			moved = drain_pipe(*pipe, to, bytes);
 		else
@@ -149,7 +148,7 @@ static int carry(struct worker *worker, struct end *from, struct end *to, struct
 {
 	int moved = 1, said;
 
-	for (int round = 0; round < ROUNDS && moved > 0; round++) {
+	for (int round = 0; round < RELAY_ROUNDS && moved > 0; round++) {
 		moved = end_write(to, *buffer, bytes);
 		if (moved > 0)
 			moved = end_read(worker, from, buffer);
@@ -182,6 +181,8 @@ static int move_up(struct conn *conn)
 {
 	__u64 *bytes = &conn->worker->statistics.bytes_to_upstream;
 
+	if (conn->posts)
+		return post_tunnel_up(conn);
 	if (conn->upstream.tls)
 		return carry(conn->worker, &conn->client, &conn->upstream, &conn->from_client, &conn->up_shut, bytes);
 	return move(conn->worker, &conn->client, &conn->upstream, &conn->from_client, &conn->up, &conn->up_shut, bytes);
@@ -191,6 +192,8 @@ static int move_down(struct conn *conn)
 {
 	__u64 *bytes = &conn->worker->statistics.bytes_to_client;
 
+	if (conn->posts)
+		return post_tunnel_down(conn);
 	if (conn->upstream.tls)
 		return carry(conn->worker, &conn->upstream, &conn->client, &conn->from_upstream, &conn->down_shut, bytes);
 	return move(conn->worker, &conn->upstream, &conn->client, &conn->from_upstream, &conn->down, &conn->down_shut, bytes);
