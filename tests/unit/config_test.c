@@ -424,20 +424,6 @@ Test(config, metadata_and_spec_are_required)
 		    "p.yaml:4:1: Workload/a: spce: unknown field; did you mean \"spec\"?");
 }
 
-Test(config, unsupported_istio_fields_say_so)
-{
-	static const char *const of_policy[] = {"tunnel", "proxyProtocol"};
-	char text[1024], line[256];
-
-	for (size_t i = 0; i < ARRAY_SIZE(of_policy); i++) {
-		snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.com\n"
-			 "  trafficPolicy:\n    %s: {}\n", of_policy[i]);
-		snprintf(line, sizeof(line), "p.yaml:7:5: DestinationRule/a: spec.trafficPolicy.%s: is an Istio field that is not implemented yet",
-			 of_policy[i]);
-		expect_line(text, line);
-	}
-}
-
 Test(config, mirrors_are_read)
 {
 	struct config *config = parse(ROUTES "  hosts: [a.com]\n  http:\n  - mirror: {host: B.com, port: {number: 81}}\n    mirrorPercentage: {value: 2.5}\n" ROUTE
@@ -949,6 +935,38 @@ Test(config, a_destination_rule_is_read_and_checked)
 		{DESTINATION "  subsets: [{name: x}, {name: x}]\n", "p.yaml:6:24: DestinationRule/a: spec.subsets[1]: \"x\" is the name of item 0 too"},
 		{DESTINATION "  trafficPolicy: {connectionPool: {}}\n",
 		 "p.yaml:6:35: DestinationRule/a: spec.trafficPolicy.connectionPool: must have tcp or http"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
+		 "p.yaml:6:31: DestinationRule/a: spec.trafficPolicy.tls.mode: ISTIO_MUTUAL is refused: it takes an identity in a mesh, and sluice has none; MUTUAL takes certificates from files"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: SIMPLE, credentialName: secret}}\n",
+		 "p.yaml:6:55: DestinationRule/a: spec.trafficPolicy.tls.credentialName: \"secret\" is refused: sluice reads no secrets of Kubernetes; name files"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: MUTUAL, credentialName: secret, privateKey: /k}}\n",
+		 "p.yaml:6:24: DestinationRule/a: spec.trafficPolicy.tls: has credentialName: then no files may be named"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: SIMPLE, credentialName: secret, caCrl: /c}}\n",
+		 "p.yaml:6:24: DestinationRule/a: spec.trafficPolicy.tls: has credentialName: then no files may be named"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: MUTUAL, clientCertificate: /c}}\n",
+		 "p.yaml:6:24: DestinationRule/a: spec.trafficPolicy.tls: mode MUTUAL needs clientCertificate and privateKey"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: SIMPLE, clientCertificate: /c}}\n",
+		 "p.yaml:6:24: warning: DestinationRule/a: spec.trafficPolicy.tls: clientCertificate and privateKey have no effect: they are for mode MUTUAL"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a.com]}}\n",
+		 "p.yaml:6:24: DestinationRule/a: spec.trafficPolicy.tls: has insecureSkipVerify: then caCertificates, credentialName and subjectAltNames must not be set"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true, caCertificates: /a}}\n",
+		 "p.yaml:6:24: DestinationRule/a: spec.trafficPolicy.tls: has insecureSkipVerify: then caCertificates, credentialName and subjectAltNames must not be set"},
+		{DESTINATION "  trafficPolicy: {tls: {mode: SIMPLE, caCrl: crl.pem}}\n",
+		 "p.yaml:6:46: DestinationRule/a: spec.trafficPolicy.tls.caCrl: \"crl.pem\" is not the path of a file from / on"},
+		{DESTINATION "  trafficPolicy: {tunnel: {targetHost: a.com, targetPort: 0}}\n",
+		 "p.yaml:6:59: DestinationRule/a: spec.trafficPolicy.tunnel.targetPort: 0 is not within 1 to 65535"},
+		{DESTINATION "  trafficPolicy: {tunnel: {targetHost: '*.a.com', targetPort: 1}}\n",
+		 "p.yaml:6:40: DestinationRule/a: spec.trafficPolicy.tunnel.targetHost: \"*.a.com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{DESTINATION "  trafficPolicy: {tunnel: {targetPort: 1}}\n",
+		 "p.yaml:6:27: DestinationRule/a: spec.trafficPolicy.tunnel.targetHost: is required"},
+		{DESTINATION "  trafficPolicy: {tunnel: {targetHost: a.com}}\n",
+		 "p.yaml:6:27: DestinationRule/a: spec.trafficPolicy.tunnel.targetPort: is required"},
+		{DESTINATION "  trafficPolicy: {tunnel: {protocol: GET, targetHost: a.com, targetPort: 1}}\n",
+		 "p.yaml:6:38: DestinationRule/a: spec.trafficPolicy.tunnel.protocol: \"GET\" is not a tunnel's protocol (CONNECT, POST)"},
+		{DESTINATION "  trafficPolicy: {proxyProtocol: {version: V3}}\n",
+		 "p.yaml:6:44: DestinationRule/a: spec.trafficPolicy.proxyProtocol.version: \"V3\" is not a version (V1, V2)"},
+		{DESTINATION "  trafficPolicy: {proxyProtocol: {}, tunnel: {targetHost: 10.0.0.1, targetPort: 1}}\n",
+		 "p.yaml:6:18: DestinationRule/a: spec.trafficPolicy: has tunnel and proxyProtocol; one of them at most may be set"},
 		{DESTINATION "  trafficPolicy: {portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]}\n",
 		 "p.yaml:6:61: DestinationRule/a: spec.trafficPolicy.portLevelSettings[1]: port 80 is that of item 0 too"},
 	};
@@ -1074,6 +1092,24 @@ Test(config, balancing_is_read_and_checked)
 	config_free(config);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);
+}
+
+Test(config, tunnels_and_the_proxy_protocol_are_read)
+{
+	struct config *config = parse(DESTINATION "  trafficPolicy: {tunnel: {protocol: '', targetHost: FAR.com, targetPort: 443}}\n"
+				      "  subsets:\n  - {name: a, trafficPolicy: {tunnel: {protocol: POST, targetHost: '2001:db8::1', targetPort: 1}}}\n"
+				      "  - {name: b, trafficPolicy: {proxyProtocol: {}}}\n  - {name: c, trafficPolicy: {proxyProtocol: {version: V2}}}\n");
+	const struct destination_rule *rule;
+
+	cr_assert_eq(config->error_count, 0);
+	rule = config->destination_rules[0];
+	cr_expect(rule->policy.all.tunnel.present && !rule->policy.all.tunnel.posts && rule->policy.all.tunnel.port == 443);
+	cr_expect_str_eq(rule->policy.all.tunnel.host, "far.com");
+	cr_expect(rule->subsets[0].policy.all.tunnel.posts);
+	cr_expect_str_eq(rule->subsets[0].policy.all.tunnel.host, "2001:db8::1");
+	cr_expect_eq(rule->subsets[1].policy.all.proxy_protocol, PROXY_PROTOCOL_V1);
+	cr_expect_eq(rule->subsets[2].policy.all.proxy_protocol, PROXY_PROTOCOL_V2);
+	config_free(config);
 }
 
 #define HEADERS(text) ROUTES "  hosts: [a.com]\n  http:\n  - headers: " text "\n" ROUTE

@@ -369,6 +369,58 @@ Test(policy, a_port_has_its_own_settings_and_nothing_of_the_others)
 	cr_expect_eq(must_have("x.com", 81)->policy.balance.way, BALANCE_DEFAULT);
 }
 
+#define TLS "tls: {mode: SIMPLE, insecureSkipVerify: true}"
+
+Test(policy, what_a_server_is_to_be_told_needs_the_redirector)
+{
+#define MANY_PORTS ", resolution: DNS, ports: [{number: 5432, name: a, protocol: TCP}, {number: 443, name: b, protocol: TLS}, " \
+	"{number: 53, name: c, protocol: UDP}]}\n"
+	compile(ENTRY("a") "{hosts: [tls.com]" MANY_PORTS ENTRY("b") "{hosts: [tunnel.com]" MANY_PORTS ENTRY("c") "{hosts: [proxy.com]" MANY_PORTS
+		ENTRY("d") "{hosts: [plain.com]" MANY_PORTS
+		RULE_IN("default", "a") "{host: tls.com, trafficPolicy: {" TLS "}}\n"
+		RULE_IN("default", "b") "{host: tunnel.com, trafficPolicy: {tunnel: {targetHost: far.com, targetPort: 1}}}\n"
+		RULE_IN("default", "c") "{host: proxy.com, trafficPolicy: {proxyProtocol: {}}}\n"
+		RULE_IN("default", "d") "{host: plain.com, trafficPolicy: {tls: {mode: DISABLE}}}\n");
+	cr_expect_eq(must_have("tls.com", 5432)->flags, SERVICE_TCP | SERVICE_ROUTED);
+	cr_expect_eq(must_have("tls.com", 443)->flags, SERVICE_TLS | SERVICE_ROUTED);
+	cr_expect_eq(must_have("tunnel.com", 5432)->flags, SERVICE_TCP | SERVICE_ROUTED);
+	cr_expect_eq(must_have("proxy.com", 443)->flags, SERVICE_TLS | SERVICE_ROUTED);
+	cr_expect_eq(must_have("plain.com", 5432)->flags, SERVICE_TCP);
+	cr_expect_eq(must_have("tls.com", 53)->flags, SERVICE_TCP, "UDP");
+	cr_expect(!service_originates(must_have("tls.com", 53)));
+}
+
+Test(policy, a_tunnel_and_the_proxy_protocol_are_of_all_ports)
+{
+#define TWO_PORTS ", resolution: DNS, ports: [{number: 80, name: a, protocol: TCP}, {number: 81, name: b, protocol: TCP}]}\n"
+	compile(ENTRY("x") "{hosts: [x.com]" TWO_PORTS ENTRY("z") "{hosts: [y.com]" TWO_PORTS
+		RULE_IN("default", "d") "{host: x.com, trafficPolicy: {tunnel: {targetHost: far.com, targetPort: 1}, " TLS ", "
+		"portLevelSettings: [{port: {number: 81}}]}}\n"
+		RULE_IN("default", "e") "{host: y.com, trafficPolicy: {proxyProtocol: {version: V2}, portLevelSettings: [{port: {number: 81}, " TLS "}]}}\n");
+	cr_expect(must_have("x.com", 81)->policy.tunnel.present && !service_originates(must_have("x.com", 81)));
+	cr_expect(must_have("x.com", 80)->policy.tunnel.present && service_originates(must_have("x.com", 80)));
+	cr_expect_eq(must_have("y.com", 81)->policy.proxy_protocol, PROXY_PROTOCOL_V2);
+}
+
+Test(policy, a_server_whose_name_nobody_knows_is_refused)
+{
+	static const char *const known[] = {"sni: a.x.com", "subjectAltNames: [a.x.com]", "insecureSkipVerify: true"};
+	char text[1024];
+
+	compile(ENTRY("x") "{hosts: ['*.x.com'], addresses: [192.0.2.1], ports: [{number: 80, name: a, protocol: TCP}]}\n"
+		RULE_IN("default", "d") "{host: '*.x.com', trafficPolicy: {tls: {mode: SIMPLE}}}\n");
+	cr_expect_null(policy);
+	cr_expect_str_eq(config->problems[config->problem_count - 1].text,
+			 "*.x.com port 80 (p.yaml:2 ServiceEntry/x) has no name that the server's certificate could have; it needs sni or subjectAltNames");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		finish();
+		snprintf(text, sizeof(text), ENTRY("x") "{hosts: ['*.x.com'], addresses: [192.0.2.1], ports: [{number: 80, name: a, protocol: TCP}]}\n"
+			 RULE_IN("default", "d") "{host: '*.x.com', trafficPolicy: {tls: {mode: SIMPLE, %s}}}\n", known[i]);
+		compile(text);
+		cr_expect_not_null(policy, "%s", known[i]);
+	}
+}
+
 static const struct service *subset_of(const struct service *service, const char *name)
 {
 	for (uint32_t id = service->next_subset; id; id = policy_service(policy, id)->next_subset)

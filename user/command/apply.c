@@ -440,20 +440,19 @@ void apply_refill(struct daemon *daemon)
 static int save_applied(const struct daemon *daemon)
 {
 	char next[PATH_MAX + 8];
-	_cleanup_free_ char *bytes = NULL;
+	_cleanup_secret_ struct secret packed = {0};
 	_cleanup_close_ int fd = -1;
-	size_t length;
 	ssize_t n;
-	int error = config_source_pack(&daemon->live.source, &bytes, &length);
+	int error = config_source_pack(&daemon->live.source, &packed.bytes, &packed.length);
 
 	if (error)
 		return error;
 	snprintf(next, sizeof(next), "%s.next", daemon->paths.applied);
 	fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	n = fd < 0 ? -1 : write(fd, bytes, length);
-	if (n == (ssize_t)length && rename(next, daemon->paths.applied) == 0)
+	n = fd < 0 ? -1 : write(fd, packed.bytes, packed.length);
+	if (n == (ssize_t)packed.length && rename(next, daemon->paths.applied) == 0)
 		return 0;
-	error = n >= 0 && n < (ssize_t)length ? -ENOSPC : -errno;
+	error = n >= 0 && n < (ssize_t)packed.length ? -ENOSPC : -errno;
 	unlink(next);
 	return error;
 }
@@ -479,14 +478,14 @@ void apply_save_again(struct daemon *daemon)
 static int read_applied(struct daemon *daemon, struct configuration *out)
 {
 	_cleanup_close_ int fd = open(daemon->paths.applied, O_RDONLY | O_CLOEXEC);
-	_cleanup_free_ char *bytes = NULL;
+	_cleanup_secret_ struct secret packed = {0};
 	struct stat st;
 
 	*out = (struct configuration){.config = config_new()};
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	bytes = xcalloc((size_t)st.st_size + 1, 1);
-	if (read(fd, bytes, (size_t)st.st_size) != st.st_size || config_source_unpack(&out->source, bytes, (size_t)st.st_size))
+	packed = (struct secret){xcalloc((size_t)st.st_size + 1, 1), (size_t)st.st_size};
+	if (read(fd, packed.bytes, packed.length) != st.st_size || config_source_unpack(&out->source, packed.bytes, packed.length))
 		return -EIO;
 	config_parse_source(out->config, &out->source, daemon->options->root_namespace);
 	return out->config->error_count ? -EINVAL : compile(daemon, out);

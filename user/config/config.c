@@ -2,6 +2,7 @@
 /* The container of a configuration and its problems. */
 #include "config/config.h"
 
+#include <openssl/crypto.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -20,8 +21,23 @@ void config_free(struct config *config)
 {
 	if (!config)
 		return;
+	config_forget_credentials(config);
 	arena_free(config->arena);
 	free(config);
+}
+
+void secret_wipe(struct secret *secret)
+{
+	if (secret->bytes)
+		OPENSSL_cleanse(secret->bytes, secret->length);
+	free(secret->bytes);
+	*secret = (struct secret){0};
+}
+
+void config_forget_credentials(struct config *config)
+{
+	for (size_t i = 0; i < config->credential_count; i++)
+		secret_wipe(&config->credentials[i].text);
 }
 
 /* Offending text is quoted: no control character of it may reach a terminal or a log. */

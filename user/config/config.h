@@ -398,28 +398,47 @@ struct retry_budget {
 	uint32_t least;
 };
 
-enum tls_mode { TLS_DISABLE, TLS_SIMPLE, TLS_MUTUAL };
+enum tls_mode { TLS_DISABLE, TLS_SIMPLE, TLS_MUTUAL, TLS_ISTIO_MUTUAL };
 
 /* Stands for the file of authorities that the loader's system trusts, wherever it has it. */
 #define SYSTEM_AUTHORITIES "the system's authorities"
+
+/* What may hold a private key: nothing of it stays behind when it is freed. */
+struct secret {
+	char *bytes;
+	size_t length;
+};
+void secret_wipe(struct secret *secret); /* accepts one without bytes */
+#define _cleanup_secret_ __attribute__((cleanup(secret_wipe)))
 
 /* A PEM file that documents name: read by the loader, handed to the redirector with them. */
 struct credential {
 	const char *path;
 	struct position at;              /* where it is first named */
 	const char *object, *field;
-	const char *text; size_t length; /* NULL: not read (yet) */
+	struct secret text;              /* without bytes: not read (yet) */
 };
 
 struct tls_settings {
 	bool present;
 	enum tls_mode mode;
-	size_t authorities, certificate, key; /* index + 1 in config->credentials; 0: none. Authorities are never none */
+	size_t authorities, certificate, key, revoked; /* index + 1 in config->credentials; 0: none */
 	const char *sni;                      /* NULL: the request's host */
 	struct string_list alt_names;         /* one of them must be the server's; none: the SNI must be */
 	bool skip_verify;
 	struct position at;
 };
+
+/* The service is an HTTP proxy, through which connections go on to `host`. */
+struct tunnel_settings {
+	bool present;
+	bool posts; /* POST instead of CONNECT */
+	const char *host;
+	uint16_t port;
+};
+
+/* What a server is told first of whom a connection is from (haproxy.org, proxy-protocol.txt). */
+enum proxy_protocol { PROXY_PROTOCOL_NONE, PROXY_PROTOCOL_V1, PROXY_PROTOCOL_V2 };
 
 /* How a service is spoken to. What is not present is left to who comes before. */
 struct traffic_policy {
@@ -428,6 +447,8 @@ struct traffic_policy {
 	struct outlier_settings outlier;
 	struct retry_budget budget;
 	struct tls_settings tls;
+	struct tunnel_settings tunnel; /* this and the next are not of one port */
+	enum proxy_protocol proxy_protocol;
 };
 
 struct port_policy {
@@ -621,6 +642,9 @@ struct config_source {
 int config_source_read(struct config_source *out, const char *path, struct config *config);
 void config_source_free(struct config_source *source);
 
+/* Wipes the credentials of a configuration that was compiled. */
+void config_forget_credentials(struct config *config);
+
 /* Where a credential is read: its path, or that of SYSTEM_AUTHORITIES here. */
 const char *credential_file(const char *path);
 
@@ -632,7 +656,7 @@ int config_load(struct config *config, struct config_source *source, const char 
 		const char *root_namespace);
 
 /* One flat byte string of a source and back, to hand it to the redirector. `bytes` is malloc'd. 0 or -errno. */
-int config_source_pack(const struct config_source *source, char **bytes, size_t *length);
+int config_source_pack(const struct config_source *source, char **bytes, size_t *length); /* a secret */
 int config_source_unpack(struct config_source *out, const char *bytes, size_t length);
 
 /* ---- small parsers shared with the command line; each touches `out` last; 0 or -EINVAL ---- */

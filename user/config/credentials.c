@@ -22,7 +22,7 @@ static int no_password(char *out, int room, int writing, void *context)
 
 static BIO *open_text(const struct credential *credential)
 {
-	return BIO_new_mem_buf(credential->text, (int)credential->length);
+	return BIO_new_mem_buf(credential->text.bytes, (int)credential->text.length);
 }
 
 /* The first certificate, or NULL. */
@@ -32,6 +32,16 @@ static X509 *first_certificate(const struct credential *credential)
 	X509 *found = bio ? PEM_read_bio_X509(bio, NULL, no_password, NULL) : NULL;
 
 	BIO_free(bio);
+	return found;
+}
+
+static bool has_revocations(const struct credential *credential)
+{
+	BIO *bio = open_text(credential);
+	X509_CRL *found = bio ? PEM_read_bio_X509_CRL(bio, NULL, no_password, NULL) : NULL;
+
+	BIO_free(bio);
+	X509_CRL_free(found);
 	return found;
 }
 
@@ -48,13 +58,13 @@ static const struct credential *credential_of(const struct config *config, size_
 {
 	const struct credential *found = index ? &config->credentials[index - 1] : NULL;
 
-	return found && found->text ? found : NULL; /* what could not be read was told of */
+	return found && found->text.bytes ? found : NULL; /* what could not be read was told of */
 }
 
 static void check_settings(struct config *config, const struct tls_settings *tls)
 {
 	const struct credential *authorities = credential_of(config, tls->authorities), *file = credential_of(config, tls->certificate),
-				*key_file = credential_of(config, tls->key);
+				*key_file = credential_of(config, tls->key), *revoked = credential_of(config, tls->revoked);
 	X509 *authority = authorities ? first_certificate(authorities) : NULL, *certificate = file ? first_certificate(file) : NULL;
 	EVP_PKEY *key = key_file ? private_key(key_file) : NULL;
 
@@ -64,6 +74,8 @@ static void check_settings(struct config *config, const struct tls_settings *tls
 		refuse(config, file, "has no certificate in PEM form");
 	if (key_file && !key)
 		refuse(config, key_file, "has no private key in PEM form without a password");
+	if (revoked && !has_revocations(revoked))
+		refuse(config, revoked, "has no list of revoked certificates in PEM form");
 	if (certificate && key && !X509_check_private_key(certificate, key))
 		refuse(config, key_file, "is not the key of the certificate");
 	X509_free(authority);

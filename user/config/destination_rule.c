@@ -109,12 +109,15 @@ static void read_pool(struct walk *walk, const struct node *node, void *out)
 static void read_tls_mode(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct choice choices[] = {
-		{"DISABLE", TLS_DISABLE}, {"SIMPLE", TLS_SIMPLE}, {"MUTUAL", TLS_MUTUAL}, {"ISTIO_MUTUAL", -1},
+		{"DISABLE", TLS_DISABLE}, {"SIMPLE", TLS_SIMPLE}, {"MUTUAL", TLS_MUTUAL}, {"ISTIO_MUTUAL", TLS_ISTIO_MUTUAL},
 	};
 	int value;
 
-	if (walk_choice(walk, node, "a TLS mode", choices, ARRAY_SIZE(choices), &value))
-		*(enum tls_mode *)out = value;
+	if (!walk_choice(walk, node, "a TLS mode", choices, ARRAY_SIZE(choices), &value))
+		return;
+	*(enum tls_mode *)out = value;
+	if (value == TLS_ISTIO_MUTUAL)
+		walk_error(walk, node, "ISTIO_MUTUAL is refused: it takes an identity in a mesh, and sluice has none; MUTUAL takes certificates from files");
 }
 
 static size_t want_credential(struct walk *walk, const struct node *node, const char *path)
@@ -152,14 +155,31 @@ static void read_sni(struct walk *walk, const struct node *node, void *out)
 	read_host(walk, node, HOST_EXACT, out);
 }
 
+static void read_credential_name(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+
+	(void)out;
+	if (walk_text(walk, node, &text) && *text)
+		walk_error(walk, node, "%s is refused: sluice reads no secrets of Kubernetes; name files", node_shown(walk, node));
+}
+
+/* Istio's rules (ValidateTLS). */
 static void check_tls(struct walk *walk, const struct node *node, struct tls_settings *tls)
 {
-	bool has_pair = node_field(node, "clientCertificate") || node_field(node, "privateKey");
+	const struct node *secret = node_field(node, "credentialName");
+	bool has_pair = tls->certificate || tls->key, verifies_none = tls->skip_verify && tls->mode != TLS_DISABLE;
 
-	if (tls->mode == TLS_MUTUAL && !(tls->certificate && tls->key))
+	if (verifies_none && (tls->authorities || node_field(node, "subjectAltNames") || (secret && tls->mode == TLS_SIMPLE)))
+		walk_error(walk, node, "has insecureSkipVerify: then caCertificates, credentialName and subjectAltNames must not be set");
+	if (secret && (has_pair || tls->authorities || tls->revoked))
+		walk_error(walk, node, "has credentialName: then no files may be named");
+	else if (!secret && tls->mode == TLS_MUTUAL && !(tls->certificate && tls->key))
 		walk_error(walk, node, "mode MUTUAL needs clientCertificate and privateKey");
-	else if (tls->mode != TLS_MUTUAL && has_pair)
-		walk_error(walk, node, "has a client certificate, which is for mode MUTUAL");
+	if (tls->mode != TLS_MUTUAL && has_pair) {
+		walk_warning(walk, node, "clientCertificate and privateKey have no effect: they are for mode MUTUAL");
+		tls->certificate = tls->key = 0;
+	}
 	if (tls->mode != TLS_DISABLE && !tls->authorities && !tls->skip_verify)
 		tls->authorities = want_credential(walk, node, SYSTEM_AUTHORITIES);
 }
@@ -174,7 +194,8 @@ static void read_tls(struct walk *walk, const struct node *node, void *out)
 		{"subjectAltNames", read_alt_names, offsetof(struct tls_settings, alt_names), FIELD_OPTIONAL},
 		{"sni", read_sni, offsetof(struct tls_settings, sni), FIELD_OPTIONAL},
 		{"insecureSkipVerify", read_flag, offsetof(struct tls_settings, skip_verify), FIELD_OPTIONAL},
-		UNSUPPORTED("credentialName"), UNSUPPORTED("caCrl"),
+		{"caCrl", read_credential, offsetof(struct tls_settings, revoked), FIELD_OPTIONAL},
+		{"credentialName", read_credential_name, 0, FIELD_OPTIONAL},
 	};
 	struct tls_settings *tls = out;
 
@@ -182,6 +203,60 @@ static void read_tls(struct walk *walk, const struct node *node, void *out)
 	tls->at = walk_position(walk, node);
 	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), tls))
 		check_tls(walk, node, tls);
+}
+
+/* ---- tunnel, proxyProtocol ---- */
+
+static void read_tunnel_protocol(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice choices[] = {{"CONNECT", false}, {"POST", true}};
+	int value;
+
+	if (node->type == NODE_SCALAR && !*node->text)
+		return; /* as if it were not there */
+	if (walk_choice(walk, node, "a tunnel's protocol", choices, ARRAY_SIZE(choices), &value))
+		*(bool *)out = value;
+}
+
+static void read_target_host(struct walk *walk, const struct node *node, void *out)
+{
+	const char *text;
+	uint8_t unused[16];
+
+	if (node->type == NODE_SCALAR && !parse_address(unused, node->text) && walk_text(walk, node, &text))
+		*(const char **)out = arena_strdup(walk->config->arena, text);
+	else
+		read_host(walk, node, HOST_EXACT, out);
+}
+
+static void read_tunnel(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"protocol", read_tunnel_protocol, offsetof(struct tunnel_settings, posts), FIELD_OPTIONAL},
+		{"targetHost", read_target_host, offsetof(struct tunnel_settings, host), FIELD_REQUIRED},
+		{"targetPort", read_port_number, offsetof(struct tunnel_settings, port), FIELD_REQUIRED},
+	};
+	struct tunnel_settings *tunnel = out;
+
+	tunnel->present = true;
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), tunnel);
+}
+
+static void read_proxy_version(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct choice choices[] = {{"V1", PROXY_PROTOCOL_V1}, {"V2", PROXY_PROTOCOL_V2}};
+	int value;
+
+	if (walk_choice(walk, node, "a version", choices, ARRAY_SIZE(choices), &value))
+		*(enum proxy_protocol *)out = value;
+}
+
+static void read_proxy_protocol(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {{"version", read_proxy_version, 0, FIELD_OPTIONAL}};
+
+	*(enum proxy_protocol *)out = PROXY_PROTOCOL_V1; /* the enum's zero value in Istio */
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
 /* ---- trafficPolicy ---- */
@@ -252,12 +327,16 @@ static void read_traffic_policy(struct walk *walk, const struct node *node, void
 		{"portLevelSettings", read_port_policies, 0, FIELD_OPTIONAL},
 		{"outlierDetection", read_outlier, offsetof(struct traffic_rules, all.outlier), FIELD_OPTIONAL},
 		{"retryBudget", read_retry_budget, offsetof(struct traffic_rules, all.budget), FIELD_OPTIONAL},
-		UNSUPPORTED("tunnel"), UNSUPPORTED("proxyProtocol"),
+		{"tunnel", read_tunnel, offsetof(struct traffic_rules, all.tunnel), FIELD_OPTIONAL},
+		{"proxyProtocol", read_proxy_protocol, offsetof(struct traffic_rules, all.proxy_protocol), FIELD_OPTIONAL},
 	};
 	struct traffic_rules *rules = out;
 
 	rules->present = true;
-	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rules);
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rules))
+		return;
+	if (node_field(node, "tunnel") && node_field(node, "proxyProtocol"))
+		walk_error(walk, node, "has tunnel and proxyProtocol; one of them at most may be set");
 }
 
 /* ---- subsets ---- */

@@ -19,17 +19,11 @@
  */
 #define QUIET_NS 50000000LL
 
-static void add_file(struct config_source *source, const char *name, char *text, size_t length)
-{
-	*array_append(source->files, source->count, source->capacity) = (struct config_file){xstrdup(name), text, length};
-	source->bytes += length;
-}
-
 static void free_files(struct config_file *files, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		free((char *)files[i].name);
-		free((char *)files[i].text);
+		secret_wipe(&(struct secret){(char *)files[i].text, files[i].length});
 	}
 	free(files);
 }
@@ -104,7 +98,7 @@ static int read_all(int fd, char *text, size_t length)
 static int read_file(struct config_source *source, int directory, const char *path, const char *shown)
 {
 	_cleanup_close_ int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	_cleanup_free_ char *text = NULL;
+	_cleanup_secret_ struct secret text = {0};
 	struct stat before, after, named;
 	int error;
 
@@ -117,8 +111,8 @@ static int read_file(struct config_source *source, int directory, const char *pa
 	if (source->bytes + (size_t)before.st_size > CONFIG_MAX_BYTES)
 		return -E2BIG;
 	wait_until_quiet(&before);
-	text = xcalloc((size_t)before.st_size + 1, 1);
-	error = read_all(fd, text, (size_t)before.st_size);
+	text = (struct secret){xcalloc((size_t)before.st_size + 1, 1), (size_t)before.st_size};
+	error = read_all(fd, text.bytes, text.length);
 	if (error)
 		return error;
 	if (fstat(fd, &after) < 0)
@@ -127,7 +121,9 @@ static int read_file(struct config_source *source, int directory, const char *pa
 		return -EAGAIN;
 	if (!before.st_size)
 		return -ENODATA;
-	add_file(source, shown, TAKE_PTR(text), (size_t)before.st_size);
+	*array_append(source->files, source->count, source->capacity) =
+		(struct config_file){xstrdup(shown), TAKE_PTR(text.bytes), text.length};
+	source->bytes += text.length;
 	return 0;
 }
 
@@ -266,16 +262,24 @@ static int read_credentials(struct config_source *source, struct config *config)
 	return result;
 }
 
+static char *owned_copy(const char *bytes, size_t length)
+{
+	char *copy = xcalloc(length + 1, 1);
+
+	memcpy(copy, bytes, length);
+	return copy;
+}
+
 static void use_credentials(struct config *config, const struct config_source *source)
 {
 	for (size_t i = 0; i < config->credential_count; i++) {
 		struct credential *wanted = &config->credentials[i];
 
-		for (size_t k = 0; k < source->credential_count && !wanted->text; k++) {
-			if (strcmp(source->credentials[k].name, wanted->path))
-				continue;
-			wanted->text = arena_strndup(config->arena, source->credentials[k].text, source->credentials[k].length);
-			wanted->length = source->credentials[k].length;
+		for (size_t k = 0; k < source->credential_count && !wanted->text.bytes; k++) {
+			const struct config_file *file = &source->credentials[k];
+
+			if (!strcmp(file->name, wanted->path))
+				wanted->text = (struct secret){owned_copy(file->text, file->length), file->length};
 		}
 	}
 }
@@ -304,6 +308,7 @@ int config_load(struct config *config, struct config_source *source, const char 
 	error = read_credentials(source, config);
 	use_credentials(config, source);
 	config_validate(config, root_namespace);
+	config_forget_credentials(config); /* the source has what the redirector needs */
 	return result ? result : error;
 }
 
@@ -371,14 +376,6 @@ static int unpack_bytes(const char **p, size_t *left, const char **out, uint32_t
 	*p += sizeof(n) + n;
 	*left -= sizeof(n) + n;
 	return 0;
-}
-
-static char *owned_copy(const char *bytes, size_t length)
-{
-	char *copy = xcalloc(length + 1, 1);
-
-	memcpy(copy, bytes, length);
-	return copy;
 }
 
 static int unpack_files(const char **p, size_t *left, struct config_file **files, size_t *total, size_t *capacity)

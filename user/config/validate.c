@@ -415,21 +415,43 @@ static void check_ejection(struct config *config, const struct registered *found
 	}
 }
 
+static const struct tls_settings *tls_on(const struct traffic_rules *rules, uint16_t port)
+{
+	for (size_t i = 0; i < rules->port_count; i++)
+		if (rules->ports[i].port == port)
+			return &rules->ports[i].policy.tls;
+	return &rules->all.tls;
+}
+
+/* What Istio does too, and what is seldom meant. */
+static void check_twofold_tls(struct config *config, const struct destination_rule *rule, const struct service_entry *entry)
+{
+	for (size_t i = 0; i < entry->port_count; i++) {
+		const struct service_port *port = &entry->ports[i];
+		const struct tls_settings *tls = tls_on(&rule->policy, port->number);
+
+		if (tls->mode != TLS_DISABLE && (port->protocol == PROTOCOL_HTTPS || port->protocol == PROTOCOL_TLS))
+			config_problem(config, SEVERITY_WARNING, &tls->at, label_of(config, &rule->object), "spec.trafficPolicy",
+				       "clients of \"%s\" speak TLS on port %u themselves: it goes on within a second one; portLevelSettings say it of one port",
+				       rule->host, port->number);
+	}
+}
+
 static void check_destination_rules(struct config *config, const struct registry *registry)
 {
 	for (size_t i = 0; i < config->destination_rule_count; i++) {
 		const struct destination_rule *rule = config->destination_rules[i];
 		const struct registered *found;
-		size_t count;
+		size_t count = 0;
 
-		if (!rule->host)
-			continue;
-		found = find_host(config, registry, rule->host, &count);
+		found = rule->host ? find_host(config, registry, rule->host, &count) : NULL;
 		if (found)
 			check_ejection(config, found, count, rule);
-		else if (!covers_any(registry, rule->host))
+		else if (rule->host && !covers_any(registry, rule->host))
 			config_problem(config, SEVERITY_WARNING, &rule->object.at, label_of(config, &rule->object), "spec.host",
 				       "no ServiceEntry registers \"%s\": the rule has no effect", rule->host);
+		for (size_t k = 0; found && k < count; k++)
+			check_twofold_tls(config, rule, found[k].entry);
 	}
 }
 

@@ -72,10 +72,10 @@ struct service {
 	struct traffic_policy policy;          /* of DestinationRules, for its port */
 };
 
-/* A client's plaintext goes on in TLS. */
+/* A client's bytes go on in TLS. */
 static inline bool service_originates(const struct service *service)
 {
-	return service->policy.tls.mode != TLS_DISABLE && service->flags & SERVICE_HTTP;
+	return service->policy.tls.mode != TLS_DISABLE && service->protocol != PROTOCOL_UDP;
 }
 
 /* sluice dials where the client did. */

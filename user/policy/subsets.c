@@ -163,6 +163,20 @@ static void overlay(struct traffic_policy *out, const struct traffic_policy *wit
 		out->budget = with->budget;
 	if (with->tls.present)
 		out->tls = with->tls;
+	if (with->tunnel.present)
+		out->tunnel = with->tunnel;
+	if (with->proxy_protocol)
+		out->proxy_protocol = with->proxy_protocol;
+}
+
+/* What a port says stands alone; what is not of one port stays. */
+static void overlay_port(struct traffic_policy *out, const struct traffic_policy *with)
+{
+	struct traffic_policy own = *with;
+
+	own.tunnel = out->tunnel;
+	own.proxy_protocol = out->proxy_protocol;
+	*out = own;
 }
 
 static void apply(struct traffic_policy *out, const struct traffic_rules *rules, uint16_t port)
@@ -170,7 +184,7 @@ static void apply(struct traffic_policy *out, const struct traffic_rules *rules,
 	overlay(out, &rules->all);
 	for (size_t i = 0; i < rules->port_count; i++)
 		if (rules->ports[i].port == port)
-			*out = rules->ports[i].policy;
+			overlay_port(out, &rules->ports[i].policy);
 }
 
 static bool has_labels(const struct label_list *has, const struct label_list *wanted)
@@ -198,26 +212,36 @@ static void keep_selected(struct policy *policy, struct service *service, const 
 	service->target_count = count;
 }
 
-/* Under ALLOW_ANY too its clients are led to the redirector. */
-static void settle_tls(struct config *config, struct service *service)
+/* Whether the name of a server is known that no client shows: that of a TCP service's is its host. */
+static bool is_server_known(const struct service *service)
 {
 	const struct tls_settings *tls = &service->policy.tls;
 
-	if (tls->mode == TLS_DISABLE)
-		return;
-	if (service->flags & SERVICE_HTTP && !(service->flags & SERVICE_DETECTED))
-		service->flags |= SERVICE_ROUTED;
-	else
-		config_problem(config, SEVERITY_ERROR, &tls->at, "DestinationRule", "trafficPolicy.tls",
-			       "%s port %u (%s) is not HTTP: TLS towards it " NOT_IMPLEMENTED, service->host, service->port, service->origin);
+	return !service->wildcard || !(service->flags & SERVICE_TCP) || tls->skip_verify || tls->sni || tls->alt_names.count ||
+	       (service->entry && service->entry->alt_names.count);
 }
 
-/* What cannot be done for flows that no proxy sees. */
-static void settle_proxied(struct service *service)
+static void check_tls(struct config *config, const struct service *service)
+{
+	const struct tls_settings *tls = &service->policy.tls;
+
+	if (!is_server_known(service))
+		config_problem(config, SEVERITY_ERROR, &tls->at, "DestinationRule", "trafficPolicy.tls",
+			       "%s port %u (%s) has no name that the server's certificate could have; it needs sni or subjectAltNames",
+			       service->host, service->port, service->origin);
+}
+
+/* What cannot be done for flows that no proxy sees leads clients to the redirector, under ALLOW_ANY too. */
+static void settle_connections(struct config *config, struct service *service)
 {
 	const struct traffic_policy *policy = &service->policy;
 
-	if (service->protocol != PROTOCOL_UDP && (policy->pool.present || policy->outlier.present || policy->balance.way == BALANCE_HASH))
+	if (service->protocol == PROTOCOL_UDP)
+		return;
+	if (service_originates(service))
+		check_tls(config, service);
+	if (service_originates(service) || policy->tunnel.present || policy->proxy_protocol || policy->pool.present || policy->outlier.present ||
+	    policy->balance.way == BALANCE_HASH)
 		service->flags |= SERVICE_ROUTED;
 }
 
@@ -238,7 +262,7 @@ static void make_subset(struct policy *policy, struct config *config, size_t of,
 	service->subset = subset->name;
 	whole->next_subset = id; /* and it goes on to the one before */
 	apply(&service->policy, &subset->policy, service->port);
-	settle_tls(config, service);
+	settle_connections(config, service);
 	settle_passthrough(whole, service);
 	keep_selected(policy, service, &subset->labels);
 }
@@ -255,8 +279,7 @@ static void add_rules(struct policy *policy, struct config *config, const struct
 		chosen++;
 		if (merged.policy)
 			apply(&policy->services[i].policy, merged.policy, policy->services[i].port);
-		settle_tls(config, &policy->services[i]);
-		settle_proxied(&policy->services[i]);
+		settle_connections(config, &policy->services[i]);
 		settle_passthrough(&policy->services[i], &policy->services[i]);
 		for (size_t k = 0; k < merged.subset_count; k++)
 			make_subset(policy, config, i, merged.subsets[k]);

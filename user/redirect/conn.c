@@ -202,6 +202,27 @@ ssize_t end_send(struct end *end, const struct iovec *parts, size_t count)
 	return end->stream ? h2_send(end, parts, count) : sendmsg(end->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+int end_write(struct end *end, struct buffer *buffer, __u64 *bytes)
+{
+	while (buffer_length(buffer)) {
+		struct iovec part = {buffer_bytes(buffer), buffer_length(buffer)};
+		ssize_t n;
+
+		if (!end->writable)
+			return 0;
+		n = end_send(end, &part, 1);
+		if (n < 0 && errno != EAGAIN)
+			return -1;
+		if (n < 0) {
+			end->writable = false;
+			return 0;
+		}
+		buffer->start += (uint32_t)n;
+		tally(bytes, (__u64)n);
+	}
+	return 1;
+}
+
 /* ---- deciding ---- */
 
 static void take_table(struct conn *conn, struct table *table, const struct rule_set *rules)
@@ -316,7 +337,7 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 		return;
 	}
 	worker_report(conn, decision, conn->shown);
-	if (!service && conn->record.service_flags & SERVICE_DETECTED)
+	if (!service && conn->record.service_flags & SERVICE_TCP)
 		service = recorded_tcp(conn);
 	if (!service && conn->rules->egress_proxy) {
 		service = policy_service(conn->table->policy, conn->rules->egress_proxy);
@@ -509,6 +530,7 @@ void conn_run(struct conn *conn)
 		case CONN_SOCKET:
 		case CONN_CONNECT:
 		case CONN_TLS:
+		case CONN_TUNNEL:
 			step = upstream_step(conn);
 			break;
 		case CONN_SESSION:
@@ -547,6 +569,8 @@ void conn_event(struct conn *conn, bool upstream, uint32_t events)
 		end->readable = true;
 	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 		end->writable = true;
+	if (end->tls && events & (EPOLLIN | EPOLLOUT)) /* it may have to write before it can read, and the other way round */
+		end->readable = end->writable = true;
 	end->ending |= (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0;
 	end->failing |= (events & EPOLLERR) != 0;
 	if (!upstream && client_left(conn, events))
@@ -603,6 +627,7 @@ void conn_timeout(struct conn *conn)
 	case CONN_BACKOFF:
 	case CONN_CONNECT:
 	case CONN_TLS:
+	case CONN_TUNNEL:
 		upstream_timeout(conn);
 		break;
 	default:
@@ -684,6 +709,7 @@ static bool is_under_way(const struct conn *conn)
 	case CONN_BACKOFF:
 	case CONN_CONNECT:
 	case CONN_TLS:
+	case CONN_TUNNEL:
 	case CONN_RELAY:
 		return true;
 	case CONN_EXCHANGE:

@@ -550,7 +550,6 @@ static void settle_hash(struct conn *conn, const struct http_head *head)
 
 static bool write_request(struct conn *conn, struct http_head *head, size_t matched, struct buffer *scratch)
 {
-	const struct service *to = leads_to(conn);
 	struct worker *worker = conn->worker;
 	const struct header_changes *changes = changes_of(conn);
 	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
@@ -560,8 +559,7 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	bool fits = false;
 
 	conn->counts_attempts = !conn->is_passthrough;
-	/* What comes after an upgrade is moved by the kernel, as it is. */
-	if ((to && service_originates(to)) || h2_is_spoken(conn, to))
+	if (h2_is_spoken(conn, leads_to(conn)))
 		head->upgrade = conn->upgrade_asked = false;
 	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)

@@ -9,8 +9,9 @@
 
 #include "base/memory.h"
 #include "redirect/circuit.h"
-#include "redirect/http_internal.h"
 #include "redirect/h2.h"
+#include "redirect/http_internal.h"
+#include "redirect/origination.h"
 
 #define MOVES_PER_TURN 64 /* then other connections have theirs */
 
@@ -197,6 +198,8 @@ static enum moved upstream_ended(struct conn *conn)
 	uint32_t happened = RETRY_RESET | RETRY_5XX | RETRY_GATEWAY;
 	const char *reason = "connection termination";
 	int error = errno;
+	char why[256];
+	bool refused = origination_refused(conn, why, sizeof(why));
 
 	if (conn->response_head_done && conn->response_body.framing == HTTP_BODY_CLOSE && !error) {
 		conn->response_body.done = true;
@@ -218,7 +221,7 @@ static enum moved upstream_ended(struct conn *conn)
 	if (http_try_again(conn, happened | (conn->request_done ? 0 : RETRY_UNSENT), true))
 		return MOVE_BROKEN;
 	upstream_drop(conn);
-	http_answer_upstream(conn, 503, reason, NULL);
+	http_answer_upstream(conn, 503, reason, refused ? why : NULL);
 	return MOVE_BROKEN;
 }
 

@@ -161,6 +161,7 @@ enum conn_state {
 	CONN_CONNECT,  /* the upstream connection is being made */
 	CONN_TLS,      /* it is made, and its TLS handshake is under way */
 	CONN_SESSION,  /* HTTP/2: its requests are connections of their own, which it owns (h2.h) */
+	CONN_TUNNEL,   /* it leads to a proxy, which is asked to lead on */
 	CONN_EXCHANGE, /* request and response are under way */
 	CONN_RELAY,    /* bytes both ways */
 	CONN_LINGER,   /* our answer is out; the client's bytes are drained so that it can read it */
@@ -269,6 +270,7 @@ struct conn {
 	/* the relay */
 	struct pipe_pair *up, *down;
 	bool up_shut, down_shut;
+	bool posts;                     /* through a proxy that was asked by POST */
 	bool is_tls;
 	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision; of a plain TCP service its host */
 };
@@ -383,6 +385,8 @@ bool conn_still_allowed(struct conn *conn); /* by the newest table, or it drains
 /* Reads into `buffer`. 1: bytes came; 0: none now; -1: end or error (end->eof is set; errno is 0 at a clean end). */
 int end_read(struct worker *worker, struct end *end, struct buffer **buffer);
 ssize_t end_send(struct end *end, const struct iovec *parts, size_t count); /* as sendmsg() */
+/* Sends what is in `buffer`. 1: all is out; 0: `end` takes no more now; -1: broken. */
+int end_write(struct end *end, struct buffer *buffer, __u64 *bytes);
 void conn_begin_delay(struct conn *conn, uint64_t ms); /* an injected one */
 void conn_end_delay(struct conn *conn);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
@@ -436,7 +440,18 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...) __
 void http_answer_overflow(struct conn *conn); /* a limit of connectionPool */
 void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure);
 
+/* greeting.c: what an upstream connection begins with, by DestinationRule `proxyProtocol` and `tunnel`. */
+bool greeting_proxy_header(struct conn *conn); /* false, and errno: it could not be sent */
+void tunnel_begin(struct conn *conn);
+enum tunnel_result { TUNNEL_AGAIN, TUNNEL_OPEN, TUNNEL_FAILED };
+enum tunnel_result tunnel_step(struct conn *conn);
+
+/* post_tunnel.c: what the client says as the body of a request, what it is told as that of the response; as relay.c's. */
+int post_tunnel_up(struct conn *conn);
+int post_tunnel_down(struct conn *conn);
+
 /* relay.c */
+#define RELAY_ROUNDS 16 /* then others have their turn */
 void relay_begin(struct conn *conn);
 enum step relay_step(struct conn *conn);
 void relay_end(struct conn *conn); /* gives pipes back */

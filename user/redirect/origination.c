@@ -2,6 +2,7 @@
 #include "redirect/origination.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -17,9 +18,15 @@
 /* The files of services that share a context. */
 struct origination {
 	struct origination *next;
-	size_t authorities, certificate, key;
+	size_t authorities, certificate, key, revoked;
 	bool skip_verify;
 	SSL_CTX *context;
+};
+
+/* Of one connection: whom the server is to be. */
+struct session {
+	char name[SLUICE_HOST_MAX];
+	const struct service *service; /* while the handshake lasts */
 };
 
 int origination_init(void)
@@ -41,7 +48,7 @@ static BIO *open_credential(const struct config *config, size_t index)
 {
 	const struct credential *credential = &config->credentials[index - 1];
 
-	return credential->text ? BIO_new_mem_buf(credential->text, (int)credential->length) : NULL;
+	return credential->text.bytes ? BIO_new_mem_buf(credential->text.bytes, (int)credential->text.length) : NULL;
 }
 
 static bool add_authorities(SSL_CTX *context, const struct config *config, size_t index)
@@ -87,6 +94,25 @@ static bool add_key(SSL_CTX *context, const struct config *config, size_t index)
 	return good;
 }
 
+/* Then each authority on the way to the server needs its list, as in Envoy. */
+static bool add_revocations(SSL_CTX *context, const struct config *config, size_t index)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(context);
+	BIO *bio = open_credential(config, index);
+	size_t count = 0;
+	X509_CRL *one;
+
+	while (bio && (one = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL))) {
+		count += X509_STORE_add_crl(store, one) == 1;
+		X509_CRL_free(one);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return count && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+}
+
+static int check_server(int good, X509_STORE_CTX *chain);
+
 static SSL_CTX *make_context(const struct config *config, const struct tls_settings *tls)
 {
 	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
@@ -96,8 +122,10 @@ static SSL_CTX *make_context(const struct config *config, const struct tls_setti
 	SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); /* it has a lock */
 	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_verify(context, tls->skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-	if ((tls->skip_verify || add_authorities(context, config, tls->authorities)) &&
+	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_verify(context, tls->skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, check_server);
+	if ((tls->skip_verify || (add_authorities(context, config, tls->authorities) &&
+				  (!tls->revoked || add_revocations(context, config, tls->revoked)))) &&
 	    (!tls->certificate || (add_chain(context, config, tls->certificate) && add_key(context, config, tls->key))))
 		return context;
 	SSL_CTX_free(context);
@@ -109,13 +137,13 @@ static struct origination *origination_for(struct table *table, const struct tls
 	struct origination *one = table->originations;
 
 	while (one && (one->authorities != tls->authorities || one->certificate != tls->certificate || one->key != tls->key ||
-		       one->skip_verify != tls->skip_verify))
+		       one->revoked != tls->revoked || one->skip_verify != tls->skip_verify))
 		one = one->next;
 	if (one)
 		return one;
 	one = xcalloc(1, sizeof(*one));
-	*one = (struct origination){table->originations, tls->authorities, tls->certificate, tls->key, tls->skip_verify,
-				    make_context(table->config, tls)};
+	*one = (struct origination){table->originations, tls->authorities, tls->certificate, tls->key, tls->revoked,
+				    tls->skip_verify, make_context(table->config, tls)};
 	table->originations = one;
 	return one;
 }
@@ -198,46 +226,55 @@ static bool has_name(X509 *certificate, const char *wanted)
 }
 
 /* What DestinationRule says, else ServiceEntry, else the name that was asked for. */
-static bool is_whom_it_should_be(const struct conn *conn)
+static bool is_whom_it_should_be(const struct session *session, X509 *certificate)
 {
-	const struct service *service = conn->service;
+	const struct service *service = session->service;
 	const struct string_list *names = &service->policy.tls.alt_names;
-	X509 *certificate;
 	bool found = false;
 
-	if (service->policy.tls.skip_verify)
-		return true;
-	certificate = SSL_get1_peer_certificate(conn->upstream.tls);
 	if (!names->count && service->entry)
 		names = &service->entry->alt_names;
-	for (size_t i = 0; certificate && i < names->count && !found; i++)
+	if (!names->count)
+		return has_name(certificate, session->name);
+	for (size_t i = 0; i < names->count && !found; i++)
 		found = has_name(certificate, names->items[i]);
-	if (certificate && !names->count)
-		found = has_name(certificate, SSL_get_app_data(conn->upstream.tls));
-	X509_free(certificate);
 	return found;
+}
+
+/* Within the handshake, so that a server of another name gets neither our certificate nor a word. The leaf comes last. */
+static int check_server(int good, X509_STORE_CTX *chain)
+{
+	SSL *tls = X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx());
+
+	if (!good || X509_STORE_CTX_get_error_depth(chain) || is_whom_it_should_be(SSL_get_app_data(tls), X509_STORE_CTX_get0_cert(chain)))
+		return good;
+	X509_STORE_CTX_set_error(chain, X509_V_ERR_HOSTNAME_MISMATCH);
+	return 0;
 }
 
 /* ---- sessions ---- */
 
 bool origination_begin(struct conn *conn, const char *host)
 {
+	static const unsigned char http1[] = "\x08http/1.1", http2[] = "\x02h2";
 	struct origination *origination = conn->table->originate[conn->service->id - 1];
-	static const unsigned char alpn[] = {2, 'h', '2'};
+	bool is_h2 = conn->purpose == FOR_HTTP && h2_is_spoken(conn, conn->service);
 	const char *sni = conn->service->policy.tls.sni;
-	char *name = xcalloc(1, SLUICE_HOST_MAX);
+	struct session *session = xcalloc(1, sizeof(*session));
 	SSL *tls = SSL_new(origination->context);
 
-	name_of(name, sni ? sni : host);
+	name_of(session->name, sni ? sni : host);
+	session->service = conn->service;
 	conn->upstream.tls = tls;
-	if (!tls || !SSL_set_app_data(tls, name)) {
-		free(name);
+	if (!tls || !SSL_set_app_data(tls, session)) {
+		free(session);
 		return false;
 	}
-	if (h2_is_spoken(conn, conn->service) && SSL_set_alpn_protos(tls, alpn, sizeof(alpn)))
-		return false;
 	SSL_set_connect_state(tls);
-	return SSL_set_fd(tls, conn->upstream.fd) == 1 && (is_address(name) || !*name || SSL_set_tlsext_host_name(tls, name) == 1);
+	if (conn->purpose == FOR_HTTP && SSL_set_alpn_protos(tls, is_h2 ? http2 : http1, is_h2 ? sizeof(http2) - 1 : sizeof(http1) - 1))
+		return false; /* 0 is good here */
+	return SSL_set_fd(tls, conn->upstream.fd) == 1 &&
+	       (is_address(session->name) || !session->name[0] || SSL_set_tlsext_host_name(tls, session->name) == 1);
 }
 
 /* What blocks an operation, in the words of an edge-triggered wait. False: nothing, it failed. */
@@ -255,15 +292,53 @@ static bool waits(struct end *end, int result)
 	}
 }
 
+static bool is_alert(unsigned long error)
+{
+	return ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) > SSL_AD_REASON_OFFSET;
+}
+
+/*
+ * As Envoy's TLS library numbers it: alerts as this one does, other reasons otherwise, of which these two are those that
+ * operators look for.
+ */
+static unsigned long number_of(unsigned long error)
+{
+	const unsigned long library = 16UL << 24;
+	int reason = ERR_GET_REASON(error);
+
+	if (is_alert(error))
+		return library | (unsigned long)reason;
+	if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
+		return library | 125;
+	if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason == SSL_R_WRONG_VERSION_NUMBER)
+		return library | 247;
+	return error;
+}
+
+/* In Envoy's form (ISTIO.md §1.7), and behind it what this library knows beyond that. */
 static void say_failure(const struct conn *conn, char *why, size_t room)
 {
-	unsigned long error = ERR_peek_last_error();
+	unsigned long error = ERR_peek_error();
+	const char *text = ERR_reason_error_string(error);
 	long verified = SSL_get_verify_result(conn->upstream.tls);
+	char name[96] = "";
 
-	if (verified != X509_V_OK)
-		snprintf(why, room, "TLS_error: certificate verify failed: %s", X509_verify_cert_error_string(verified));
-	else
-		snprintf(why, room, "TLS_error: %s", error ? ERR_reason_error_string(error) : "the server ended the handshake");
+	if (!error || !text || ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
+		snprintf(why, room, "TLS_error: the server ended the handshake");
+		return;
+	}
+	for (size_t i = 0; text[i] && i + 1 < sizeof(name); i++)
+		name[i] = text[i] == ' ' ? '_' : (char)toupper((unsigned char)text[i]);
+	snprintf(why, room, "TLS_error:|%lu:SSL routines:OPENSSL_internal:%s:TLS_error_end%s%s", number_of(error), name,
+		 verified == X509_V_OK ? "" : ": ", verified == X509_V_OK ? "" : X509_verify_cert_error_string(verified));
+}
+
+bool origination_refused(const struct conn *conn, char *why, size_t room)
+{
+	if (!conn->upstream.tls || !is_alert(ERR_peek_error()))
+		return false;
+	say_failure(conn, why, room);
+	return true;
 }
 
 enum origination_result origination_step(struct conn *conn, char *why, size_t room)
@@ -273,12 +348,8 @@ enum origination_result origination_step(struct conn *conn, char *why, size_t ro
 
 	ERR_clear_error();
 	result = SSL_do_handshake(end->tls);
-	if (result == 1 && is_whom_it_should_be(conn))
+	if (result == 1)
 		return ORIGINATION_DONE;
-	if (result == 1) {
-		snprintf(why, room, "TLS_error: certificate verify failed: it is for another name");
-		return ORIGINATION_FAILED;
-	}
 	if (waits(end, result))
 		return ORIGINATION_AGAIN;
 	say_failure(conn, why, room);
@@ -287,10 +358,11 @@ enum origination_result origination_step(struct conn *conn, char *why, size_t ro
 
 bool origination_is_for(const struct conn *conn, const struct service *service, const char *host)
 {
+	const struct session *session = SSL_get_app_data(conn->upstream.tls);
 	char name[SLUICE_HOST_MAX];
 
 	name_of(name, service->policy.tls.sni ? service->policy.tls.sni : host);
-	return !strcasecmp(name, SSL_get_app_data(conn->upstream.tls));
+	return !strcasecmp(name, session->name);
 }
 
 /* ---- bytes ---- */
@@ -333,6 +405,21 @@ ssize_t origination_send(struct end *end, const struct iovec *parts, size_t coun
 			break;
 	}
 	return sent;
+}
+
+enum origination_result origination_finish(struct end *end)
+{
+	int result;
+
+	ERR_clear_error();
+	result = SSL_shutdown(end->tls);
+	return result >= 0 ? ORIGINATION_DONE : waits(end, result) ? ORIGINATION_AGAIN : ORIGINATION_FAILED;
+}
+
+void origination_break(struct end *end)
+{
+	if (end->tls)
+		SSL_set_quiet_shutdown(end->tls, 1);
 }
 
 void origination_end(struct end *end)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Bytes both ways with splice: TLS, upgraded connections, and what is neither HTTP nor TLS but allowed. */
+/*
+ * Bytes both ways: clients' own TLS, upgraded connections, and what is neither HTTP nor TLS but allowed. With splice, unless
+ * the upstream is spoken to in TLS.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,9 +10,9 @@
 #include <unistd.h>
 
 #include "redirect/internal.h"
+#include "redirect/origination.h"
 
 #define SPLICE_BYTES (256 * 1024)
-#define ROUNDS 16 /* then others have their turn */
 #define KEEP_FREE_PIPES 256
 
 /* ---- pipes: held only while bytes are in them ---- */
@@ -60,28 +63,6 @@ void relay_end(struct conn *conn)
 
 /* ---- one direction ---- */
 
-/* What was read before the relay began goes first. -1: broken; 0: the other side takes no more now; 1: all is out. */
-static int flush_buffer(struct worker *worker, struct buffer **buffer, struct end *to, __u64 *bytes)
-{
-	while (buffer_length(*buffer)) {
-		ssize_t n;
-
-		if (!to->writable)
-			return 0;
-		n = send(to->fd, buffer_bytes(*buffer), buffer_length(*buffer), MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN) {
-			to->writable = false;
-		} else if (n < 0) {
-			return -1;
-		} else {
-			(*buffer)->start += (uint32_t)n;
-			tally(bytes, (__u64)n);
-		}
-	}
-	buffer_put(worker, buffer);
-	return 1;
-}
-
 /* 1: bytes came in; 0: none now, or the end; -1: broken. */
 static int fill_pipe(struct worker *worker, struct end *from, struct pipe_pair **pipe)
 {
@@ -128,11 +109,12 @@ static int drain_pipe(struct pipe_pair *pipe, struct end *to, __u64 *bytes)
 static int move(struct worker *worker, struct end *from, struct end *to, struct buffer **first, struct pipe_pair **pipe,
 		bool *shut, __u64 *bytes)
 {
-	int moved = flush_buffer(worker, first, to, bytes);
+	int moved = end_write(to, *first, bytes); /* what was read before the relay began goes first */
 
 	if (moved <= 0)
 		return moved;
-	for (int round = 0; round < ROUNDS; round++) {
+	buffer_put(worker, first);
+	for (int round = 0; round < RELAY_ROUNDS; round++) {
 		if (*pipe && (*pipe)->held)
 			moved = drain_pipe(*pipe, to, bytes);
 		else
@@ -151,6 +133,38 @@ static int move(struct worker *worker, struct end *from, struct end *to, struct 
 	return moved > 0;
 }
 
+/* 1: said; 0: `to` takes no more now; -1: broken. */
+static int say_end(struct end *to)
+{
+	enum origination_result result = to->tls ? origination_finish(to) : ORIGINATION_DONE;
+
+	if (!to->tls)
+		shutdown(to->fd, SHUT_WR);
+	return result == ORIGINATION_DONE ? 1 : result == ORIGINATION_AGAIN ? 0 : -1;
+}
+
+/* The same through user space, where one side speaks TLS. */
+static int carry(struct worker *worker, struct end *from, struct end *to, struct buffer **buffer, bool *shut, __u64 *bytes)
+{
+	int moved = 1, said;
+
+	for (int round = 0; round < RELAY_ROUNDS && moved > 0; round++) {
+		moved = end_write(to, *buffer, bytes);
+		if (moved > 0)
+			moved = end_read(worker, from, buffer);
+		if (moved < 0 && (buffer_length(*buffer) || errno))
+			return -1;
+	}
+	if (from->eof && !buffer_length(*buffer) && !*shut) {
+		said = say_end(to);
+		if (said < 0 && !to->eof) /* who has ended already need not hear it */
+			return -1;
+		*shut = said != 0;
+	}
+	buffer_drop_if_empty(worker, buffer);
+	return moved > 0;
+}
+
 void relay_begin(struct conn *conn)
 {
 	conn->state = CONN_RELAY;
@@ -162,19 +176,37 @@ void relay_begin(struct conn *conn)
 	buffer_drop_if_empty(conn->worker, &conn->from_upstream);
 }
 
+/* As move(). */
+static int move_up(struct conn *conn)
+{
+	__u64 *bytes = &conn->worker->statistics.bytes_to_upstream;
+
+	if (conn->posts)
+		return post_tunnel_up(conn);
+	if (conn->upstream.tls)
+		return carry(conn->worker, &conn->client, &conn->upstream, &conn->from_client, &conn->up_shut, bytes);
+	return move(conn->worker, &conn->client, &conn->upstream, &conn->from_client, &conn->up, &conn->up_shut, bytes);
+}
+
+static int move_down(struct conn *conn)
+{
+	__u64 *bytes = &conn->worker->statistics.bytes_to_client;
+
+	if (conn->posts)
+		return post_tunnel_down(conn);
+	if (conn->upstream.tls)
+		return carry(conn->worker, &conn->upstream, &conn->client, &conn->from_upstream, &conn->down_shut, bytes);
+	return move(conn->worker, &conn->upstream, &conn->client, &conn->from_upstream, &conn->down, &conn->down_shut, bytes);
+}
+
 enum step relay_step(struct conn *conn)
 {
-	struct worker *worker = conn->worker;
-	struct redirector_statistics *statistics = &worker->statistics;
-	int up = move(worker, &conn->client, &conn->upstream, &conn->from_client, &conn->up, &conn->up_shut,
-		      &statistics->bytes_to_upstream);
-	int down = up < 0 ? -1
-			  : move(worker, &conn->upstream, &conn->client, &conn->from_upstream, &conn->down, &conn->down_shut,
-				 &statistics->bytes_to_client);
+	int up = move_up(conn), down = up < 0 ? -1 : move_down(conn);
 
 	if (up < 0 || down < 0) {
 		/* Broken for one, broken for the other: a clean end could pass for the end of the data. */
 		setsockopt(conn->upstream.fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+		origination_break(&conn->upstream);
 		conn_reset(conn);
 		return STEP_BLOCKED;
 	}
@@ -182,7 +214,7 @@ enum step relay_step(struct conn *conn)
 		conn_close(conn);
 		return STEP_BLOCKED;
 	}
-	worker_timer(conn, conn->idle_ms ? worker->now_ms + conn->idle_ms : NEVER_MS);
+	worker_timer(conn, conn->idle_ms ? conn->worker->now_ms + conn->idle_ms : NEVER_MS);
 	if (up || down)
 		worker_ready(conn);
 	return STEP_BLOCKED;

@@ -651,12 +651,11 @@ bool upstream_suits(struct conn *conn)
 				   !memcmp(candidates[0].addr, kept.addr, 16));
 }
 
+/* Ready for the client's bytes. */
 static void established(struct conn *conn)
 {
-	if (conn->service && service_originates(conn->service) && !conn->upstream.tls) {
-		conn->state = CONN_TLS; /* what is left of the connect timeout is its */
-		if (!origination_begin(conn, http_asked_host(conn)))
-			fail(conn, "local connection failure", "TLS_error: no session can be made");
+	if (conn->purpose == FOR_RELAY && policy_of(conn->service)->tunnel.present && conn->state != CONN_TUNNEL) {
+		tunnel_begin(conn);
 		return;
 	}
 	outlier_connected(conn);
@@ -724,10 +723,47 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 		fail(conn, "remote connection failure", failure);
 }
 
-static enum step handshake(struct conn *conn)
+/* Whom a server is to be that no setting names: of a connection that is only relayed its service's host. */
+static const char *server_name(const struct conn *conn)
+{
+	if (conn->purpose == FOR_HTTP)
+		return http_asked_host(conn);
+	return conn->service->wildcard ? conn->shown : conn->service->host;
+}
+
+/* The TCP connection is made; what is left of the connect timeout is for what else the server asks for. */
+static void connected(struct conn *conn)
 {
 	struct candidate candidates[MAX_CANDIDATES];
-	char why[128];
+
+	if (policy_of(conn->service)->proxy_protocol && !greeting_proxy_header(conn)) {
+		try_failed(conn, errno, candidates_of(conn, candidates));
+		return;
+	}
+	if (!conn->service || !service_originates(conn->service)) {
+		established(conn);
+		return;
+	}
+	conn->state = CONN_TLS;
+	if (!origination_begin(conn, server_name(conn)))
+		fail(conn, "local connection failure", "TLS_error: no session can be made");
+}
+
+/* Connected, but the server is not the one that is wanted, or does not do what is asked of it. */
+static void refused(struct conn *conn, const char *why)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+
+	conn->unconnected++;
+	outlier_failed(conn, 503);
+	upstream_drop(conn);
+	if (!try_another(conn, candidates_of(conn, candidates)))
+		fail(conn, "remote connection failure", why);
+}
+
+static enum step handshake(struct conn *conn)
+{
+	char why[256];
 
 	switch (origination_step(conn, why, sizeof(why))) {
 	case ORIGINATION_AGAIN:
@@ -736,11 +772,21 @@ static enum step handshake(struct conn *conn)
 		established(conn);
 		return STEP_ADVANCED;
 	default:
-		conn->unconnected++;
-		outlier_failed(conn, 503);
-		upstream_drop(conn);
-		if (!try_another(conn, candidates_of(conn, candidates)))
-			fail(conn, "remote connection failure", why);
+		refused(conn, why);
+		return STEP_ADVANCED;
+	}
+}
+
+static enum step ask_proxy(struct conn *conn)
+{
+	switch (tunnel_step(conn)) {
+	case TUNNEL_AGAIN:
+		return STEP_BLOCKED;
+	case TUNNEL_OPEN:
+		established(conn);
+		return STEP_ADVANCED;
+	default:
+		refused(conn, NULL);
 		return STEP_ADVANCED;
 	}
 }
@@ -898,7 +944,7 @@ static enum step finish_try(struct conn *conn)
 	if (error)
 		try_failed(conn, error, candidates_of(conn, candidates));
 	else
-		established(conn);
+		connected(conn);
 	return STEP_ADVANCED;
 }
 
@@ -917,6 +963,8 @@ enum step upstream_step(struct conn *conn)
 		return conn->waiting_in ? STEP_BLOCKED : begin_try(conn);
 	case CONN_TLS:
 		return handshake(conn);
+	case CONN_TUNNEL:
+		return ask_proxy(conn);
 	default:
 		return finish_try(conn);
 	}

@@ -258,6 +258,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 		table_release(table);
 		return -EINVAL;
 	}
+	config_forget_credentials(config); /* what is needed of them is in the contexts */
 	why[0] = 0;
 	*out = table;
 	return 0;

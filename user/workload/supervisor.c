@@ -535,18 +535,18 @@ static void tell(struct supervisor *supervisor, uint32_t type, const void *paylo
 
 static int sealed_memfd(const struct config_source *source)
 {
-	_cleanup_free_ char *bytes = NULL;
+	_cleanup_secret_ struct secret packed = {0};
 	_cleanup_close_ int fd = -1;
-	size_t length, at = 0;
-	int error = config_source_pack(source, &bytes, &length);
+	size_t at = 0;
+	int error = config_source_pack(source, &packed.bytes, &packed.length);
 
 	if (error)
 		return error;
 	fd = memfd_create("sluice-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
-	while (at < length) {
-		ssize_t n = write(fd, bytes + at, length - at);
+	while (at < packed.length) {
+		ssize_t n = write(fd, packed.bytes + at, packed.length - at);
 
 		if (n < 0)
 			return -errno;
