@@ -90,7 +90,7 @@ int confine_privileges(void)
 static const int allowed[] = {
 	/* sockets and pipes: made by the loader but for what accept4 and pipe2 make */
 	SCMP_SYS(accept4), SCMP_SYS(connect), SCMP_SYS(shutdown), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto),
-	SCMP_SYS(sendmsg), SCMP_SYS(pipe2), SCMP_SYS(splice), SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(close),
+	SCMP_SYS(sendmsg), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(pipe2), SCMP_SYS(splice), SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(close),
 	/* the size of a table's memfd */
 	SCMP_SYS(lseek),
 	/* waiting. What glibc makes of epoll_wait() and poll() depends on the architecture */

@@ -166,12 +166,15 @@ enum step relay_step(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
 	struct redirector_statistics *statistics = &worker->statistics;
+	const __u64 sent = statistics->bytes_to_client, received = statistics->bytes_to_upstream;
 	int up = move(worker, &conn->client, &conn->upstream, &conn->from_client, &conn->up, &conn->up_shut,
 		      &statistics->bytes_to_upstream);
 	int down = up < 0 ? -1
 			  : move(worker, &conn->upstream, &conn->client, &conn->from_upstream, &conn->down, &conn->down_shut,
 				 &statistics->bytes_to_client);
 
+	conn->outcome.received += statistics->bytes_to_upstream - received;
+	conn->outcome.sent += statistics->bytes_to_client - sent;
 	if (up < 0 || down < 0) {
 		/* Broken for one, broken for the other: a clean end could pass for the end of the data. */
 		setsockopt(conn->upstream.fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));

@@ -345,14 +345,17 @@ static void fail(struct conn *conn, const char *reason, const char *failure)
 	tally(&conn->worker->statistics.upstream_connect_failures, 1);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
-	if (conn->purpose == FOR_RELAY)
-		conn_reset(conn);
-	else
+	if (conn->purpose == FOR_HTTP) {
 		http_answer_upstream(conn, 503, reason, failure);
+		return;
+	}
+	access_log_reset(conn, reason, failure);
+	conn_reset(conn);
 }
 
 static void fail_without_address(struct conn *conn)
 {
+	conn_note(conn, FLAG_UH, "no_healthy_upstream");
 	upstream_forget_waiting(conn);
 	if (conn->purpose == FOR_RELAY)
 		conn_reset(conn);
@@ -424,6 +427,7 @@ static void established(struct conn *conn)
 		return;
 	}
 	conn->kept_for = conn->service;
+	access_log_connected(conn);
 	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
 	if (conn->purpose == FOR_RELAY)
 		relay_begin(conn);
@@ -459,8 +463,10 @@ static bool try_another(struct conn *conn, size_t candidates)
 	if (conn->purpose == FOR_HTTP)
 		return http_try_again(conn, RETRY_CONNECT | RETRY_RESET | RETRY_UNSENT | RETRY_5XX | RETRY_GATEWAY,
 				      conn->unconnected >= candidates);
-	if (conn->tries >= MAX_TRIES || conn->tries >= candidates)
+	if (conn->tries >= MAX_TRIES || conn->tries >= candidates) {
+		conn_note(conn, FLAG_URX, NULL);
 		return false;
+	}
 	conn->state = CONN_SOCKET;
 	return true;
 }
@@ -555,6 +561,8 @@ static enum step begin_try(struct conn *conn)
 	memcpy(conn->addr, candidates[at].addr, 16);
 	conn->port = candidates[at].port;
 	conn->tries++;
+	conn->local_port = 0;
+	conn->outcome.has_upstream = true;
 	if (conn->purpose == FOR_HTTP)
 		http_start_try(conn);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
