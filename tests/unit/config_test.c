@@ -906,6 +906,59 @@ Test(config, the_meshs_settings_are_read)
 		expect_line(wrong[i].text, wrong[i].line);
 }
 
+#define LOG(fields) OPERATOR "  meshConfig: {accessLogFile: /dev/stdout, " fields "}\n"
+#define OF_LOG "IstioOperator/mesh: spec.meshConfig.accessLogFormat"
+
+Test(config, the_access_log_is_read_and_checked)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{OPERATOR "  meshConfig: {accessLogFile: log}\n",
+		 "p.yaml:5:31: IstioOperator/mesh: spec.meshConfig.accessLogFile: \"log\" is not an absolute path"},
+		{LOG("accessLogEncoding: XML"),
+		 "p.yaml:5:63: IstioOperator/mesh: spec.meshConfig.accessLogEncoding: \"XML\" is not an encoding (TEXT, JSON)"},
+		{LOG("accessLogFormat: '%FILTER_STATE(x)%'"), "p.yaml:5:61: " OF_LOG ": %FILTER_STATE(x)%: this variable is not implemented yet"},
+		{LOG("accessLogFormat: '%DURATION(x)%'"), "p.yaml:5:61: " OF_LOG ": %DURATION(x)%: this variable is not implemented yet"},
+		{OPERATOR "  meshConfig: {accessLogFile: /a}\n  values: {meshConfig: {accessLogEncoding: JSON}}\n",
+		 "p.yaml:6:24: IstioOperator/mesh: spec.values.meshConfig: has the access log's fields, as another meshConfig has: one place for all of them"},
+		{LOG("accessLogFormat: '100%'"),
+		 "p.yaml:5:61: " OF_LOG ": \"100%\" has a % that begins no variable such as %HOSTNAME% (%% stands for a % itself)"},
+		{LOG("accessLogFormat: '%START_TIME(%Q)%'"),
+		 "p.yaml:5:61: " OF_LOG ": %START_TIME(%Q)%: is not a time's format of strftime(3), with %f, %1f to %9f for parts of a second"},
+		{LOG("accessLogFormat: '%START_TIME(%n)%'"),
+		 "p.yaml:5:61: " OF_LOG ": %START_TIME(%n)%: is not a time's format of strftime(3), with %f, %1f to %9f for parts of a second"},
+		{LOG("accessLogFormat: \"a\\nb\""), "p.yaml:5:61: " OF_LOG ": \"a?b\" has a control character; each line ends by itself"},
+		{LOG("accessLogEncoding: JSON, accessLogFormat: text"),
+		 "p.yaml:5:1: " OF_LOG ": must be a JSON object of at most 64 strings, as accessLogEncoding is JSON"},
+		{LOG("accessLogEncoding: JSON, accessLogFormat: '{\"a\": {\"b\": \"c\"}}'"),
+		 "p.yaml:5:7: " OF_LOG ".a: is a mapping: what is no string is not implemented yet"},
+		{LOG("accessLogEncoding: JSON, accessLogFormat: '{\"a\": \"%NONE%\"}'"),
+		 "p.yaml:5:7: " OF_LOG ".a: %NONE%: this variable is not implemented yet"},
+		{OPERATOR "  meshConfig:\n    accessLogEncoding: JSON\n    accessLogFormat: |\n      {\n      \"a\": \"%NONE%\"\n      }\n",
+		 "p.yaml:8:6: " OF_LOG ".a: %NONE%: this variable is not implemented yet"},
+	};
+	struct config *config = parse(LOG("accessLogFormat: \"at %START_TIME% %REQ(X):5%, 5%%\\n\""));
+	const struct access_log *log = &config->mesh->access_log;
+
+	cr_assert_eq(config->problem_count, 0);
+	cr_expect_str_eq(log->file, "/dev/stdout");
+	cr_expect_eq(log->at.line, 5);
+	cr_assert_eq(log->count, 3);
+	cr_expect_str_eq(log->pieces[0].text, "at ");
+	cr_expect_str_eq(log->pieces[0].operator_, "START_TIME");
+	cr_expect_str_eq(log->pieces[1].operator_, "REQ(X):5");
+	cr_expect_str_eq(log->pieces[2].text, ", 5%");
+	cr_expect_null(log->pieces[2].operator_);
+	config_free(config);
+	config = parse(OPERATOR "  meshConfig: {accessLogFile: ''}\n");
+	cr_expect_eq(config->problem_count, 0);
+	cr_expect_null(config->mesh->access_log.file);
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}
+
 Test(config, our_annotations_are_checked)
 {
 	static const struct {
@@ -1134,7 +1187,7 @@ Test(config, header_operations_are_read_and_checked)
 		{HEADERS("{response: {add: {x: '%REQ(a)%'}}}"),
 		 "p.yaml:7:35: VirtualService/a: spec.http[0].headers.response.add.x: %REQ(a)% in a header of the response is not implemented yet"},
 		{HEADERS("{request: {set: {x: '%DURATION%'}}}"),
-		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: %DURATION%: this variable is not implemented yet"},
+		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: %DURATION% in a header of the request is not implemented yet"},
 		{HEADERS("{request: {set: {x: '5%'}}}"),
 		 "p.yaml:7:34: VirtualService/a: spec.http[0].headers.request.set.x: \"5%\" has a % that begins no variable such as %HOSTNAME% (%% stands for a % itself)"},
 	};

@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "command/log_file.h"
 #include "command/run.h"
 #include "kernel/pins.h"
 #include "workload/tighten.h"
@@ -32,6 +34,8 @@ static void configuration_fini(struct configuration *configuration)
 	policy_free(configuration->policy);
 	config_free(configuration->config);
 	config_source_free(&configuration->source);
+	if (configuration->has_log)
+		close(configuration->log_fd);
 	*configuration = (struct configuration){0};
 }
 
@@ -237,6 +241,12 @@ static const uint8_t (*lookup_former(void *context, const char *host, size_t *co
 	return names_former(daemon->names, host, count);
 }
 
+static int send_table(struct daemon *daemon, uint64_t generation, const struct configuration *configuration, char *why, size_t room)
+{
+	return supervisor_send_table(daemon->supervisor, generation, &configuration->source,
+				     configuration->has_log ? configuration->log_fd : -1, why, room);
+}
+
 /* The rule set of each known workload; 0 is the node's default, and the canary has its own. */
 static struct assignment *assign(struct daemon *daemon, struct policy *policy, size_t *count)
 {
@@ -287,7 +297,7 @@ static int renew(struct daemon *daemon, struct image *image, const struct assign
 {
 	uint64_t next = kernel_generation(daemon->kernel) + 1;
 	char why[SLUICE_ERROR_TEXT] = "";
-	int error = supervisor_send_table(daemon->supervisor, next, &daemon->live.source, why, sizeof(why));
+	int error = send_table(daemon, next, &daemon->live, why, sizeof(why));
 
 	if (!error)
 		error = kernel_swap(daemon->kernel, image, assignments, count);
@@ -423,8 +433,7 @@ void apply_refill(struct daemon *daemon)
 		supervisor_send_workload(daemon->supervisor, workloads_get(daemon->workloads, i));
 	daemon->filled = false;
 	if (daemon->live.policy) {
-		error = supervisor_send_table(daemon->supervisor, kernel_generation(daemon->kernel), &daemon->live.source, why,
-					      sizeof(why));
+		error = send_table(daemon, kernel_generation(daemon->kernel), &daemon->live, why, sizeof(why));
 		if (error)
 			log_error("redirector: does not take generation %llu: %s: %s",
 				  (unsigned long long)kernel_generation(daemon->kernel), strerror(-error), why);
@@ -552,6 +561,25 @@ static void retry_later(struct daemon *daemon)
 	loop_timer_arm(daemon->retry, daemon->retry_ms);
 }
 
+/* Anew for each configuration: SIGHUP, which makes one, is for a log that was rotated. */
+static int open_access_log(struct daemon *daemon, struct configuration *next)
+{
+	const struct mesh *mesh = next->config->mesh;
+	const struct access_log *log = mesh ? &mesh->access_log : NULL;
+
+	if (!log || !log->file)
+		return 0;
+	next->log_fd = log_file_open(log->file);
+	next->has_log = next->log_fd >= 0;
+	if (next->has_log)
+		return 0;
+	config_problem(next->config, SEVERITY_ERROR, &log->at, log->object, log->field, "\"%s\": cannot be opened: %s", log->file,
+		       strerror(-next->log_fd));
+	refuse_problems(daemon, next->config);
+	retry_later(daemon);
+	return next->log_fd;
+}
+
 static int flip(struct daemon *daemon, struct configuration *next)
 {
 	char why[SLUICE_ERROR_TEXT] = "";
@@ -561,7 +589,10 @@ static int flip(struct daemon *daemon, struct configuration *next)
 	struct image *image;
 	int error;
 
-	error = supervisor_send_table(daemon->supervisor, kernel_generation(daemon->kernel) + 1, &next->source, why, sizeof(why));
+	error = open_access_log(daemon, next);
+	if (error)
+		return error;
+	error = send_table(daemon, kernel_generation(daemon->kernel) + 1, next, why, sizeof(why));
 	if (error) {
 		char line[SLUICE_ERROR_TEXT];
 

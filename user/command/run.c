@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "command/command.h"
+#include "command/log_file.h"
 #include "command/privileges.h"
 #include "command/run.h"
 #include "observe/admin.h"
@@ -498,6 +499,7 @@ int command_run(int argc, char **argv)
 		return status - 1;
 	run_paths_of(&daemon.paths, options.pin);
 	make_exec_cgroup();
+	log_file_prepare();
 	error = privileges_drop();
 	if (!error)
 		daemon.loop = loop_new();

@@ -27,6 +27,8 @@ struct configuration {
 	struct config_source source;
 	struct config *config;
 	struct policy *policy;
+	bool has_log;
+	int log_fd; /* of its access log, if it has one */
 };
 
 struct run_options {

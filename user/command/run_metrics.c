@@ -57,6 +57,8 @@ static void print_redirector(FILE *out, const struct supervisor *supervisor)
 		 (uint64_t *)&now.names_refused},
 		{"sluice_redirector_decisions_lost_total", "counter", "Decisions not reported for want of room.",
 		 (uint64_t *)&now.decisions_lost},
+		{"sluice_redirector_access_log_lost_total", "counter", "Lines of the access log that could not be written at once.",
+		 (uint64_t *)&now.access_log_lost},
 	};
 
 	supervisor_statistics(supervisor, &now);

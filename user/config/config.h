@@ -155,8 +155,8 @@ struct header_ops {
 	const char *authority;   /* that a request gets, as it stands; NULL: it keeps its own */
 };
 
-/* Of the variable at the start of `text`, with both its signs; 2: "%%"; 0: it is none. */
-size_t header_variable_length(const char *text);
+/* Of Envoy's operator at the start of `text`, with both its signs; 2: "%%"; 0: it is none. */
+size_t operator_length(const char *text);
 
 struct header_changes {
 	bool present;
@@ -554,10 +554,33 @@ struct sidecar {
 
 /* ---- the mesh's settings (IstioOperator, MeshConfig) ---- */
 
+/* Text as it stands in every line, then what an operator stands for. */
+struct log_piece {
+	const char *text;
+	const char *operator_; /* without its signs: NAME, NAME(ARGUMENT), NAME(ARGUMENT):LENGTH; NULL: none follows */
+	bool is_value;         /* of JSON: with its type, a number, a string in quotes, or null */
+};
+
+#define ACCESS_LOG_TEXT 1024 /* bytes of the text of all pieces, at most */
+#define ACCESS_LOG_OPERATORS 64
+
+struct access_log {
+	const char *file; /* NULL: there is none */
+	struct position at;
+	const char *object, *field; /* that say so, for messages */
+	bool is_said; /* by a MeshConfig */
+	bool is_json;
+	struct log_piece *pieces;
+	size_t count, capacity;
+	size_t text_length; /* of all pieces */
+	uint64_t format;    /* the same for the same format */
+};
+
 struct mesh {
 	struct egress_policy settings; /* of all workloads, behind everything else that says them */
 	uint64_t connect_timeout_ms;   /* 0: absent */
 	struct http_retries retries;   /* of rules that have none */
+	struct access_log access_log;
 };
 
 /* ---- a whole configuration ---- */

@@ -46,98 +46,6 @@ static bool check_name(struct walk *walk, const struct node *node, const char *n
 	return false;
 }
 
-/* ---- variables ---- */
-
-/* %NAME%, %NAME(anything but a parenthesis)%, and a number of bytes behind that: %REQ(X):10%. */
-size_t header_variable_length(const char *text)
-{
-	const char *p = text + 1;
-
-	if (*p == '%')
-		return 2;
-	p += strspn(p, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
-	if (p == text + 1)
-		return 0;
-	if (*p == '(') {
-		p += strcspn(p, ")");
-		if (!*p++)
-			return 0;
-		if (*p == ':')
-			p += 1 + strspn(p + 1, "0123456789");
-	}
-	return *p == '%' ? (size_t)(p + 1 - text) : 0;
-}
-
-enum when { EITHER, REQUEST_ONLY, RESPONSE_ONLY };
-
-static const struct variable {
-	const char *name;
-	bool takes_argument;
-	enum when when;
-} variables[] = {
-	{"HOSTNAME", false, EITHER}, {"PROTOCOL", false, EITHER}, {"START_TIME", false, EITHER},
-	{"DOWNSTREAM_LOCAL_ADDRESS", false, EITHER}, {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false, EITHER},
-	{"DOWNSTREAM_LOCAL_PORT", false, EITHER}, {"UPSTREAM_HOST", false, EITHER}, {"UPSTREAM_REMOTE_ADDRESS", false, EITHER},
-	{"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false, EITHER}, {"UPSTREAM_REMOTE_PORT", false, EITHER},
-	{"UPSTREAM_CLUSTER", false, EITHER}, {"UPSTREAM_CLUSTER_RAW", false, EITHER}, {"ROUTE_NAME", false, EITHER},
-	{"RESPONSE_CODE", false, RESPONSE_ONLY}, {"REQ", true, REQUEST_ONLY}, {"RESP", true, RESPONSE_ONLY},
-	{"REQUESTED_SERVER_NAME", false, EITHER},
-};
-
-/*
- * These stand for nothing: what is of the client's own TLS, which is spoken to the server, not to us, and what Envoy's
- * other filters leave to one another.
- */
-static bool is_of_nobody(const char *name, size_t n)
-{
-	static const char *const begins[] = {"DOWNSTREAM_PEER_", "DOWNSTREAM_TLS_", "DOWNSTREAM_LOCAL_SUBJECT", "DOWNSTREAM_LOCAL_URI_SAN",
-					     "DYNAMIC_METADATA", "FILTER_STATE", "PER_REQUEST_STATE"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(begins); i++)
-		if (n >= strlen(begins[i]) && !memcmp(name, begins[i], strlen(begins[i])))
-			return true;
-	return false;
-}
-
-static void check_variable(struct walk *walk, const struct node *node, const char *name, size_t length, bool of_request)
-{
-	size_t n = strcspn(name, "(%");
-	bool has_argument = name[n] == '(';
-
-	if (is_of_nobody(name, n))
-		return;
-	for (size_t i = 0; i < ARRAY_SIZE(variables); i++) {
-		const struct variable *one = &variables[i];
-
-		if (strlen(one->name) != n || memcmp(one->name, name, n) || one->takes_argument != has_argument)
-			continue;
-		if (one->when == (of_request ? RESPONSE_ONLY : REQUEST_ONLY))
-			walk_error(walk, node, "%%%.*s in a header of the %s " NOT_IMPLEMENTED, (int)length - 1, name,
-				   of_request ? "request" : "response");
-		return;
-	}
-	walk_error(walk, node, "%%%.*s: this variable " NOT_IMPLEMENTED, (int)length - 1, name);
-}
-
-static bool check_variables(struct walk *walk, const struct node *node, const char *value, bool of_request)
-{
-	size_t errors = walk->config->error_count;
-
-	for (const char *p = strchr(value, '%'); p; p = strchr(p, '%')) {
-		size_t length = header_variable_length(p);
-
-		if (!length) {
-			walk_error(walk, node, "%s has a %% that begins no variable such as %%HOSTNAME%% (%%%% stands for a %% itself)",
-				   node_shown(walk, node));
-			break;
-		}
-		if (length > 2)
-			check_variable(walk, node, p + 1, length, of_request);
-		p += length;
-	}
-	return walk->config->error_count == errors;
-}
-
 /* ---- operations ---- */
 
 static bool check_value(struct walk *walk, const struct node *node, const char *value, bool of_request)
@@ -154,7 +62,7 @@ static bool check_value(struct walk *walk, const struct node *node, const char *
 		walk_error(walk, node, "is longer than %d bytes", MAX_VALUE);
 		return false;
 	}
-	return check_variables(walk, node, value, of_request);
+	return check_operators(walk, node, value, of_request ? OPERATORS_OF_REQUEST : OPERATORS_OF_RESPONSE);
 }
 
 static void drop(struct walk *walk, struct header_ops *ops, const char *name)

@@ -73,15 +73,28 @@ static void read_outbound(struct walk *walk, const struct node *node, void *out)
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 }
 
+/* Of the access log: its fields are read together. */
+static void read_later(struct walk *walk, const struct node *node, void *out)
+{
+	(void)walk;
+	(void)node;
+	(void)out;
+}
+
 static void read_mesh_config(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"outboundTrafficPolicy", read_outbound, 0, FIELD_OPTIONAL},
 		{"connectTimeout", walk_duration, offsetof(struct mesh, connect_timeout_ms), FIELD_OPTIONAL},
 		{"defaultHttpRetryPolicy", read_retries, offsetof(struct mesh, retries), FIELD_OPTIONAL},
+		{"accessLogFile", read_later, 0, FIELD_OPTIONAL},
+		{"accessLogFormat", read_later, 0, FIELD_OPTIONAL},
+		{"accessLogEncoding", read_later, 0, FIELD_OPTIONAL},
 	};
 
 	read_known(walk, node, fields, ARRAY_SIZE(fields), out);
+	if (node->type == NODE_MAPPING)
+		read_access_log(walk, node, &((struct mesh *)out)->access_log);
 }
 
 /* ---- values.global.proxy: lists in strings (ISTIO.md §1.1) ---- */

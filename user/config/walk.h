@@ -113,6 +113,10 @@ void read_export_to(struct walk *walk, const struct node *node, void *object); /
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
 void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */
 bool is_header_name(const char *text); /* RFC 9110 §5.6.2 */
+enum operators_of { OPERATORS_OF_REQUEST, OPERATORS_OF_RESPONSE, OPERATORS_OF_LOG };
+/* Whether each % of `value` begins an operator that can be said there; `node` is named if not. */
+bool check_operators(struct walk *walk, const struct node *node, const char *value, enum operators_of place);
+void read_access_log(struct walk *walk, const struct node *mesh_config, struct access_log *log);
 void read_flag(struct walk *walk, const struct node *node, void *flag); /* bool */
 bool read_gateway_list(struct walk *walk, const struct node *node); /* whether "mesh" is among them, or there are none */
 

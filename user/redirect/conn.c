@@ -36,6 +36,7 @@ struct conn *conn_new(struct worker *worker, int fd)
 	conn->client = (struct end){.watch = {WATCH_CLIENT, conn}, .fd = fd, .readable = true, .writable = true};
 	conn->upstream = (struct end){.watch = {WATCH_UPSTREAM, conn}, .fd = -1};
 	conn->state = CONN_SNIFF;
+	conn->outcome.start_us = worker->now_us;
 	conn->next = worker->conns;
 	if (worker->conns)
 		worker->conns->previous = conn;
@@ -93,6 +94,7 @@ void conn_begin_delay(struct conn *conn, uint64_t ms)
 {
 	struct worker *worker = conn->worker;
 
+	conn_note(conn, FLAG_DI, NULL);
 	conn->is_delayed = true;
 	conn->state = CONN_DELAYED;
 	tally(&worker->statistics.delays_active, 1);
@@ -109,12 +111,24 @@ void conn_end_delay(struct conn *conn)
 	conn->is_delayed = false;
 }
 
+/* What is closed before its end, and not by the server or by us, is the client's doing. */
+static void note_departure(struct conn *conn)
+{
+	const uint32_t ours = FLAG_UT | FLAG_UC | FLAG_SI | FLAG_UPE | (conn->outcome.is_request ? 0 : FLAG_UH | FLAG_UF | FLAG_FI | FLAG_NC);
+
+	if (conn->state == CONN_RELAY || conn->outcome.is_blocked || conn->outcome.flags & ours)
+		return;
+	conn_note(conn, FLAG_DC, conn->outcome.is_request ? "downstream_remote_disconnect" : NULL);
+}
+
 void conn_close(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
 
 	if (conn->state == CONN_CLOSED)
 		return;
+	note_departure(conn);
+	access_log_end(conn);
 	conn_end_delay(conn);
 	upstream_forget_waiting(conn);
 	h2_end_session(conn);
@@ -255,9 +269,21 @@ bool conn_decide(struct conn *conn)
 
 /* ---- telling what the client speaks ---- */
 
+/* Istio sends what is blocked to a cluster that has no endpoint. */
+static void note_refusal(struct conn *conn, struct decision decision)
+{
+	access_log_begin(conn, false);
+	conn->outcome.is_blocked = true;
+	if (decision.reason == REASON_ROUTE_REVOKED)
+		conn->outcome.termination = "policy_revoked";
+	else
+		conn_note(conn, FLAG_UH, NULL);
+}
+
 static void refuse_connection(struct conn *conn, struct decision decision)
 {
 	worker_report(conn, decision, conn->shown);
+	note_refusal(conn, decision);
 	if (conn->is_tls)
 		tally(&conn->worker->statistics.tls_refused, 1);
 	conn_reset(conn);
@@ -272,6 +298,7 @@ static void begin_relay(struct conn *conn)
 	conn->route = NULL;
 	if (fault && fault->abort.present && http_draw(conn->worker, fault->abort.percent)) {
 		tally(&conn->worker->statistics.aborts_total, 1);
+		conn_note(conn, FLAG_FI, NULL);
 		conn_reset(conn);
 		return;
 	}
@@ -299,6 +326,7 @@ static void relay_to(struct conn *conn, const struct service *service)
 	if (target)
 		service = policy_service(conn->table->policy, target->service);
 	if (target && !service) {
+		conn_note(conn, FLAG_NC, NULL);
 		conn_reset(conn);
 		return;
 	}
@@ -332,6 +360,7 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 		service = policy_find(conn->table->policy, conn->rules->registry, name, strlen(name), conn->record.port, false);
 	decision = verdict_named(conn->rules, shown, service ? service->id : 0, conn->record.service_flags);
 	snprintf(conn->shown, sizeof(conn->shown), "%s", name);
+	access_log_begin(conn, false);
 	if (decision.verdict == VERDICT_DENY) {
 		refuse_connection(conn, decision);
 		return;
@@ -342,6 +371,7 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 	if (!service && conn->rules->egress_proxy) {
 		service = policy_service(conn->table->policy, conn->rules->egress_proxy);
 		if (!service) {
+			conn_note(conn, FLAG_NC, NULL);
 			conn_reset(conn);
 			return;
 		}
@@ -393,6 +423,7 @@ static void relay_plain(struct conn *conn)
 		return;
 	}
 	snprintf(conn->shown, sizeof(conn->shown), "%s", service->host);
+	access_log_begin(conn, false);
 	relay_to(conn, service);
 }
 

@@ -78,10 +78,14 @@ static void write_grpc_message(char *out, size_t room, struct slice text)
 	out[n] = 0;
 }
 
-static void settle_answer(struct conn *conn, uint16_t status)
+static void settle_answer(struct conn *conn, uint16_t status, size_t length)
 {
 	struct worker *worker = conn->worker;
 
+	conn->outcome.status = status;
+	conn->response_body.content = length;
+	if (!conn->outcome.details)
+		conn_note(conn, 0, "direct_response");
 	count_answer(&worker->statistics, status);
 	buffer_put(worker, &conn->to_upstream);
 	circuit_retry_over(conn);
@@ -106,7 +110,7 @@ static void answer_grpc(struct conn *conn, uint16_t status, unsigned int grpc_st
 		"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: %u\r\n%s%s%sdate: %s\r\nserver: sluice\r\n"
 		"content-length: 0\r\n%s\r\n", grpc_status, message[0] ? "grpc-message: " : "", message, message[0] ? "\r\n" : "",
 		worker_date(worker), conn->keep_client ? "" : "connection: close\r\n");
-	settle_answer(conn, status);
+	settle_answer(conn, status, 0);
 }
 
 /* `location`: of a redirect, or empty. `body`: a long one is not copied. `changes`: a rule's, or NULL. */
@@ -157,7 +161,7 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, st
 		memcpy(conn->to_client->bytes + conn->to_client->end, body.p, body.n);
 		conn->to_client->end += (uint32_t)body.n;
 	}
-	settle_answer(conn, status);
+	settle_answer(conn, status, body.n);
 }
 
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
@@ -180,6 +184,7 @@ static void answer_upstream(struct conn *conn, uint16_t status, const char *reas
 	bool retried = conn->tries > 1 && !conn->reused;
 	char body[1024];
 
+	access_log_reset(conn, reason, failure);
 	snprintf(body, sizeof(body), "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%s",
 		 retried ? "retried and the latest " : "", reason,
 		 failure ? ", transport failure reason: " : "", failure ? failure : "");
@@ -210,6 +215,8 @@ static void answer_malformed(struct conn *conn, uint16_t status, const char *why
 static void refuse_malformed(struct conn *conn, enum http_result result, const char *why)
 {
 	worker_report(conn, decide(VERDICT_DENY, REASON_MALFORMED, 0), "");
+	access_log_begin(conn, true);
+	conn_note(conn, FLAG_DPE, result == HTTP_ERROR_TOO_LARGE ? "request_headers_too_large" : "http1.codec_error");
 	switch (result) {
 	case HTTP_ERROR_TOO_LARGE:
 		answer_malformed(conn, 431, "the request head is too large");
@@ -230,6 +237,7 @@ static void refuse_blocked(struct conn *conn, struct decision decision, const st
 	char destination[SLUICE_PREFIX_TEXT + 16];
 
 	worker_report(conn, decision, conn->shown);
+	conn->outcome.is_blocked = true;
 	http_answer(conn, 502, "sluice: blocked %s%sport %u (%s) for %s: not registered, mode %s set by %s\n", conn->shown,
 		    conn->shown[0] ? " " : "", conn->record.port, conn_describe(conn, destination, sizeof(destination)),
 		    workload_name(conn), verdict_mode_name(rules->mode), rules->origin);
@@ -295,8 +303,10 @@ void http_try_timeout(struct conn *conn)
 	upstream_forget_waiting(conn);
 	outlier_failed(conn, 504);
 	upstream_drop(conn);
-	if (!http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
-		http_answer(conn, 504, "upstream request timeout");
+	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
+		return;
+	conn_note(conn, FLAG_UT, "upstream_per_try_timeout");
+	http_answer(conn, 504, "upstream request timeout");
 }
 
 bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
@@ -306,6 +316,8 @@ bool http_try_again(struct conn *conn, uint32_t happened, bool wait)
 
 	conn->try_deadline_ms = 0;
 	circuit_retry_over(conn);
+	if (retries->on & happened && retries->attempts && conn->tries > retries->attempts)
+		conn_note(conn, FLAG_URX, NULL);
 	if (!(retries->on & happened) || conn->tries > retries->attempts || conn->body_sent || !conn->to_upstream || !circuit_retry(conn))
 		return false;
 	/* A random part of base × (2^n - 1), at most ten times the base (Envoy). */
@@ -326,6 +338,7 @@ void http_route_timeout(struct conn *conn)
 	if (!conn->response_head_done)
 		outlier_failed(conn, 504);
 	upstream_drop(conn);
+	conn_note(conn, FLAG_UT, "response_timeout");
 	http_answer(conn, 504, "upstream request timeout");
 }
 
@@ -333,6 +346,7 @@ static void abort_request(struct conn *conn, const struct fault_abort *abort)
 {
 	static const char text[] = "fault filter abort";
 
+	conn_note(conn, FLAG_FI, "fault_filter_abort");
 	if (conn->is_grpc && abort->is_grpc && !conn->response_head_done) {
 		if (!conn->request_body.done)
 			conn->keep_client = false;
@@ -382,6 +396,7 @@ static void follow_route(struct conn *conn)
 	if (conn->is_preflight) {
 		const struct header_ops lines = {.lines = conn->cors->bytes};
 
+		conn_note(conn, 0, "cors_response");
 		answer(conn, 200, (struct slice){"", 0}, (struct slice){"", 0}, &lines);
 		return;
 	}
@@ -390,6 +405,7 @@ static void follow_route(struct conn *conn)
 	if (conn->target) {
 		to = policy_service(conn->table->policy, conn->target->service);
 		if (!to) {
+			conn_note(conn, FLAG_NC, "cluster_not_found");
 			http_answer(conn, 503, "%s", "");
 			return;
 		}
@@ -407,6 +423,7 @@ static void follow_route(struct conn *conn)
 		}
 		conn->idle_until_ms = 0;
 		conn->reused = true;
+		conn->outcome.has_upstream = true;
 		conn->tries = 1;
 		conn->unconnected = 0;
 		http_start_try(conn);
@@ -443,6 +460,7 @@ static bool choose_route(struct conn *conn, struct http_head *head, size_t *matc
 	case ROUTE_OWN:
 		return true;
 	case ROUTE_NONE:
+		conn_note(conn, FLAG_NR, "route_not_found");
 		http_answer(conn, 404, "%s", "");
 		return false;
 	default:
@@ -580,6 +598,8 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 		fits = n && n + HTTP_ATTEMPT_ROOM <= conn->to_upstream->size;
 		conn->to_upstream->end = conn->request_head = fits ? (uint32_t)n : 0;
 	}
+	if (fits)
+		access_log_request(conn, head, lines, extra);
 	buffer_put(worker, &expanded);
 	return fits;
 }
@@ -624,8 +644,10 @@ static bool find_proxy(struct conn *conn)
 	if (!conn->rules->egress_proxy)
 		return true;
 	conn->service = policy_service(conn->table->policy, conn->rules->egress_proxy);
-	if (!conn->service)
+	if (!conn->service) {
+		conn_note(conn, FLAG_NC, "cluster_not_found");
 		http_answer(conn, 503, "%s", "");
+	}
 	return conn->service != NULL;
 }
 
@@ -742,6 +764,8 @@ static void begin_request(struct conn *conn)
 	shown = head->host.n < sizeof(conn->shown) ? head->host.n : sizeof(conn->shown) - 1;
 	memcpy(conn->shown, head->host.p, shown);
 	conn->shown[shown] = 0;
+	access_log_begin(conn, true);
+	access_log_request(conn, head, NULL, NULL);
 	judge_request(conn, head);
 	if (conn->state != CONN_CLOSED)
 		buffer_drop_if_empty(conn->worker, &conn->from_client);
@@ -761,6 +785,11 @@ static void reset_exchange(struct conn *conn)
 	buffer_put(conn->worker, &conn->copy);
 	conn->incomplete = 0;
 	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
+	conn->response_body = (struct http_body){0};
+	conn->service = NULL;
+	conn->route = NULL;
+	conn->target = NULL;
+	conn->is_passthrough = false;
 	conn->state = CONN_REQUEST;
 }
 
@@ -851,12 +880,25 @@ enum step http_step(struct conn *conn)
 	return conn->state == CONN_REQUEST ? request_step(conn) : http_exchange_step(conn);
 }
 
+static void answer_late(struct conn *conn)
+{
+	access_log_begin(conn, true);
+	conn_note(conn, 0, "request_header_timeout");
+	answer_malformed(conn, 408, "the request head did not arrive within 10 s");
+}
+
+static void close_idle(struct conn *conn)
+{
+	conn_note(conn, FLAG_SI, "stream_idle_timeout");
+	conn_close(conn);
+}
+
 void http_timeout(struct conn *conn)
 {
 	if (conn->state == CONN_DELAYED)
 		end_delay(conn);
 	else if (conn->state == CONN_REQUEST && conn->head_pending)
-		answer_malformed(conn, 408, "the request head did not arrive within 10 s");
+		answer_late(conn);
 	else
-		conn_close(conn);
+		close_idle(conn);
 }

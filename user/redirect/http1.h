@@ -111,6 +111,7 @@ struct http_body {
 	uint8_t digits;
 	uint8_t forbidden;  /* a bit for each refused trailer name that the current one may still become */
 	bool done;
+	uint64_t content;    /* bytes so far, without framing */
 	uint32_t line_bytes; /* of the current chunk-size or trailer line, for the bound */
 	uint32_t trailer_bytes;
 };

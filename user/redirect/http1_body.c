@@ -173,6 +173,7 @@ static struct slice take_data(struct http_body *body, const char *p, const char 
 	struct slice data = { p, n < body->left ? n : (size_t)body->left };
 
 	body->left -= data.n;
+	body->content += data.n;
 	return data;
 }
 
@@ -213,6 +214,7 @@ int64_t http_body_content(struct http_body *body, const char *bytes, size_t n, s
 		return chunked_content(body, bytes, n, content, why);
 	if (body->framing == HTTP_BODY_CLOSE) {
 		content->n = n;
+		body->content += n;
 	} else {
 		*content = take_data(body, bytes, bytes + n);
 		body->done = body->left == 0;

@@ -206,6 +206,7 @@ static enum moved upstream_ended(struct conn *conn)
 		return MOVE_SOME;
 	}
 	if (conn->response_head_done) { /* the client must not take half an answer for a whole one */
+		conn_note(conn, FLAG_UC, "upstream_reset_after_response_started{connection_termination}");
 		conn_reset(conn);
 		return MOVE_BROKEN;
 	}
@@ -318,6 +319,8 @@ static bool final_response(struct conn *conn, struct http_head *head)
 		extra = strcat(conn->cors->bytes, own);
 	}
 	fits = build_response(conn, head, conn->keep_client, lines, extra);
+	conn_note(conn, 0, "via_upstream");
+	access_log_response(conn, head, lines, extra);
 	buffer_put(conn->worker, &expanded);
 	if (!fits)
 		return false;
@@ -335,6 +338,8 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 	conn->response_head_done = true;
 	conn->try_deadline_ms = 0;
 	conn->upgraded = true;
+	conn_note(conn, 0, "via_upstream");
+	access_log_response(conn, head, "", "");
 	conn->response_body = (struct http_body){.done = true};
 	return true;
 }
@@ -446,6 +451,7 @@ static enum moved feed_response(struct conn *conn)
 		}
 	}
 	if (n < 0) {
+		conn_note(conn, FLAG_UPE, "upstream_reset_after_response_started{protocol_error}");
 		conn_reset(conn);
 		return MOVE_BROKEN;
 	}
@@ -575,6 +581,7 @@ static enum step finish(struct conn *conn)
 		relay_begin(conn);
 		return STEP_ADVANCED;
 	}
+	access_log_end(conn);
 	if (!conn->is_local && may_serve_again(conn)) {
 		conn->kept = true;
 		buffer_drop_if_empty(worker, &conn->from_upstream);

@@ -53,6 +53,8 @@ struct table {
 	struct name_entry ***target_names; /* by service id - 1, by target: NULL for an IP, and where the client names it */
 	const struct service **plain;      /* TCP services by (host, port, registry): they have no name that clients show */
 	size_t plain_count;
+	int log_fd;                        /* of the access log, whose format is in the mesh's settings; -1: there is none */
+	bool log_is_socket;
 };
 
 struct roster_entry {
@@ -181,6 +183,44 @@ struct end {
 	uint64_t registered;   /* the round in which it was: events of that round are of an earlier descriptor */
 };
 
+/* Envoy's response flags, in the order in which they are printed. */
+enum response_flag {
+	FLAG_UH = 1 << 0,  /* no healthy upstream */
+	FLAG_UT = 1 << 1,  /* upstream timeout */
+	FLAG_UF = 1 << 2,  /* upstream connection failure */
+	FLAG_UC = 1 << 3,  /* upstream connection termination */
+	FLAG_UO = 1 << 4,  /* upstream overflow */
+	FLAG_NR = 1 << 5,  /* no route */
+	FLAG_DI = 1 << 6,  /* delay injected */
+	FLAG_FI = 1 << 7,  /* fault injected */
+	FLAG_DC = 1 << 8,  /* downstream connection termination */
+	FLAG_URX = 1 << 9, /* upstream retry limit exceeded */
+	FLAG_SI = 1 << 10, /* stream idle timeout */
+	FLAG_DPE = 1 << 11, /* downstream protocol error */
+	FLAG_UPE = 1 << 12, /* upstream protocol error */
+	FLAG_NC = 1 << 13, /* no cluster */
+	FLAG_DF = 1 << 14, /* DNS failure */
+};
+
+/* What became of a request, or of a connection that was relayed or refused: for its line in the access log. */
+struct outcome {
+	bool begun;              /* a line is due */
+	bool is_request;
+	bool is_blocked;         /* by the policy */
+	bool has_upstream;       /* conn->addr was dialled for it */
+	uint16_t status;         /* that the client was sent; 0: none */
+	uint32_t flags;          /* enum response_flag */
+	const char *details;     /* Envoy's response code details; NULL: none. Static, as the next two */
+	const char *termination; /* why we ended the connection */
+	const char *reset;       /* why the upstream gave no answer */
+	char failure[128];       /* what the kernel or TLS said of it */
+	uint64_t start_us;
+	uint64_t received, sent; /* relayed bytes */
+	struct buffer *kept;     /* fields that the line wants, which are gone by then (access_log.c) */
+	uint32_t kept_request;   /* of its bytes: those of the request */
+	uint64_t format;         /* the log's, by which they were kept */
+};
+
 struct conn {
 	struct worker *worker;
 	struct conn *next, *previous;   /* of the worker's */
@@ -266,6 +306,9 @@ struct conn {
 	bool is_preflight;              /* they are the answer */
 	const struct route_target *target; /* of `route`: where it leads; NULL: to the service itself */
 	uint64_t sent_us;               /* when the request's head had gone out */
+	struct outcome outcome;
+	uint8_t peer_addr[16], local_addr[16]; /* the client's end, and ours of the upstream connection; while there is an access log */
+	uint16_t peer_port, local_port; /* 0: not known */
 
 	/* the relay */
 	struct pipe_pair *up, *down;
@@ -294,6 +337,7 @@ struct question {
 	uint32_t workload;
 	char host[SLUICE_HOST_MAX];
 };
+#define LOG_LINES 4096 /* PIPE_BUF: what is written at once is not torn apart by others, nor cut */
 
 struct worker {
 	unsigned int index;
@@ -327,6 +371,8 @@ struct worker {
 	time_t date_second;
 	char date[32];
 	struct redirector_statistics statistics; /* written here, read racily by the main thread */
+	char log_lines[LOG_LINES]; /* of this round */
+	size_t log_length, log_count;
 	struct flow_event decisions[DECISION_SLOTS];
 	atomic_uint decision_head, decision_tail;
 	uint64_t report_second;
@@ -391,6 +437,13 @@ void conn_begin_delay(struct conn *conn, uint64_t ms); /* an injected one */
 void conn_end_delay(struct conn *conn);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
 const char *conn_describe(const struct conn *conn, char *out, size_t room);
+/* For the access log. `details`: what Envoy says of it, static; NULL: what is there stays. */
+static inline void conn_note(struct conn *conn, uint32_t flags, const char *details)
+{
+	conn->outcome.flags |= flags;
+	if (details)
+		conn->outcome.details = details;
+}
 
 struct candidate {
 	uint8_t addr[16];
@@ -455,6 +508,16 @@ int post_tunnel_down(struct conn *conn);
 void relay_begin(struct conn *conn);
 enum step relay_step(struct conn *conn);
 void relay_end(struct conn *conn); /* gives pipes back */
+
+/* access_log.c. Each does nothing where there is no log, or none is due. */
+void access_log_begin(struct conn *conn, bool is_request); /* a line will be due */
+/* What the line wants of a head that is gone by then. `lines`, `extra`: what it is given, if it is sent on; else NULL. */
+void access_log_request(struct conn *conn, const struct http_head *head, const char *lines, const char *extra);
+void access_log_response(struct conn *conn, const struct http_head *head, const char *lines, const char *extra);
+void access_log_connected(struct conn *conn); /* to an upstream */
+void access_log_reset(struct conn *conn, const char *reason, const char *failure); /* it gave no answer */
+void access_log_end(struct conn *conn); /* the line, if one is due */
+void access_log_flush(struct worker *worker);
 
 #define HELLO_TIMEOUT_MS 10000  /* an incomplete head or ClientHello */
 #define SILENCE_MS 1000         /* a client that says nothing at all (DESIGN §6) */

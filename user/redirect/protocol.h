@@ -25,7 +25,8 @@ enum message_type {
 	/* control, loader → redirector */
 	MESSAGE_HELLO = 1,      /* payload: struct hello. Answered by HELLO_ANSWER, then one LISTENER per listener held */
 	MESSAGE_SUPPLY,         /* fds: one supply socket for each worker (as many as HELLO_ANSWER.workers) */
-	MESSAGE_TABLE,          /* generation; fd: sealed memfd of config_source_pack(). Answered by TABLE_ANSWER */
+	MESSAGE_TABLE,          /* generation; fd: sealed memfd of config_source_pack(), and that of its access log if it
+	                         * has one. Answered by TABLE_ANSWER */
 	MESSAGE_WORKLOAD,       /* payload: struct workload_message */
 	MESSAGE_WORKLOAD_GONE,  /* payload: u32 workload: close its idle upstream sockets, forget it */
 	MESSAGE_LISTENER,       /* payload: struct listener_message; fd: the listening socket. Both directions */
@@ -128,6 +129,7 @@ struct redirector_statistics {
 	__u64 names_asked;   /* questions of clients about names below wildcards */
 	__u64 names_refused; /* and those that were one too many */
 	__u64 decisions_lost; /* DECISION messages not sent because of the rate limit */
+	__u64 access_log_lost; /* lines that could not be written at once */
 };
 
 #endif

@@ -201,8 +201,12 @@ static int move_down(struct conn *conn)
 
 enum step relay_step(struct conn *conn)
 {
+	struct redirector_statistics *statistics = &conn->worker->statistics;
+	const __u64 sent = statistics->bytes_to_client, received = statistics->bytes_to_upstream;
 	int up = move_up(conn), down = up < 0 ? -1 : move_down(conn);
 
+	conn->outcome.received += statistics->bytes_to_upstream - received;
+	conn->outcome.sent += statistics->bytes_to_client - sent;
 	if (up < 0 || down < 0) {
 		/* Broken for one, broken for the other: a clean end could pass for the end of the data. */
 		setsockopt(conn->upstream.fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));

@@ -174,13 +174,17 @@ static void on_supply(struct packet *packet)
 	server.changed = true; /* the workers look for it at the top of their round */
 }
 
-static void on_table(const struct packet *packet)
+static void on_table(struct packet *packet)
 {
 	char why[MESSAGE_MAX_BYTES] = "no table came with the message";
 	struct table *table;
 
-	if (packet->fd_count == 1 &&
+	if (packet->fd_count >= 1 &&
 	    !table_compile(&table, packet->head.generation, packet->fds[0], server.root_namespace, why, sizeof(why))) {
+		if (packet->fd_count == 2) {
+			table_take_log(table, packet->fds[1]);
+			packet->fds[1] = -1;
+		}
 		/* The same generation again, or one that never came into force, is no predecessor of itself. */
 		if (server.table && server.table->generation == table->generation) {
 			table_release(server.table);

@@ -503,10 +503,12 @@ static void fail(struct conn *conn, const char *reason, const char *failure)
 	tally(&conn->worker->statistics.upstream_connect_failures, 1);
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
-	if (conn->purpose == FOR_RELAY)
-		conn_reset(conn);
-	else
+	if (conn->purpose == FOR_HTTP) {
 		http_answer_upstream(conn, 503, reason, failure);
+		return;
+	}
+	access_log_reset(conn, reason, failure);
+	conn_reset(conn);
 }
 
 /* In Envoy's words; those about DNS are of its dynamic forward proxy. */
@@ -516,6 +518,10 @@ static void fail_without_address(struct conn *conn)
 	bool is_dynamic = is_by_name(conn, conn->service);
 	bool is_refused = conn->name_refused || (known && known->is_refused);
 
+	if (is_dynamic)
+		conn_note(conn, FLAG_DF, is_refused ? "dns_cache_overflow" : "dns_resolution_failure");
+	else
+		conn_note(conn, FLAG_UH, "no_healthy_upstream");
 	upstream_forget_waiting(conn);
 	upstream_drop(conn);
 	forget_name(conn); /* it may be asked for again */
@@ -661,6 +667,7 @@ static void established(struct conn *conn)
 	outlier_connected(conn);
 	settle_lifetime(conn);
 	conn->kept_for = conn->service;
+	access_log_connected(conn);
 	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
 	if (conn->purpose == FOR_RELAY) {
 		relay_begin(conn);
@@ -699,8 +706,10 @@ static bool try_another(struct conn *conn, size_t candidates)
 	if (conn->purpose == FOR_HTTP)
 		return http_try_again(conn, RETRY_CONNECT | RETRY_RESET | RETRY_UNSENT | RETRY_5XX | RETRY_GATEWAY,
 				      conn->unconnected >= candidates);
-	if (conn->tries >= MAX_TRIES || conn->tries >= candidates)
+	if (conn->tries >= MAX_TRIES || conn->tries >= candidates) {
+		conn_note(conn, FLAG_URX, NULL);
 		return false;
+	}
 	conn->state = CONN_SOCKET;
 	return true;
 }
@@ -855,6 +864,7 @@ static int join_session(struct conn *conn)
 
 	if (h2_join(conn)) {
 		conn->tries++;
+		conn->outcome.has_upstream = true;
 		circuit_dial(conn);
 		conn->reused = conn->tries == 1;
 		http_start_try(conn);
@@ -910,6 +920,8 @@ static enum step begin_try(struct conn *conn)
 	}
 	conn->tries++;
 	circuit_dial(conn);
+	conn->local_port = 0;
+	conn->outcome.has_upstream = true;
 	if (conn->purpose == FOR_HTTP)
 		http_start_try(conn);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -93,6 +95,8 @@ void table_release(struct table *table)
 		ring_free(atomic_load(&table->rings[i]));
 	free(table->rings);
 	free(table->plain);
+	if (table->log_fd >= 0)
+		close(table->log_fd);
 	free(table->turns);
 	origination_free(table);
 	policy_free(table->policy);
@@ -248,6 +252,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	}
 	table = xcalloc(1, sizeof(*table));
 	table->generation = generation;
+	table->log_fd = -1;
 	table->config = config;
 	table->policy = policy;
 	atomic_store(&table->references, 1);
@@ -262,6 +267,19 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	why[0] = 0;
 	*out = table;
 	return 0;
+}
+
+void table_take_log(struct table *table, int fd)
+{
+	int domain;
+	socklen_t size = sizeof(domain);
+
+	if (!table->config->mesh || !table->config->mesh->access_log.file) {
+		close(fd);
+		return;
+	}
+	table->log_fd = fd;
+	table->log_is_socket = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
 }
 
 /* ---- names ---- */

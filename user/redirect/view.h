@@ -8,6 +8,8 @@
 /* Compiles what config_source_pack() put into `memfd`. 0, or -EINVAL with `why`. One reference is the caller's. */
 int table_compile(struct table **out, uint64_t generation, int memfd, const char *root_namespace, char *why, size_t room);
 
+void table_take_log(struct table *table, int fd); /* owned by the table, before it is published */
+
 void name_publish(const char *host, const uint8_t (*addresses)[16], size_t count, bool known);
 
 /* Seen by the workers from the next view_publish() on. */

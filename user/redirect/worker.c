@@ -494,6 +494,7 @@ void worker_round(struct worker *worker, int patience_ms)
 	run_timers(worker);
 	end_drained(worker);
 	run_ready(worker);
+	access_log_flush(worker);
 	reap(worker);
 	if (worker->epoch != atomic_load_explicit(&worker->seen, memory_order_relaxed))
 		atomic_store(&worker->seen, worker->epoch);

@@ -557,11 +557,12 @@ static int sealed_memfd(const struct config_source *source)
 	return TAKE_FD(fd);
 }
 
-int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, const struct config_source *source,
+int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, const struct config_source *source, int log_fd,
 			  char *why, size_t room)
 {
 	uint64_t deadline = loop_now_ms() + ANSWER_TIMEOUT_MS;
 	_cleanup_close_ int fd = sealed_memfd(source);
+	const int fds[] = {fd, log_fd};
 	int error;
 
 	snprintf(why, room, "the redirector does not answer");
@@ -570,7 +571,7 @@ int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, co
 	if (supervisor->control < 0)
 		return -EPIPE;
 	supervisor->answered = 0;
-	error = send_packet(supervisor->control, MESSAGE_TABLE, generation, NULL, 0, &fd, 1);
+	error = send_packet(supervisor->control, MESSAGE_TABLE, generation, NULL, 0, fds, log_fd < 0 ? 1 : 2);
 	while (!error && supervisor->answered != generation)
 		error = wait_control(supervisor, deadline);
 	if (error) {

@@ -42,8 +42,11 @@ int supervisor_new(struct supervisor **out, struct loop *loop, struct supply *su
 /* Leaves the redirector running. Accepts NULL. */
 void supervisor_free(struct supervisor *supervisor);
 
-/* Sends a table and waits for the verdict on it. 0; -EINVAL: refused, `why` says so; another -errno. */
-int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, const struct config_source *source,
+/*
+ * Sends a table, with its access log's descriptor (-1: it has none), and waits for the verdict on it. 0; -EINVAL: refused,
+ * `why` says so; another -errno.
+ */
+int supervisor_send_table(struct supervisor *supervisor, uint64_t generation, const struct config_source *source, int log_fd,
 			  char *why, size_t room);
 void supervisor_send_workload(struct supervisor *supervisor, const struct workload *workload);
 void supervisor_send_workload_gone(struct supervisor *supervisor, uint32_t workload);
