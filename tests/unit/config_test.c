@@ -234,7 +234,7 @@ Test(config, egress_policy_is_read)
 	cr_expect_str_eq(policy->selector.items[0].key, "app");
 	cr_expect(policy->has_mode);
 	cr_expect_eq(policy->mode, MODE_REGISTRY_ONLY);
-	cr_expect_eq(policy->mode_at.line, 6);
+	cr_expect_eq(policy->at[SETTING_MODE].line, 6);
 	cr_expect(policy->has_include_cidrs && policy->include_all);
 	cr_expect_eq(policy->exclude_cidrs.items[0].bits, 104);
 	cr_expect_eq(policy->include_ports.items[0], 80);
@@ -877,7 +877,7 @@ Test(config, the_meshs_settings_are_read)
 		{OPERATOR "  values: {global: {proxy: {excludeIPRanges: '10.0.0.0/8, 11.0.0.0/8'}}}\n",
 		 "p.yaml:5:46: IstioOperator/mesh: spec.values.global.proxy.excludeIPRanges: \" 11.0.0.0/8\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
 		{OPERATOR "  values: {global: {proxy: {excludeOutboundPorts: '80, x'}}}\n",
-		 "p.yaml:5:51: IstioOperator/mesh: spec.values.global.proxy.excludeOutboundPorts: \"x\" is not a port: 1 to 65535"},
+		 "p.yaml:5:51: IstioOperator/mesh: spec.values.global.proxy.excludeOutboundPorts: \"x\" is not a port: 0 to 65535"},
 		{OPERATOR "  profile: demo\n  components: {}\n",
 		 "p.yaml:5:3: warning: IstioOperator/mesh: spec: what is not for egress has no effect here: profile, components"},
 		{CONFIG_MAP "  mesh: |-\n    outboundTrafficPolicy:\n      mode: SOME\n",

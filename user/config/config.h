@@ -52,6 +52,8 @@ struct cidr_list {
 	size_t capacity;
 };
 
+struct egress_policy;
+
 struct object {
 	const char *kind;       /* "ServiceEntry" */
 	const char *name;
@@ -60,6 +62,7 @@ struct object {
 	uint32_t order;         /* position in the configuration: path, then document */
 	struct position at;
 	bool connection_fault;        /* annotation sluice.dev/connection-fault: "true", of a VirtualService */
+	struct egress_policy *capture; /* annotations traffic.sidecar.istio.io/..., of a Workload; NULL: none */
 	struct string_list export_to; /* the only namespaces that see it; none given: all do; "~": nobody does */
 };
 
@@ -405,6 +408,7 @@ struct workload_document {
 	const char *namespace_;   /* spec.namespace, else metadata.namespace */
 	const char *name;         /* spec.name, else metadata.name */
 	struct label_list labels; /* spec.labels */
+	const struct egress_policy *capture; /* what its annotations say; NULL: nothing */
 };
 
 /* ---- EgressPolicy (sluice.dev/v1): absent fields inherit from the less specific policy ---- */
@@ -415,12 +419,18 @@ struct port_list {
 	size_t capacity;
 };
 
+/* What an EgressPolicy may say, each by itself. */
+enum setting {
+	SETTING_MODE, SETTING_INCLUDE_CIDRS, SETTING_EXCLUDE_CIDRS, SETTING_INCLUDE_PORTS, SETTING_EXCLUDE_PORTS,
+	SETTING_ENFORCEMENT, SETTING_HOST_CHECK, SETTING_DNS_ALLOW, SETTING_DNS_SERVERS, SETTING_DRAIN, SETTING_COUNT
+};
+
 struct egress_policy {
 	struct object object;
+	struct position at[SETTING_COUNT]; /* of those that it has */
 	struct label_list selector; /* spec.workloadSelector.labels; none: the whole namespace */
 	bool has_mode;
 	enum sluice_mode mode;
-	struct position mode_at;
 	bool has_include_cidrs, include_all; /* include_all: "*" */
 	struct cidr_list include_cidrs;
 	bool has_exclude_cidrs;

@@ -33,7 +33,7 @@ static void read_mode(struct walk *walk, const struct node *node, void *out)
 		return;
 	policy->has_mode = true;
 	policy->mode = value;
-	policy->mode_at = walk_position(walk, node);
+	policy->at[SETTING_MODE] = walk_position(walk, node);
 }
 
 static void read_outbound(struct walk *walk, const struct node *node, void *out)
@@ -63,6 +63,7 @@ static void read_include_cidrs(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_include_cidrs = true;
+	policy->at[SETTING_INCLUDE_CIDRS] = walk_position(walk, node);
 	policy->include_all = node->type == NODE_SEQUENCE && node->count == 1 && is_star(node->items[0]);
 	if (!policy->include_all)
 		walk_list(walk, node, MAX_CIDRS, read_capture_cidr, &policy->include_cidrs);
@@ -73,6 +74,7 @@ static void read_exclude_cidrs(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_exclude_cidrs = true;
+	policy->at[SETTING_EXCLUDE_CIDRS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_CIDRS, read_capture_cidr, &policy->exclude_cidrs);
 }
 
@@ -81,6 +83,7 @@ static void read_include_ports(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_include_ports = true;
+	policy->at[SETTING_INCLUDE_PORTS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_PORTS, read_port_item, &policy->include_ports);
 }
 
@@ -89,6 +92,7 @@ static void read_exclude_ports(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_exclude_ports = true;
+	policy->at[SETTING_EXCLUDE_PORTS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_PORTS, read_port_item, &policy->exclude_ports);
 }
 
@@ -113,6 +117,7 @@ static void read_enforcement(struct walk *walk, const struct node *node, void *o
 	if (!walk_choice(walk, node, "an enforcement", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_audit = true;
+	policy->at[SETTING_ENFORCEMENT] = walk_position(walk, node);
 	policy->audit = value;
 }
 
@@ -128,6 +133,7 @@ static void read_host_check(struct walk *walk, const struct node *node, void *ou
 	if (!walk_choice(walk, &word, "a host check", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_host_check = true;
+	policy->at[SETTING_HOST_CHECK] = walk_position(walk, node);
 	policy->host_check = value;
 }
 
@@ -142,6 +148,7 @@ static void read_dns_allow(struct walk *walk, const struct node *node, void *out
 	if (!walk_choice(walk, node, "a choice of resolvers", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_dns_allow = true;
+	policy->at[SETTING_DNS_ALLOW] = walk_position(walk, node);
 	policy->dns_allow = value;
 }
 
@@ -150,6 +157,7 @@ static void read_dns_servers(struct walk *walk, const struct node *node, void *o
 	struct egress_policy *policy = out;
 
 	policy->has_dns_servers = true;
+	policy->at[SETTING_DNS_SERVERS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_SERVERS, read_address_item, &policy->dns_servers);
 }
 
@@ -168,6 +176,7 @@ static void read_drain(struct walk *walk, const struct node *node, void *out)
 	struct egress_policy *policy = out;
 
 	policy->has_drain = true;
+	policy->at[SETTING_DRAIN] = walk_position(walk, node);
 	walk_duration_or_zero(walk, node, &policy->drain_ms);
 }
 
