@@ -82,7 +82,8 @@ static const struct service *find(const char *host, uint16_t port, bool http)
 
 static void expect_route(const char *host, uint16_t port, const char *name)
 {
-	const struct virtual_service *route = must_have(host, port)->virtual_service;
+	const struct service *service = must_have(host, port);
+	const struct virtual_service *route = service->route_count ? service->virtual_service : NULL;
 
 	cr_expect(name ? route && !strcmp(route->object.name, name) : !route, "%s is routed by %s, not %s", host,
 		  route ? route->object.name : "none", name ? name : "none");

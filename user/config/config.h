@@ -219,6 +219,7 @@ struct http_retries {
 	uint64_t per_try_ms;      /* 0: absent */
 	uint64_t backoff_ms;      /* 0: absent */
 	bool has_on;
+	const char *on_text;      /* retryOn as it is written; NULL: absent */
 	uint32_t on;              /* enum retry_condition; Istio's default if retryOn is absent */
 	uint8_t statuses[RETRY_STATUSES / 8]; /* a bit for each that is tried again */
 	bool has_remote, remote;  /* retryRemoteLocalities */

@@ -81,6 +81,15 @@ static inline bool service_originates(const struct service *service)
 	return service->policy.tls.mode != TLS_DISABLE && service->flags & SERVICE_HTTP;
 }
 
+#define CONNECT_TIMEOUT_MS 10000 /* Istio's */
+
+static inline uint64_t connect_timeout_of(const struct service *service, const struct mesh *mesh)
+{
+	uint64_t own = service ? service->policy.pool.connect_timeout_ms : 0;
+
+	return own ? own : mesh && mesh->connect_timeout_ms ? mesh->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+}
+
 struct workload_identity {
 	const char *namespace_; /* "" for the node's default workload (0) */
 	const char *name;

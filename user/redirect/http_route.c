@@ -208,6 +208,15 @@ enum route_result http_route_find(const struct service *service, const struct ht
 	return otherwise;
 }
 
+const struct http_retries *http_retries_for(const struct http_route *rule, const struct mesh *mesh)
+{
+	static const struct http_retries istio = {.attempts = 2, .on = RETRY_CONNECT, .on_text = "connect-failure"};
+
+	if (rule && rule->retries.present)
+		return &rule->retries;
+	return mesh && mesh->retries.present ? &mesh->retries : &istio;
+}
+
 /* ---- other origins ---- */
 
 static bool is_allowed(const struct http_cors *cors, struct slice origin)

@@ -21,6 +21,9 @@ enum route_result http_route_find(const struct service *service, const struct ht
 				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
 				  size_t *matched);
 
+/* How a request to a registered service is tried again: as its rule says (NULL: it has none), else the mesh, else Istio. */
+const struct http_retries *http_retries_for(const struct http_route *rule, const struct mesh *mesh);
+
 enum cors_result {
 	CORS_NONE,      /* not asked for, or another origin */
 	CORS_RESPONSE,  /* the answer is told that the origin may read it */
