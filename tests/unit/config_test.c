@@ -1019,3 +1019,53 @@ Test(config, redirects_are_read_and_checked)
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
 		expect_line(wrong[i].text, wrong[i].line);
 }
+
+#define ANNOTATED(annotations) "apiVersion: sluice.dev/v1\nkind: Workload\nmetadata:\n  name: a\n  annotations:\n" annotations "spec: {cgroup: /a}\n"
+#define CAPTURE "    traffic.sidecar.istio.io/"
+#define CAPTURE_AT(line) "p.yaml:" line ": Workload/a: metadata.annotations.traffic.sidecar.istio.io/"
+
+/* ISTIO.md §1.1. */
+Test(config, what_is_captured_of_a_workload_stands_in_its_annotations)
+{
+	static const struct {
+		const char *text, *line;
+	} wrong[] = {
+		{ANNOTATED(CAPTURE "includeOutboundIPRanges: '10.0.0.1'\n"),
+		 CAPTURE_AT("6:55") "includeOutboundIPRanges: \"10.0.0.1\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
+		{ANNOTATED(CAPTURE "includeOutboundIPRanges: '10.0.0.0/8,*'\n"),
+		 CAPTURE_AT("6:55") "includeOutboundIPRanges: \"*\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
+		{ANNOTATED(CAPTURE "excludeOutboundIPRanges: '*'\n"),
+		 CAPTURE_AT("6:55") "excludeOutboundIPRanges: \"*\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
+		{ANNOTATED(CAPTURE "excludeOutboundIPRanges: '10.0.0.0/8,'\n"),
+		 CAPTURE_AT("6:55") "excludeOutboundIPRanges: \"\" is not a CIDR, as in 10.0.0.0/8 (no blanks)"},
+		{ANNOTATED(CAPTURE "excludeOutboundPorts: '*'\n"), CAPTURE_AT("6:52") "excludeOutboundPorts: \"*\" is not a port: 0 to 65535"},
+		{ANNOTATED(CAPTURE "includeOutboundPorts: '80-90'\n"), CAPTURE_AT("6:52") "includeOutboundPorts: \"80-90\" is not a port: 0 to 65535"},
+		{ANNOTATED(CAPTURE "includeOutboundPorts: 80\n"),
+		 CAPTURE_AT("6:52") "includeOutboundPorts: 80 is a number here; a string is wanted: \"80\" with quotes"},
+		{ANNOTATED(CAPTURE "excludeInterfaces: eth1\n"), CAPTURE_AT("6:49") "excludeInterfaces: is not implemented yet"},
+		{ANNOTATED(CAPTURE "excludeOutboundPort: '80'\n"),
+		 CAPTURE_AT("6:5") "excludeOutboundPort: is no annotation that Istio knows; did you mean \"traffic.sidecar.istio.io/excludeOutboundPorts\"?"},
+		{ANNOTATED(CAPTURE "excludeInboundPorts: '80'\n"),
+		 "p.yaml:6:51: warning: Workload/a: metadata.annotations.traffic.sidecar.istio.io/excludeInboundPorts: has no effect here: it is for what comes in"},
+		{ANNOTATED(CAPTURE "excludeOutboundPorts: '80'\n") "---\napiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: b}\nspec: {cgroup: /b, name: a}\n",
+		 "p.yaml:9:1: Workload/b: metadata.annotations: is workload default/a, as Workload/a at p.yaml:1: with annotations of what is captured there can be one of it"},
+	};
+	struct config *config = parse(ANNOTATED(CAPTURE "includeOutboundIPRanges: '*'\n" CAPTURE "excludeOutboundIPRanges: 10.1.2.3/8,fd00::/8\n"
+						CAPTURE "includeOutboundPorts: ''\n" CAPTURE "excludeOutboundPorts: '0, 65535'\n"));
+	const struct egress_policy *capture;
+
+	cr_assert_eq(config->problem_count, 0);
+	capture = config->workloads[0]->capture;
+	cr_assert_not_null(capture);
+	cr_expect(capture->has_include_cidrs && capture->include_all && capture->has_exclude_cidrs && capture->exclude_cidrs.count == 2);
+	cr_expect(capture->has_include_ports && !capture->include_ports.count && capture->has_exclude_ports);
+	cr_assert_eq(capture->exclude_ports.count, 2);
+	cr_expect(capture->exclude_ports.items[0] == 0 && capture->exclude_ports.items[1] == 65535);
+	cr_expect_str_eq(capture->object.name, "a");
+	config_free(config);
+	config = parse("apiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: a, annotations: {traffic.sidecar.istio.io/excludeOutboundPorts: nonsense}}\nspec: {}\n");
+	cr_expect_eq(config->problem_count, 0, "it is for workloads");
+	config_free(config);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_line(wrong[i].text, wrong[i].line);
+}

@@ -114,7 +114,8 @@ static void judge_redirected(struct source *source, const struct question *quest
 		return;
 	}
 	shown = what_is_shown(source, question, out);
-	if (shown != SHOWN_NOTHING)
+	out->is_named = shown != SHOWN_NOTHING;
+	if (out->is_named)
 		source->find(source, out->rules->registry, question, out->is_http, &out->by_name);
 	out->redirector = verdict_named(out->rules, shown, out->by_name.id, out->kernel.service_flags);
 }

@@ -91,7 +91,7 @@ struct answer {
 	bool redirected;
 	struct decision redirector;
 	const char *shown; /* to the redirector */
-	bool is_http;
+	bool is_named, is_http; /* it is a name; of a request */
 	struct named by_address, by_name;
 	const char *bypass; /* what the policy says, if it is that */
 	char workload[SLUICE_NAME_TEXT];

@@ -406,7 +406,7 @@ static void explain_rivals(const struct source *source, const struct question *q
 	struct rivals rivals = {.arena = answer->arena};
 	struct asked asked = {
 		.host = question->host, .addr = question->is_address ? question->addr : NULL, .port = question->port,
-		.is_udp = question->protocol == SLUICE_UDP, .is_named = answer->by_name.id || (answer->redirected && !answer->by_address.id),
+		.is_udp = question->protocol == SLUICE_UDP, .is_named = answer->is_named,
 		.is_http = answer->is_http, .found = service,
 	};
 

@@ -73,11 +73,11 @@ static struct search search_of(const struct policy *policy, const struct workloa
 	return (struct search){policy, who, sidecar, &policy->registries[id - 1], id, asked, out};
 }
 
-static const char *speaks(const struct service *service)
+static const char *protocol_of(const struct service *service)
 {
 	if (service->protocol == PROTOCOL_UDP)
 		return "UDP";
-	return policy_is_http(service->protocol) ? "HTTP" : policy_is_tls(service->protocol) ? "TLS" : "TCP, known by its address";
+	return policy_is_http(service->protocol) ? "HTTP" : policy_is_tls(service->protocol) ? "TLS" : "TCP";
 }
 
 /* Whether it is found, by the name that was asked for, behind the one that was taken. */
@@ -94,21 +94,25 @@ static bool comes_later(const struct search *search, const struct service *servi
 /* It is there, and something else is taken, or nothing. */
 static void add_visible(const struct search *search, const struct service *service)
 {
-	const struct service *found = search->asked->found;
+	const struct asked *asked = search->asked;
+	const struct service *found = asked->found;
 	const struct object *object = &service->entry->object;
 
 	if (found && found->entry == service->entry && !strcmp(found->host, service->host))
 		return;
-	if (found && search->asked->is_named && comes_later(search, service))
+	if (found && asked->is_named && comes_later(search, service))
 		rivals_add(search->out, object, object->at, service->host, "%s is more specific", found->host);
-	else if (search->asked->is_named && policy_is_http(service->protocol) != search->asked->is_http)
+	else if (asked->is_named && policy_is_http(service->protocol) != asked->is_http)
 		rivals_add(search->out, object, object->at, service->host, "it is %s on port %u, and not what the client speaks",
-			   speaks(service), service->port);
-	else if (found && search->asked->addr)
+			   protocol_of(service), service->port);
+	else if (found && asked->addr)
 		rivals_add(search->out, object, object->at, service->host, "%s has the address in a longer prefix, or is older", found->host);
+	else if (service->flags & (SERVICE_HTTP | SERVICE_TLS))
+		rivals_add(search->out, object, object->at, service->host, "it is %s on port %u: known by a name, and the client shows none",
+			   protocol_of(service), service->port);
 	else
-		rivals_add(search->out, object, object->at, service->host, "it is %s on port %u, and has no address that is known to be meant",
-			   speaks(service), service->port);
+		rivals_add(search->out, object, object->at, service->host, "it is %s on port %u: known by its address, which is another",
+			   protocol_of(service), service->port);
 }
 
 /* The first of those that stay, the workloads' own namespace before others, beside which the offer has no effect. */
