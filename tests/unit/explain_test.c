@@ -185,9 +185,9 @@ static const struct {
 	/* Connections. */
 	{ONLY ENTRY("t", "shop", "hosts: [t.com], resolution: DNS, ports: [{number: 443, name: t, protocol: TLS}]")
 	   ROUTES("r", "hosts: [t.com], http: [{" TO_A "}], tls: [{match: [{sniHosts: [t.com], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: t.com}}]}, "
-		  "{match: [{sniHosts: [t.com]}], route: [{destination: {host: gone.com}}]}]"),
+		  "{match: [{sniHosts: [t.com], port: 444}, {sniHosts: [t.com]}], route: [{destination: {host: gone.com}}]}]"),
 	 {"https://t.com", NULL}, 0,
-	 {"route       tls[1] (", "to        gone.com, which is not registered: the connection ends", "tls[0]: its destinationSubnets hold an address",
+	 {"route       tls[1] (", "match     match[1] (", "to        gone.com, which is not registered: the connection ends", "tls[0]: its destinationSubnets hold an address",
 	  "http: http rules do nothing on a TLS port"}},
 	{ONLY ENTRY("t", "shop", "hosts: [t.com], resolution: DNS, ports: [{number: 443, name: t, protocol: TLS}]")
 	   ROUTES("r", "hosts: [t.com], tls: [{match: [{sniHosts: [t.com], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: t.com}}]}]"),
@@ -211,6 +211,12 @@ static const struct {
 	 {"service     a.com: ", "ServiceEntry/wild, *.com: a.com is more specific", "ServiceEntry/late, a.com: ServiceEntry/a (", "registers it, which is older",
 	  "ServiceEntry/own, a.com: it is not exported to namespace shop", "VirtualService/r2, a.com: VirtualService/r (", "and is older",
 	  "VirtualService/all, *.com: a.com of VirtualService/r is more specific"}},
+	{A ENTRY("own", "bank", "hosts: [a.com], resolution: DNS, " HTTP), {"--namespace", "bank", "a.com", NULL}, 0,
+	 {"ServiceEntry/own", "ServiceEntry/a, a.com: ServiceEntry/own (", "registers it, which is in the workloads' own namespace or older"}},
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"tcp://d.com:9000", NULL}, 0,
+	 {"shown       neither HTTP nor TLS", "service     d.com: ", "to        d.com port 9000 ("}},
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"http://e.com:9000", NULL}, 1,
+	 {"deny, name-unregistered", "shown       an HTTP Host", "=> denied"}},
 	{A, {"a.com:9999", NULL}, 1, {"deny, not-registered", "ServiceEntry/a, a.com: it is not on port 9999, but on 80"}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], addresses: [192.0.2.9], ports: [{number: 5432, name: d, protocol: TCP}]"),
 	 {"192.0.2.9:5433", NULL}, 1, {"deny, not-registered", "ServiceEntry/d, d.com: it is not on port 5433, but on 5432"}},

@@ -115,17 +115,14 @@ static void add_visible(const struct search *search, const struct service *servi
 			   protocol_of(service), service->port);
 }
 
-/* The first of those that stay, the workloads' own namespace before others, beside which the offer has no effect. */
+/* The one beside which the offer has no effect: of those that stay the first. They are all of one namespace. */
 static const struct offer *hider_of(const struct search *search, const struct offer *offer)
 {
-	for (int own = true; own >= false; own--) {
-		for (size_t i = 0; i < search->registry->offer_count; i++) {
-			const struct offer *one = &search->registry->offers[i];
-			bool is_own = !strcmp(one->entry->object.namespace_, search->who->namespace_);
+	for (size_t i = 0; i < search->registry->offer_count; i++) {
+		const struct offer *one = &search->registry->offers[i];
 
-			if (is_own == own && !strcmp(one->host->name, offer->host->name) && policy_conflict_of(one, offer))
-				return one;
-		}
+		if (!strcmp(one->host->name, offer->host->name) && policy_conflict_of(one, offer))
+			return one;
 	}
 	return NULL;
 }
