@@ -214,7 +214,7 @@ static const struct {
 	{A ENTRY("own", "bank", "hosts: [a.com], resolution: DNS, " HTTP), {"--namespace", "bank", "a.com", NULL}, 0,
 	 {"ServiceEntry/own", "ServiceEntry/a, a.com: ServiceEntry/own (", "registers it, which is in the workloads' own namespace or older"}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"tcp://d.com:9000", NULL}, 0,
-	 {"shown       neither HTTP nor TLS", "service     d.com: ", "to        d.com port 9000 ("}},
+	 {"shown       neither HTTP nor TLS", "service     d.com: ", "route       to the service itself (", "ServiceEntry/d)\n  to        d.com port 9000 ("}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"http://e.com:9000", NULL}, 1,
 	 {"deny, name-unregistered", "shown       an HTTP Host", "=> denied"}},
 	{A, {"a.com:9999", NULL}, 1, {"deny, not-registered", "ServiceEntry/a, a.com: it is not on port 9999, but on 80"}},

@@ -294,7 +294,7 @@ static int explain_live(const char *pin, const struct who *who, const struct que
 	struct source source;
 	struct pins *pins;
 	uint32_t workload = 0, rule_set = 0, node_default = 0;
-	struct rule_set rules;
+	struct rule_set *rules = arena_alloc(answer->arena, 1, sizeof(*rules));
 	char why[512];
 	int error, status;
 
@@ -310,10 +310,10 @@ static int explain_live(const char *pin, const struct who *who, const struct que
 	source_live(&source, pins);
 	if (pins_lookup(pins, PIN_ASSIGNMENTS, &workload, &rule_set))
 		pins_lookup(pins, PIN_ASSIGNMENTS, &node_default, &rule_set);
-	if (pins_lookup(pins, PIN_RULE_SETS, &rule_set, &rules)) {
+	if (pins_lookup(pins, PIN_RULE_SETS, &rule_set, rules)) {
 		status = print_flat(json, false, "no generation is in force: governed traffic is denied");
 	} else {
-		answer->rules = &rules;
+		answer->rules = rules;
 		status = answer_question(&source, question, answer, json);
 	}
 	pins_close(pins);

@@ -302,7 +302,7 @@ static void explain_other_http_rules(struct answer *answer, const struct service
 static void describe_own_way(const struct source *source, struct answer *answer, const struct service *service, const char *why)
 {
 	notes_add(&answer->route, 0, "route", service->origin, "to the service itself%s%s", *why ? ": " : "", why);
-	if (service->flags & SERVICE_HTTP && answer->request)
+	if (answer->is_http)
 		describe_retries(source, answer, NULL);
 	notes_add(&answer->route, 1, "to", service->origin, "%s port %u", service->host, service->port);
 	describe_service(source, answer, service);
