@@ -433,7 +433,8 @@ test_explain_names_the_rule()
 {
 	asks '{uri: {prefix: /a}, method: {exact: PUT}, headers: {x-a: {exact: one}}}'
 	run node "$SLUICE" explain --config "$LAB_POLICIES" --namespace default -X PUT -H 'x-a: one' http://httpbin.example.com/a/b
-	expect '^route +answer 200 \(.*test.yaml:[0-9]+ VirtualService/vs\)'
+	expect '^route +http\[0\] \(.*test.yaml:[0-9]+ VirtualService/vs\)'
+	expect '^ +answer +200, '
 	local first=$output
 	run node "$SLUICE" explain --config "$LAB_POLICIES" --namespace default http://httpbin.example.com/a/b
 	[[ $(grep '^route' <<<"$first") != $(grep '^route' <<<"$output") ]] || fail "another rule takes it"

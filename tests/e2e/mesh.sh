@@ -39,6 +39,35 @@ test_excluded_ports_pass()
 	expect '^HTTP/[12.]* 200'
 }
 
+# What is captured of pod web: annotated ANNOTATION-OF-traffic.sidecar.istio.io
+annotated()
+{
+	lab_workload web tier=front | sed "s|^metadata: {|&annotations: {traffic.sidecar.istio.io/$1}, |" | lab_policy workloads
+}
+
+# Each list of a workload's own stands for the mesh's, and behind what an EgressPolicy says.
+test_annotations_of_a_workload()
+{
+	local mesh
+
+	mesh=$(operator 'meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}' \
+		'values: {global: {proxy: {includeIPRanges: 203.0.113.0/24, excludeOutboundPorts: "443"}}}')
+	policy "$mesh"
+	annotated 'excludeOutboundPorts: "80,81"'
+	get 10 -I http://www.aliyun.com/
+	expect '^HTTP/1.1 301'
+	refuse 'x-envoy'
+	get 10 -kI https://www.aliyun.com/
+	expect_status 7
+	annotated 'includeOutboundIPRanges: "10.96.0.0/12"'
+	probe -d hello tcp 203.0.113.12 9000
+	expect 'result=ok'
+	policy "$mesh" "$(mode REGISTRY_ONLY 'interception: {includeCIDRs: ["*"]}')"
+	probe tcp 203.0.113.12 9000
+	expect 'result=ECONNREFUSED'
+	lab_workload web tier=front | lab_policy workloads
+}
+
 test_timeouts_and_retries()
 {
 	lab_in internet ip route add blackhole 203.0.113.88

@@ -82,7 +82,8 @@ static const struct service *find(const char *host, uint16_t port, bool http)
 
 static void expect_route(const char *host, uint16_t port, const char *name)
 {
-	const struct virtual_service *route = must_have(host, port)->virtual_service;
+	const struct service *service = must_have(host, port);
+	const struct virtual_service *route = service->route_count ? service->virtual_service : NULL;
 
 	cr_expect(name ? route && !strcmp(route->object.name, name) : !route, "%s is routed by %s, not %s", host,
 		  route ? route->object.name : "none", name ? name : "none");
@@ -797,6 +798,60 @@ Test(policy, of_selectors_with_equally_many_labels_the_oldest_policy_wins)
 		cr_expect_eq(rules.mode, i ? MODE_ALLOW_ANY : MODE_REGISTRY_ONLY, "of\n%s", text);
 		finish();
 	}
+}
+
+#define MESH "---\napiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: mesh}\n" \
+	"spec: {values: {global: {proxy: {excludeIPRanges: 10.0.0.0/8, excludeOutboundPorts: '25'}}}}\n"
+#define ANNOTATED "---\napiVersion: sluice.dev/v1\nkind: Workload\nmetadata: {name: web, namespace: shop, annotations: {" \
+	"traffic.sidecar.istio.io/excludeOutboundIPRanges: 11.0.0.0/8}}\nspec: {cgroup: /web}\n"
+
+/* Which of 10.1.1.1:80, 11.1.1.1:80 and 12.1.1.1:25 bypass, of a workload of shop. */
+static unsigned int bypassing(const char *name)
+{
+	static const struct flow flows[] = {
+		{{[10] = 0xff, 0xff, 10, 1, 1, 1}, 80, SLUICE_TCP, 0}, {{[10] = 0xff, 0xff, 11, 1, 1, 1}, 80, SLUICE_TCP, 0},
+		{{[10] = 0xff, 0xff, 12, 1, 1, 1}, 25, SLUICE_TCP, 0},
+	};
+	struct workload_identity who = {.namespace_ = "shop", .name = name};
+	const struct rule_set *rules;
+	struct image_tables tables;
+	struct image *image;
+	unsigned int out = 0;
+
+	policy_rule_set(policy, &who, &rules);
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	image_tables_init(&tables, image);
+	for (size_t i = 0; i < ARRAY_SIZE(flows); i++)
+		out |= (verdict_judge(&tables.tables, rules, &flows[i]).verdict == VERDICT_BYPASS) << i;
+	image_free(image);
+	return out;
+}
+
+Test(policy, annotations_of_a_workload_stand_behind_egress_policies_and_before_the_mesh)
+{
+	compile(MESH ANNOTATED);
+	cr_expect_eq(bypassing("other"), 5);
+	cr_expect_eq(bypassing("web"), 6, "the list as a whole; the mesh's other lists stay");
+	finish();
+	compile(MESH ANNOTATED POLICY("p", "istio-system") "{interception: {excludeCIDRs: [12.0.0.0/8], excludePorts: []}}\n");
+	cr_expect_eq(bypassing("web"), 4);
+}
+
+Test(policy, what_would_be_found_without_a_service_is_the_next_less_specific_one)
+{
+	const struct service *found;
+
+	compile(ENTRY("a") "{hosts: [x.a.com, '*.a.com', '*.com'], " HTTP80 "}\n" ENTRY("b") "{hosts: ['*x.a.com'], " HTTP80 "}\n");
+	found = policy_find(policy, 1, "x.a.com", 7, 80, true);
+	cr_expect_str_eq(found->host, "x.a.com");
+	found = policy_find_after(policy, 1, "x.a.com", 7, 80, true, found);
+	cr_expect_str_eq(found->host, "*.a.com");
+	found = policy_find_after(policy, 1, "x.a.com", 7, 80, true, found);
+	cr_expect_str_eq(found->host, "*.com");
+	cr_expect_null(policy_find_after(policy, 1, "x.a.com", 7, 80, true, found));
+	found = policy_find(policy, 1, "yx.a.com", 8, 80, true);
+	cr_expect_str_eq(found->host, "*x.a.com");
+	cr_expect_str_eq(policy_find_after(policy, 1, "yx.a.com", 8, 80, true, found)->host, "*.a.com");
 }
 
 Test(policy, interceptions_that_differ_in_one_list_are_not_shared)

@@ -11,6 +11,7 @@
 #define ANYTHING SPEAKS_ANYTHING
 #define HTTP SPEAKS_HTTP
 #define TLS SPEAKS_TLS
+#define NEITHER SPEAKS_NEITHER
 
 static const struct {
 	const char *text, *host;
@@ -28,7 +29,7 @@ static const struct {
 	{"HTTPS://a.com:8443/x?y#z", "a.com", 8443, TCP, TLS, false},
 	{"https://me:secret@a.com:444/", "a.com", 444, TCP, TLS, false},
 	{"http://a.com/go?to=http://b.com/", "a.com", 80, TCP, HTTP, false},
-	{"tcp://a.com:5432", "a.com", 5432, TCP, ANYTHING, false},
+	{"tcp://a.com:5432", "a.com", 5432, TCP, NEITHER, false},
 	{"udp://a.com:53", "a.com", 53, UDP, ANYTHING, false},
 	{"192.0.2.1", "192.0.2.1", 80, TCP, ANYTHING, true},
 	{"192.0.2.1:443", "192.0.2.1", 443, TCP, ANYTHING, true},

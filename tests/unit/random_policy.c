@@ -201,7 +201,7 @@ static void add_policy(struct config *config, const char *namespace_, bool selec
 	policy = arena_alloc(arena, 1, sizeof(*policy));
 	*arena_append(arena, config->egress_policies, config->egress_policy_count, config->egress_policy_capacity) = policy;
 	policy->object = object("EgressPolicy", "p", selects, namespace_, order);
-	policy->mode_at = nowhere;
+	policy->at[SETTING_MODE] = nowhere;
 	if (selects)
 		*arena_append(arena, policy->selector.items, policy->selector.count, policy->selector.capacity) =
 			(struct label){"app", "web"};

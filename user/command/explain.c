@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * sluice explain: what would happen to a connection, and which line decides. The verdict is include/verdict.h's, over the
- * compiled policy (--config) or over the pinned maps of this node.
+ * sluice explain: what would happen to a connection or a request, and which lines decide. The verdict is include/verdict.h's,
+ * over the compiled policy (--config) or over the pinned maps of this node; the routes are found as the redirector finds them.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -14,37 +14,30 @@
 #include "command/explain.h"
 #include "command/flow_print.h"
 #include "command/run.h"
-#include "redirect/http_route.h"
 
 static const char usage[] =
-	"Usage: sluice explain [--config DIR] [--root-namespace NS] [--namespace NS] [--label K=V]... [-X METHOD] [-H HEADER]... [-o json]\n"
-	"                      HOST[:PORT] | URL\n"
-	"       sluice explain [--pin DIR] [-o json] PID|CGROUP HOST[:PORT] | URL\n"
+	"Usage: sluice explain --config DIR [--root-namespace NS] [--namespace NS] [--workload NAME] [--label K=V]...\n"
+	"                      [--address ADDR] [-X METHOD] [-H HEADER]... [-o json] HOST[:PORT] | URL\n"
+	"       sluice explain [--pin DIR] [--namespace NS] [--workload NAME] [--label K=V]... [--address ADDR] [-o json]\n"
+	"                      [PID|CGROUP] HOST[:PORT] | URL\n"
 	"\n"
-	"Says what happens to a connection and which line decides: offline by the files of --config, else by the\n"
-	"live tables, for the workload with these labels, of that process or cgroup, or for the node's default.\n"
-	"HOST may be an address. The port is 80, for https:// 443. udp://HOST:PORT asks about a datagram.\n"
-	"With --config the http rule is named that takes such a request: its method (GET), its path (/), its headers.\n"
+	"Says what happens to a connection or a request and which lines decide, and what else was there and lost:\n"
+	"offline by the files of --config, else by the live tables, for the workload of that name or with these labels,\n"
+	"of that process or cgroup, or for the node's default.\n"
+	"HOST may be an address; ADDR is the one that the client dials for a name. The port is 80, for https:// 443.\n"
+	"tcp://HOST:PORT speaks neither HTTP nor TLS, udp://HOST:PORT is a datagram.\n"
+	"With --config the rule is named that takes a request of that method (GET), path (/) and these headers, and\n"
+	"what it does.\n"
 	"Exit status: 0 let through, 1 denied, 2 usage.\n";
 
-struct answer {
-	const struct rule_set *rules;
-	struct place place;
-	struct decision kernel;
-	bool redirected;
-	struct decision redirector;
-	const char *shown; /* to the redirector */
-	struct named by_address, by_name;
-	char bypass[SLUICE_ORIGIN_TEXT + 64]; /* what the policy says, if it is that */
-	char workload[SLUICE_NAME_TEXT];
-	bool offline;
-	struct workload_identity who;   /* offline */
-	const struct http_head *request; /* offline: what is asked for, to find the rule that takes it */
-	enum route_result routed;
-	const struct service_route *route;
-};
-
 /* ---- judging ---- */
+
+static const char *settled_by(const struct answer *answer, enum setting setting)
+{
+	const struct settled *by = &answer->by[setting];
+
+	return by->object ? arena_printf(answer->arena, "%s ", place_of_line(answer->arena, by->at, by->object)) : "";
+}
 
 /* What the policy says about a flow that is not intercepted. */
 static void describe_bypass(struct source *source, const struct flow *flow, struct answer *out)
@@ -57,15 +50,15 @@ static void describe_bypass(struct source *source, const struct flow *flow, stru
 	prefix = lookup_bypass(source->tables, &key);
 	cidr = source->policy ? policy_excluded(source->policy, out->rules, flow->addr) : NULL;
 	if (out->kernel.reason == REASON_LOOPBACK)
-		snprintf(out->bypass, sizeof(out->bypass), "loopback is never intercepted");
+		out->bypass = "loopback is never intercepted";
 	else if (out->kernel.reason == REASON_EXCLUDED_PORT)
-		snprintf(out->bypass, sizeof(out->bypass), "excludePorts has %u", flow->port);
+		out->bypass = arena_printf(out->arena, "%sexcludePorts has %u", settled_by(out, SETTING_EXCLUDE_PORTS), flow->port);
 	else if (out->kernel.reason == REASON_NOT_INCLUDED)
-		snprintf(out->bypass, sizeof(out->bypass), "neither includeCIDRs nor includePorts has it");
-	else if (prefix && cidr)
-		snprintf(out->bypass, sizeof(out->bypass), "%s:%u excludeCIDRs has %s", cidr->at.file, cidr->at.line, prefix->prefix);
-	else if (prefix)
-		snprintf(out->bypass, sizeof(out->bypass), "excludeCIDRs has %s", prefix->prefix);
+		out->bypass = arena_printf(out->arena, "%sneither includeCIDRs nor includePorts has it", settled_by(out, SETTING_INCLUDE_CIDRS));
+	else
+		out->bypass = arena_printf(out->arena, "%sexcludeCIDRs has %s",
+					   cidr ? arena_printf(out->arena, "%s ", place_of_line(out->arena, cidr->at, out->by[SETTING_EXCLUDE_CIDRS].object))
+						: "", prefix ? prefix->prefix : "it");
 }
 
 /* Without a scheme the client speaks what the address, the port or the name is registered for. */
@@ -84,48 +77,71 @@ static bool speaks_http(struct source *source, const struct question *question, 
 }
 
 /* To the redirector, which takes HTTP for that only where it is expected. */
-static enum shown_name what_is_shown(struct source *source, const struct question *question, bool http, struct answer *out)
+static enum shown_name what_is_shown(struct source *source, const struct question *question, struct answer *out)
 {
 	struct flow flow = {.port = question->port, .protocol = SLUICE_TCP};
 	__u32 port = verdict_port_flags(source->tables, out->rules, &flow);
+	bool http = speaks_http(source, question, out);
 
+	if (question->speaks == SPEAKS_NEITHER) {
+		out->shown = "neither HTTP nor TLS";
+		return SHOWN_NOTHING;
+	}
 	if (http && !out->rules->egress_proxy && !verdict_speaks_http(port, flow.port, out->kernel.service_flags)) {
 		out->shown = "nothing: HTTP on a port that is not for it";
 		return SHOWN_NOTHING;
 	}
+	out->is_http = http;
 	out->shown = http ? "an HTTP Host" : question->is_address ? "TLS without a server name" : "a TLS server name";
 	return http ? SHOWN_HOST : question->is_address ? SHOWN_NOTHING : SHOWN_SNI;
+}
+
+/* A TCP service that is dialled elsewhere: nobody waits for a name. */
+static bool is_plain_tcp(const struct answer *answer)
+{
+	return (answer->kernel.service_flags & (SERVICE_TCP | SERVICE_HTTP | SERVICE_TLS)) == SERVICE_TCP;
 }
 
 /* The second half of a redirect, and of a name check in the kernel: the tables say the same. */
 static void judge_redirected(struct source *source, const struct question *question, struct answer *out)
 {
-	bool http = speaks_http(source, question, out);
-	enum shown_name shown = what_is_shown(source, question, http, out);
-	size_t matched;
+	enum shown_name shown;
 
 	out->redirected = true;
-	if ((out->kernel.service_flags & (SERVICE_TCP | SERVICE_HTTP | SERVICE_TLS)) == SERVICE_TCP) {
+	if (is_plain_tcp(out)) {
 		out->redirector = decide(VERDICT_ALLOW, REASON_SERVICE, out->kernel.service);
 		out->shown = "nothing: a TCP service";
 		return;
 	}
-	if (shown != SHOWN_NOTHING)
-		source->find(source, out->rules->registry, question, http, &out->by_name);
+	shown = what_is_shown(source, question, out);
+	out->is_named = shown != SHOWN_NOTHING;
+	if (out->is_named)
+		source->find(source, out->rules->registry, question, out->is_http, &out->by_name);
 	out->redirector = verdict_named(out->rules, shown, out->by_name.id, out->kernel.service_flags);
-	if (http && out->request && out->by_name.service)
-		out->routed = http_route_find(out->by_name.service, out->request, &out->who, question->port, &out->route, &matched);
+}
+
+/* Where the client connects to: as asked, as it says, or as the policy knows. */
+static void find_place(struct source *source, const struct question *question, struct answer *out)
+{
+	out->place = (struct place){.bits = 128, .known = true};
+	if (out->dialled)
+		parse_address(out->place.addr, out->dialled);
+	else if (question->is_address)
+		memcpy(out->place.addr, question->addr, 16);
+	else if (!source->place(source, question, &out->place)) {
+		out->place.known = false;
+		stand_in(out->place.addr, 0);
+	}
 }
 
 static void judge(struct source *source, const struct question *question, struct answer *out)
 {
 	struct flow flow = {.port = question->port, .protocol = question->protocol};
+	const struct named *service;
 
-	out->place = (struct place){.bits = 128, .known = question->is_address};
-	if (question->is_address)
-		memcpy(out->place.addr, question->addr, 16);
-	else if (!source->place(source, question, &out->place))
-		stand_in(out->place.addr, 0);
+	if (source->policy)
+		policy_settings_of(source->policy, &out->who, out->by, NULL);
+	find_place(source, question, out);
 	memcpy(flow.addr, out->place.addr, 16);
 	out->kernel = verdict_judge(source->tables, out->rules, &flow);
 	if (out->kernel.service)
@@ -134,185 +150,37 @@ static void judge(struct source *source, const struct question *question, struct
 		describe_bypass(source, &flow, out);
 	if (out->kernel.verdict == VERDICT_REDIRECT || out->kernel.check_name)
 		judge_redirected(source, question, out);
+	service = answer_service(out);
+	if (service)
+		source->addresses(source, service, &out->addresses);
+	if (source->policy)
+		explain_route(source, question, out);
 }
 
-static bool lets_through(const struct answer *answer)
+bool answer_lets_through(const struct answer *answer)
 {
 	return (answer->redirected ? answer->redirector : answer->kernel).verdict != VERDICT_DENY;
 }
 
-/* ---- printing ---- */
-
-static const char *decider(const struct answer *answer, const struct decision *decision)
+/* The one that the client named; else, as the redirector has it, one at the address that needs no name. */
+const struct named *answer_service(const struct answer *answer)
 {
-	if (decision->verdict == VERDICT_BYPASS)
-		return answer->bypass;
-	if (decision->reason == REASON_NAME_ALLOWED)
-		return answer->by_name.origin;
-	if (decision->reason == REASON_RESOLVER)
-		return "dns admits it";
-	return decision->service && answer->by_address.id == decision->service ? answer->by_address.origin : answer->rules->origin;
+	bool by_address = !answer->redirected || is_plain_tcp(answer) ||
+			  (answer->kernel.service_flags & SERVICE_DETECTED && answer->by_address.flags & SERVICE_TCP && !answer->is_http);
+
+	if (!answer_lets_through(answer))
+		return NULL;
+	return answer->by_name.id ? &answer->by_name : answer->by_address.id && by_address ? &answer->by_address : NULL;
 }
 
-static size_t add_targets(char *out, size_t room, const struct service_route *route)
+static int answer_question(struct source *source, const struct question *question, struct answer *answer, bool json)
 {
-	size_t n = 0;
-
-	for (size_t i = 0; i < route->target_count && n < room; i++) {
-		const struct route_target *target = &route->targets[i];
-
-		n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "to ", target->destination->host);
-		if (route->target_count > 1 && n < room)
-			n += (size_t)snprintf(out + n, room - n, " (%u of %llu)", target->weight, (unsigned long long)route->weights);
-		if (!target->service && n < room)
-			n += (size_t)snprintf(out + n, room - n, ", which is not registered: 503");
-	}
-	return n;
-}
-
-static void route_text(char *out, size_t room, const struct answer *answer)
-{
-	const struct service *service = answer->by_name.service;
-	const struct service_route *found = answer->route;
-	const struct http_route *route = found ? found->rule : NULL;
-	size_t n;
-
-	out[0] = 0;
-	if (answer->routed == ROUTE_NONE)
-		snprintf(out, room, "no rule of VirtualService/%s takes it: 404 (%s:%u)", service->virtual_service->object.name,
-			 service->virtual_service->object.at.file, service->virtual_service->object.at.line);
-	if (answer->routed != ROUTE_FOUND)
-		return;
-	if (route->redirect.present)
-		n = (size_t)snprintf(out, room, "redirect %u", route->redirect.code);
-	else if (route->direct.present)
-		n = (size_t)snprintf(out, room, "answer %u", route->direct.status);
+	judge(source, question, answer);
+	if (json)
+		print_json(question, answer);
 	else
-		n = add_targets(out, room, found);
-	if (route->rewrite.present && route->rewrite.uri && n < room)
-		n += (size_t)snprintf(out + n, room - n, ", path rewritten to %s", route->rewrite.uri);
-	if (route->rewrite.present && route->rewrite.authority && n < room)
-		n += (size_t)snprintf(out + n, room - n, ", Host rewritten to %s", route->rewrite.authority);
-	if (route->timeout_ms && n < room)
-		n += (size_t)snprintf(out + n, room - n, ", timeout %llu ms", (unsigned long long)route->timeout_ms);
-	if (route->delay.present && n < room)
-		n += (size_t)snprintf(out + n, room - n, ", delay %llu ms for %g %%", (unsigned long long)route->delay.fixed_ms,
-				      route->delay.percent);
-	if (route->abort.present && n < room)
-		n += (size_t)snprintf(out + n, room - n, ", abort %u for %g %%", route->abort.http_status, route->abort.percent);
-	if (n < room)
-		snprintf(out + n, room - n, " (%s:%u VirtualService/%s)", route->at.file, route->at.line,
-			 service->virtual_service->object.name);
-}
-
-static const char *mode_name(const struct rule_set *rules)
-{
-	return verdict_mode_name(rules->mode);
-}
-
-/* Who reads the name. */
-static const char *reader(const struct answer *answer)
-{
-	return answer->kernel.check_name ? "hello" : "redirector";
-}
-
-static void print_decision(const char *who, const struct answer *answer, const struct decision *decision)
-{
-	printf("%-11s %s, %s%s: %s\n", who, verdict_name(decision->verdict), verdict_reason_name(decision->reason),
-	       decision->check_name ? ", name checked in the kernel" : "", decider(answer, decision));
-	if (decision->would_be)
-		printf("            audit: would be %s\n", verdict_name(decision->would_be));
-}
-
-static void print_redirected(const struct answer *answer)
-{
-	const struct named *service = answer->by_name.id ? &answer->by_name : &answer->by_address;
-	char route[512];
-
-	print_decision(reader(answer), answer, &answer->redirector);
-	printf("shown       %s\n", answer->shown);
-	if (answer->redirector.verdict == VERDICT_PASSTHROUGH && answer->rules->egress_proxy)
-		printf("proxy       the egressProxy of %s gets it\n", answer->rules->origin);
-	if (answer->redirector.verdict != VERDICT_ALLOW)
-		return;
-	printf("service     %s: %s\n", service->host, service->origin);
-	if (service->flags & SERVICE_DYNAMIC)
-		printf("dialled     where DNS has the name, resolved when asked for\n");
-	route_text(route, sizeof(route), answer);
-	if (route[0])
-		printf("route       %s\n", route);
-	else if (answer->by_name.flags & SERVICE_ROUTED && !(answer->by_name.flags & SERVICE_DYNAMIC))
-		printf("route       by a VirtualService (`explain --config` shows it)\n");
-}
-
-static void print_text(const struct question *question, const struct answer *answer)
-{
-	char address[SLUICE_PREFIX_TEXT];
-
-	printf("%s port %u/%s", question->host, question->port, protocol_name(question->protocol));
-	if (answer->place.known && !question->is_address)
-		printf(" at %s", format_cidr(address, answer->place.addr, answer->place.bits));
-	else if (!answer->place.known)
-		printf(", address not known%s: judged by name", answer->offline ? " offline" : "");
-	printf(", for %s\n", answer->workload[0] ? answer->workload : "the node's default");
-	print_decision("kernel", answer, &answer->kernel);
-	if (answer->redirected)
-		print_redirected(answer);
-	printf("rules       %s, hostCheck %s, enforcement %s: %s\n", mode_name(answer->rules),
-	       verdict_host_check_name(answer->rules->host_check), answer->rules->audit ? "audit" : "enforce",
-	       answer->rules->origin);
-	printf("%s\n", lets_through(answer) ? "=> let through" : "=> denied");
-}
-
-static struct json_object *decision_json(const struct answer *answer, const struct decision *decision)
-{
-	struct json_object *out = json_object_new_object();
-
-	json_object_object_add(out, "verdict", json_object_new_string(verdict_name(decision->verdict)));
-	json_object_object_add(out, "reason", json_object_new_string(verdict_reason_name(decision->reason)));
-	if (decision->would_be)
-		json_object_object_add(out, "would_be", json_object_new_string(verdict_name(decision->would_be)));
-	json_object_object_add(out, "by", json_object_new_string(decider(answer, decision)));
-	return out;
-}
-
-static void add_text(struct json_object *object, const char *name, const char *text)
-{
-	json_object_object_add(object, name, json_object_new_string(text));
-}
-
-static struct json_object *answer_json(const struct question *question, const struct answer *answer)
-{
-	const struct named *service = answer->by_name.id ? &answer->by_name : &answer->by_address;
-	struct json_object *out = json_object_new_object();
-	char text[512];
-
-	add_text(out, "host", question->host);
-	json_object_object_add(out, "port", json_object_new_int(question->port));
-	add_text(out, "protocol", protocol_name(question->protocol));
-	if (answer->place.known)
-		add_text(out, "address", format_cidr(text, answer->place.addr, answer->place.bits));
-	add_text(out, "workload", answer->workload);
-	json_object_object_add(out, "allowed", json_object_new_boolean(lets_through(answer)));
-	json_object_object_add(out, "kernel", decision_json(answer, &answer->kernel));
-	if (answer->redirected)
-		json_object_object_add(out, reader(answer), decision_json(answer, &answer->redirector));
-	if (service->id)
-		add_text(out, "service", service->host);
-	route_text(text, sizeof(text), answer);
-	if (text[0])
-		add_text(out, "route", text);
-	add_text(out, "mode", mode_name(answer->rules));
-	add_text(out, "hostCheck", verdict_host_check_name(answer->rules->host_check));
-	add_text(out, "enforcement", answer->rules->audit ? "audit" : "enforce");
-	add_text(out, "mode_by", answer->rules->origin);
-	return out;
-}
-
-static void print_json(struct json_object *object)
-{
-	puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(object);
+		print_text(question, answer);
+	return answer_lets_through(answer) ? 0 : 1;
 }
 
 /* There are no rules to ask. Returns the exit status. */
@@ -326,19 +194,10 @@ static int print_flat(bool json, bool allowed, const char *why)
 	}
 	out = json_object_new_object();
 	json_object_object_add(out, "allowed", json_object_new_boolean(allowed));
-	add_text(out, "why", why);
-	print_json(out);
+	json_object_object_add(out, "why", json_object_new_string(why));
+	puts(json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(out);
 	return !allowed;
-}
-
-static int print_answer(struct source *source, const struct question *question, struct answer *answer, bool json)
-{
-	judge(source, question, answer);
-	if (json)
-		print_json(answer_json(question, answer));
-	else
-		print_text(question, answer);
-	return lets_through(answer) ? 0 : 1;
 }
 
 /* ---- the command ---- */
@@ -361,34 +220,64 @@ static bool make_request(struct http_head *out, struct arena *arena, const struc
 	return true;
 }
 
+/* What a Workload of the files says, with the labels that were given besides. False: there is none of that name. */
+static bool take_workload(const struct config *config, const struct who *who, struct workload_identity *out)
+{
+	const char *namespace_ = who->namespace_ ? who->namespace_ : "default";
+
+	*out = (struct workload_identity){who->namespace_ ? who->namespace_ : "", "", who->labels.items, who->labels.count};
+	if (!who->name)
+		return true;
+	for (size_t i = 0; i < config->workload_count; i++) {
+		const struct workload_document *one = config->workloads[i];
+
+		if (strcmp(one->namespace_, namespace_) || strcmp(one->name, who->name))
+			continue;
+		*out = (struct workload_identity){one->namespace_, one->name, one->labels.items, one->labels.count};
+		return true;
+	}
+	fprintf(stderr, "sluice: no document describes a Workload %s in namespace %s\n", who->name, namespace_);
+	return false;
+}
+
+static int explain_policy(struct policy *policy, const struct config *config, const struct question *question, struct answer *answer,
+			  bool json)
+{
+	struct image_tables tables;
+	struct source source;
+	struct image *image;
+	int status;
+
+	policy_rule_set(policy, &answer->who, &answer->rules);
+	image = policy_image_build(policy, stand_in_lookup, NULL, policy, NULL);
+	image_tables_init(&tables, image);
+	source_offline(&source, policy, config, &tables.tables);
+	if (answer->who.name[0])
+		snprintf(answer->workload, sizeof(answer->workload), "%s/%s", answer->who.namespace_, answer->who.name);
+	else if (answer->who.namespace_[0])
+		snprintf(answer->workload, sizeof(answer->workload), "namespace %s", answer->who.namespace_);
+	status = answer_question(&source, question, answer, json);
+	image_free(image);
+	return status;
+}
+
 static int explain_offline(const char *folder, const char *root_namespace, const struct who *who,
-			   const struct question *question, const struct http_head *request, bool json)
+			   const struct question *question, struct answer *answer, bool json)
 {
 	struct config *config = config_new();
 	struct config_source files = {0};
 	uint8_t resolvers[MAX_RESOLVERS][16];
 	struct policy_options options = {.root_namespace = root_namespace, .resolvers = (const uint8_t (*)[16])resolvers};
-	struct workload_identity identity = {who->namespace_, "", who->labels.items, who->labels.count};
 	struct policy *policy = NULL;
-	struct answer answer = {.offline = true, .who = identity, .request = request};
 	int status = 2;
 
+	answer->offline = true;
 	names_resolvers(RESOLV_CONF, resolvers, MAX_RESOLVERS, &options.resolver_count); /* `run` admits those of this host */
 	if (!config_load(config, &files, &folder, 1, root_namespace) && !config->error_count)
 		policy = policy_compile(config, &options);
-	if (policy) {
-		struct image_tables tables;
-		struct source source;
-		struct image *image;
-
-		policy_rule_set(policy, &identity, &answer.rules);
-		image = policy_image_build(policy, stand_in_lookup, NULL, policy, NULL);
-		image_tables_init(&tables, image);
-		source_offline(&source, policy, &tables.tables);
-		snprintf(answer.workload, sizeof(answer.workload), "%s%s", who->namespace_[0] ? "namespace " : "", who->namespace_);
-		status = print_answer(&source, question, &answer, json);
-		image_free(image);
-	} else {
+	if (policy && take_workload(config, who, &answer->who)) {
+		status = explain_policy(policy, config, question, answer, json);
+	} else if (!policy) {
 		for (size_t i = 0; i < config->problem_count; i++)
 			if (config->problems[i].severity == SEVERITY_ERROR)
 				config_problem_print(stderr, &config->problems[i]);
@@ -400,13 +289,12 @@ static int explain_offline(const char *folder, const char *root_namespace, const
 	return status;
 }
 
-static int explain_live(const char *pin, const struct who *who, const struct question *question, bool json)
+static int explain_live(const char *pin, const struct who *who, const struct question *question, struct answer *answer, bool json)
 {
 	struct source source;
 	struct pins *pins;
 	uint32_t workload = 0, rule_set = 0, node_default = 0;
-	struct answer answer = {0};
-	struct rule_set rules;
+	struct rule_set *rules = arena_alloc(answer->arena, 1, sizeof(*rules));
 	char why[512];
 	int error, status;
 
@@ -414,7 +302,7 @@ static int explain_live(const char *pin, const struct who *who, const struct que
 		fprintf(stderr, "sluice: %s; use --config DIR to ask the files\n", why);
 		return 2;
 	}
-	error = find_workload(pins, who, &workload, answer.workload);
+	error = find_workload(pins, who, &workload, answer->workload);
 	if (error) {
 		pins_close(pins);
 		return error == -ENODATA ? print_flat(json, true, "not governed") : 2;
@@ -422,67 +310,130 @@ static int explain_live(const char *pin, const struct who *who, const struct que
 	source_live(&source, pins);
 	if (pins_lookup(pins, PIN_ASSIGNMENTS, &workload, &rule_set))
 		pins_lookup(pins, PIN_ASSIGNMENTS, &node_default, &rule_set);
-	if (pins_lookup(pins, PIN_RULE_SETS, &rule_set, &rules)) {
+	if (pins_lookup(pins, PIN_RULE_SETS, &rule_set, rules)) {
 		status = print_flat(json, false, "no generation is in force: governed traffic is denied");
 	} else {
-		answer.rules = &rules;
-		status = print_answer(&source, question, &answer, json);
+		answer->rules = rules;
+		status = answer_question(&source, question, answer, json);
 	}
 	pins_close(pins);
 	return status;
 }
 
+struct arguments {
+	const char *config, *pin, *root_namespace, *method;
+	struct who who;
+	struct string_list headers;
+	const char *address;
+	bool json;
+};
+
+static bool take_label(struct arguments *out, struct arena *arena, const char *text)
+{
+	struct label label;
+
+	if (parse_label(&label, arena, text)) {
+		fprintf(stderr, "sluice: --label \"%s\": must be KEY=VALUE\n", text);
+		return false;
+	}
+	*arena_append(arena, out->who.labels.items, out->who.labels.count, out->who.labels.capacity) = label;
+	return true;
+}
+
+static bool take_address(struct arguments *out, const char *text)
+{
+	uint8_t address[16];
+
+	if (parse_address(address, text)) {
+		fprintf(stderr, "sluice: --address \"%s\": is not an IP address\n", text);
+		return false;
+	}
+	out->address = text;
+	return true;
+}
+
+/* False: not as the usage has it, which the user is told. */
+static bool take_option(struct arguments *out, struct arena *arena, int option)
+{
+	switch (option) {
+	case 'c':
+		out->config = optarg;
+		return true;
+	case 'n':
+		out->who.namespace_ = *optarg ? optarg : NULL;
+		return true;
+	case 'w':
+		out->who.name = optarg;
+		return true;
+	case 'l':
+		return take_label(out, arena, optarg);
+	case 'a':
+		return take_address(out, optarg);
+	case 'r':
+		out->root_namespace = optarg;
+		return true;
+	case 'p':
+		out->pin = optarg;
+		return true;
+	case 'X':
+		out->method = optarg;
+		return true;
+	case 'H':
+		*arena_append(arena, out->headers.items, out->headers.count, out->headers.capacity) = optarg;
+		return true;
+	default:
+		return option == 'o' && !parse_output(&out->json, optarg);
+	}
+}
+
+static int explain(struct arguments *arguments, struct arena *arena, const char *text)
+{
+	struct answer answer = {.arena = arena, .dialled = arguments->address, .addresses.arena = arena, .route.arena = arena, .lost.arena = arena};
+	struct question question;
+	struct http_head request;
+
+	if (question_parse(&question, text)) {
+		fprintf(stderr, "sluice: \"%s\" is neither HOST[:PORT] nor a URL of http, https, tcp or udp (these two with a port)\n", text);
+		return 2;
+	}
+	if (!arguments->config && (arguments->method || arguments->headers.count)) {
+		fputs("sluice: -X and -H are for --config DIR: the live tables have no rules for requests\n", stderr);
+		return 2;
+	}
+	if (!arguments->config)
+		return explain_live(arguments->pin, &arguments->who, &question, &answer, arguments->json);
+	if (!make_request(&request, arena, &question, arguments->method ? arguments->method : "GET", &arguments->headers))
+		return 2;
+	answer.request = &request;
+	return explain_offline(arguments->config, arguments->root_namespace, &arguments->who, &question, &answer, arguments->json);
+}
+
 int command_explain(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'}, {"namespace", required_argument, NULL, 'n'},
-		{"label", required_argument, NULL, 'l'},  {"root-namespace", required_argument, NULL, 'r'},
-		{"pin", required_argument, NULL, 'p'},	  {"output", required_argument, NULL, 'o'},
-		{"help", no_argument, NULL, 'h'},	  {0},
+		{"config", required_argument, NULL, 'c'},   {"namespace", required_argument, NULL, 'n'},
+		{"workload", required_argument, NULL, 'w'}, {"label", required_argument, NULL, 'l'},
+		{"address", required_argument, NULL, 'a'},  {"root-namespace", required_argument, NULL, 'r'},
+		{"pin", required_argument, NULL, 'p'},	    {"output", required_argument, NULL, 'o'},
+		{"help", no_argument, NULL, 'h'},	    {0},
 	};
-	const char *config = NULL, *pin = DEFAULT_PIN, *root_namespace = DEFAULT_ROOT_NAMESPACE;
+	struct arguments arguments = {.pin = DEFAULT_PIN, .root_namespace = DEFAULT_ROOT_NAMESPACE};
 	struct arena *arena = arena_new();
-	struct who who = {.namespace_ = ""};
-	struct question question;
-	struct string_list headers = {0};
-	const char *method = "GET";
-	struct http_head request;
-	bool json = false;
 	int option, status = 2;
 
 	while ((option = getopt_long(argc, argv, "o:X:H:h", options, NULL)) != -1) {
-		struct label label;
-
-		if (option == 'c')
-			config = optarg;
-		else if (option == 'n')
-			who.namespace_ = optarg;
-		else if (option == 'l' && !parse_label(&label, arena, optarg))
-			*arena_append(arena, who.labels.items, who.labels.count, who.labels.capacity) = label;
-		else if (option == 'r')
-			root_namespace = optarg;
-		else if (option == 'p')
-			pin = optarg;
-		else if (option == 'X')
-			method = optarg;
-		else if (option == 'H')
-			*arena_append(arena, headers.items, headers.count, headers.capacity) = optarg;
-		else if (option != 'o' || parse_output(&json, optarg)) {
-			fputs(usage, option == 'h' ? stdout : stderr);
-			arena_free(arena);
-			return option == 'h' ? 0 : 2;
-		}
+		if (take_option(&arguments, arena, option))
+			continue;
+		fputs(usage, option == 'h' ? stdout : stderr);
+		arena_free(arena);
+		return option == 'h' ? 0 : 2;
 	}
-	if (argc - optind == 2 && !config)
-		who.process = argv[optind++];
-	if (argc - optind != 1 || question_parse(&question, argv[optind]))
-		fputs(usage, stderr);
-	else if (config && make_request(&request, arena, &question, method, &headers))
-		status = explain_offline(config, root_namespace, &who, &question, &request, json);
-	else if (config)
-		status = 2;
+	if (argc - optind == 2 && !arguments.config)
+		arguments.who.process = argv[optind++];
+	if (argc - optind == 1)
+		status = explain(&arguments, arena, argv[optind]);
 	else
-		status = explain_live(pin, &who, &question, json);
+		fputs(usage, stderr);
 	arena_free(arena);
 	return status;
 }

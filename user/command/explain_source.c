@@ -9,6 +9,8 @@
 
 #include "workload/cgroup.h"
 
+#define MAX_LISTED 16 /* addresses of a service */
+
 /* ---- offline: a compiled policy ---- */
 
 static void name_service(struct named *out, const struct service *service)
@@ -104,9 +106,31 @@ static bool policy_place(struct source *source, const struct question *question,
 	return true;
 }
 
-void source_offline(struct source *out, struct policy *policy, const struct tables *tables)
+static const char *append(struct arena *arena, const char *list, const char *item)
 {
-	*out = (struct source){tables, policy_describe, policy_find_named, policy_place, policy, NULL};
+	return arena_printf(arena, "%s%s%s", list, *list ? ", " : "", item);
+}
+
+static void policy_addresses(struct source *source, const struct named *named, struct notes *out)
+{
+	const struct service *service = named->service;
+	char text[SLUICE_PREFIX_TEXT];
+	const char *list = "";
+
+	(void)source;
+	for (size_t i = 0; i < service->address_count && i < MAX_LISTED; i++)
+		list = append(out->arena, list, format_cidr(text, service->addresses[i].addr, service->addresses[i].bits));
+	for (size_t i = 0; service->resolution == RESOLUTION_STATIC && !service->address_count && i < service->target_count && i < MAX_LISTED; i++)
+		list = append(out->arena, list, format_address(text, service->targets[i].addr));
+	if ((service->resolution == RESOLUTION_DNS || service->resolution == RESOLUTION_DNS_ROUND_ROBIN) && !service->wildcard)
+		list = append(out->arena, list, arena_printf(out->arena, "those of %s, resolved by DNS when running", service->host));
+	notes_add(out, 0, "addresses", "", "%s%s", *list ? list : "whatever clients dial: known by its name",
+		  service->address_count > MAX_LISTED || service->target_count > MAX_LISTED ? ", and more" : "");
+}
+
+void source_offline(struct source *out, struct policy *policy, const struct config *config, const struct tables *tables)
+{
+	*out = (struct source){tables, policy_describe, policy_find_named, policy_place, policy_addresses, policy, config, NULL};
 }
 
 /* ---- live: the pinned maps ---- */
@@ -205,9 +229,50 @@ static bool pins_place(struct source *source, const struct question *question, s
 	return search.found;
 }
 
+struct listing {
+	const struct named *named;
+	enum sluice_kind kind;
+	struct arena *arena;
+	const char *list;
+	size_t count;
+};
+
+static void list_address(void *context, const void *key, const void *value)
+{
+	struct listing *listing = context;
+	const struct service_key *where = key;
+	const struct service_value *service = value;
+	char text[SLUICE_PREFIX_TEXT];
+	const char *item;
+
+	if (where->kind != listing->kind || service->service != listing->named->id)
+		return;
+	item = format_cidr(text, where->addr, where->prefixlen - SERVICE_KEY_FIXED_BITS);
+	if (listing->count++ < MAX_LISTED)
+		listing->list = append(listing->arena, listing->list,
+				       listing->kind == KIND_SERVICE ? item : arena_printf(listing->arena, "%s port %u", item, where->port));
+}
+
+static void add_listing(struct source *source, const struct named *named, enum sluice_kind kind, const char *what, struct notes *out)
+{
+	struct listing listing = {named, kind, out->arena, "", 0};
+
+	pins_each(source->pins, PIN_SERVICES, list_address, &listing);
+	if (listing.count)
+		notes_add(out, 0, what, "", "%s%s", listing.list, listing.count > MAX_LISTED ? ", and more" : "");
+}
+
+static void pins_addresses(struct source *source, const struct named *named, struct notes *out)
+{
+	add_listing(source, named, KIND_SERVICE, "addresses", out);
+	add_listing(source, named, KIND_UPSTREAM, "dialled at", out);
+	if (!out->count)
+		notes_add(out, 0, "addresses", "", "none of its own is known now");
+}
+
 void source_live(struct source *out, struct pins *pins)
 {
-	*out = (struct source){pins_tables(pins), pins_describe, pins_find_named, pins_place, NULL, pins};
+	*out = (struct source){pins_tables(pins), pins_describe, pins_find_named, pins_place, pins_addresses, NULL, NULL, pins};
 }
 
 /* ---- the workload ---- */
@@ -246,9 +311,16 @@ struct workload_search {
 
 static bool in_namespace(const struct workload_value *workload, const char *namespace_)
 {
-	size_t n = strlen(namespace_);
+	size_t n = namespace_ ? strlen(namespace_) : 0;
 
 	return !n || (!strncmp(workload->name, namespace_, n) && workload->name[n] == '/');
+}
+
+static bool has_name(const struct workload_value *workload, const char *name)
+{
+	const char *slash = strchr(workload->name, '/');
+
+	return !name || (slash && !strcmp(slash + 1, name));
 }
 
 /* Of several that fit, the first by id. */
@@ -260,7 +332,8 @@ static void consider_workload(void *context, const void *key, const void *value)
 	uint32_t id;
 
 	memcpy(&id, key, sizeof(id));
-	if ((search->workload && search->workload < id) || !in_namespace(workload, search->who->namespace_))
+	if ((search->workload && search->workload < id) || !in_namespace(workload, search->who->namespace_) ||
+	    !has_name(workload, search->who->name))
 		return;
 	snprintf(padded, sizeof(padded), ",%s,", workload->labels);
 	for (size_t i = 0; i < search->who->labels.count; i++) {
@@ -291,8 +364,12 @@ int find_workload(const struct pins *pins, const struct who *who, uint32_t *work
 			fprintf(stderr, "sluice: %s: no such %s: %s\n", who->process, is_pid ? "process" : "cgroup", strerror(-error));
 		return error;
 	}
-	if (who->namespace_[0] || who->labels.count)
+	if (who->namespace_ || who->name || who->labels.count)
 		pins_each(pins, PIN_WORKLOADS, consider_workload, &search);
+	if (who->name && !search.workload) {
+		fprintf(stderr, "sluice: no workload %s%s%s is known\n", who->namespace_ ? who->namespace_ : "", who->namespace_ ? "/" : "", who->name);
+		return -ENOENT;
+	}
 	*workload = search.workload;
 	return 0;
 }

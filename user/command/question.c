@@ -18,7 +18,7 @@ static const char *take_scheme(struct question *question, const char *text)
 	} schemes[] = {
 		{"http://", 80, SLUICE_TCP, SPEAKS_HTTP},
 		{"https://", 443, SLUICE_TCP, SPEAKS_TLS},
-		{"tcp://", 0, SLUICE_TCP, SPEAKS_ANYTHING},
+		{"tcp://", 0, SLUICE_TCP, SPEAKS_NEITHER},
 		{"udp://", 0, SLUICE_UDP, SPEAKS_ANYTHING},
 		{"", 80, SLUICE_TCP, SPEAKS_ANYTHING},
 	};

@@ -10,7 +10,7 @@
 
 #define QUESTION_PATH 2048
 
-enum speaks { SPEAKS_ANYTHING, SPEAKS_HTTP, SPEAKS_TLS };
+enum speaks { SPEAKS_ANYTHING, SPEAKS_HTTP, SPEAKS_TLS, SPEAKS_NEITHER };
 
 struct question {
 	char host[SLUICE_HOST_MAX]; /* lower case, no trailing dot, no brackets */

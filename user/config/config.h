@@ -52,6 +52,8 @@ struct cidr_list {
 	size_t capacity;
 };
 
+struct egress_policy;
+
 struct object {
 	const char *kind;       /* "ServiceEntry" */
 	const char *name;
@@ -61,6 +63,7 @@ struct object {
 	struct position at;
 	bool has_waypoint;            /* label istio.io/use-waypoint */
 	bool connection_fault;        /* annotation sluice.dev/connection-fault: "true", of a VirtualService */
+	struct egress_policy *capture; /* annotations traffic.sidecar.istio.io/..., of a Workload; NULL: none */
 	struct string_list export_to; /* the only namespaces that see it; none given: all do; "~": nobody does */
 };
 
@@ -230,6 +233,7 @@ struct http_retries {
 	uint64_t per_try_ms;      /* 0: absent */
 	uint64_t backoff_ms;      /* 0: absent */
 	bool has_on;
+	const char *on_text;      /* retryOn as it is written; NULL: absent */
 	uint32_t on;              /* enum retry_condition; Istio's default if retryOn is absent */
 	uint8_t statuses[RETRY_STATUSES / 8]; /* a bit for each that is tried again */
 	bool has_remote, remote;  /* retryRemoteLocalities */
@@ -488,6 +492,7 @@ struct workload_document {
 	const char *namespace_;   /* spec.namespace, else metadata.namespace */
 	const char *name;         /* spec.name, else metadata.name */
 	struct label_list labels; /* spec.labels */
+	const struct egress_policy *capture; /* what its annotations say; NULL: nothing */
 };
 
 /* ---- EgressPolicy (sluice.dev/v1): absent fields inherit from the less specific policy ---- */
@@ -498,12 +503,18 @@ struct port_list {
 	size_t capacity;
 };
 
+/* What an EgressPolicy may say, each by itself. */
+enum setting {
+	SETTING_MODE, SETTING_INCLUDE_CIDRS, SETTING_EXCLUDE_CIDRS, SETTING_INCLUDE_PORTS, SETTING_EXCLUDE_PORTS,
+	SETTING_ENFORCEMENT, SETTING_HOST_CHECK, SETTING_DNS_ALLOW, SETTING_DNS_SERVERS, SETTING_DRAIN, SETTING_COUNT
+};
+
 struct egress_policy {
 	struct object object;
+	struct position at[SETTING_COUNT]; /* of those that it has */
 	struct label_list selector; /* spec.workloadSelector.labels; none: the whole namespace */
 	bool has_mode;
 	enum sluice_mode mode;
-	struct position mode_at;
 	bool has_include_cidrs, include_all; /* include_all: "*" */
 	struct cidr_list include_cidrs;
 	bool has_exclude_cidrs;

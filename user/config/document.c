@@ -94,7 +94,7 @@ static void read_labels(struct walk *walk, const struct node *node, void *out)
 			object->has_waypoint = strcmp(labels.items[i].value, "none") != 0;
 }
 
-/* Others' are theirs, but one that Istio refuses; of ours an unknown one would be silently without effect. */
+/* Others' are theirs, but one that Istio refuses and what is captured of a workload; of ours an unknown one would be silently without effect. */
 static void read_annotations(struct walk *walk, const struct node *node, void *out)
 {
 	static const char ours[] = SLUICE_GROUP "/", fault[] = SLUICE_GROUP "/connection-fault";
@@ -105,6 +105,11 @@ static void read_annotations(struct walk *walk, const struct node *node, void *o
 
 		if (!strcmp(name->text, "istio.io/dry-run"))
 			walk_error(walk, name, "istio.io/dry-run is for AuthorizationPolicies only; remove it");
+		if (is_capture_annotation(name->text) && !strcmp(object->kind, "Workload")) {
+			if (!object->capture)
+				object->capture = arena_alloc(walk->config->arena, 1, sizeof(*object->capture));
+			read_capture_annotation(walk, name, value, object->capture);
+		}
 		if (strncmp(name->text, ours, strlen(ours)))
 			continue;
 		if (strcmp(name->text, fault) || strcmp(object->kind, "VirtualService"))

@@ -34,7 +34,7 @@ static void read_mode(struct walk *walk, const struct node *node, void *out)
 		return;
 	policy->has_mode = true;
 	policy->mode = value;
-	policy->mode_at = walk_position(walk, node);
+	policy->at[SETTING_MODE] = walk_position(walk, node);
 }
 
 static void read_outbound(struct walk *walk, const struct node *node, void *out)
@@ -64,6 +64,7 @@ static void read_include_cidrs(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_include_cidrs = true;
+	policy->at[SETTING_INCLUDE_CIDRS] = walk_position(walk, node);
 	policy->include_all = node->type == NODE_SEQUENCE && node->count == 1 && is_star(node->items[0]);
 	if (!policy->include_all)
 		walk_list(walk, node, MAX_CIDRS, read_capture_cidr, &policy->include_cidrs);
@@ -74,6 +75,7 @@ static void read_exclude_cidrs(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_exclude_cidrs = true;
+	policy->at[SETTING_EXCLUDE_CIDRS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_CIDRS, read_capture_cidr, &policy->exclude_cidrs);
 }
 
@@ -82,6 +84,7 @@ static void read_include_ports(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_include_ports = true;
+	policy->at[SETTING_INCLUDE_PORTS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_PORTS, read_port_item, &policy->include_ports);
 }
 
@@ -90,6 +93,7 @@ static void read_exclude_ports(struct walk *walk, const struct node *node, void 
 	struct egress_policy *policy = out;
 
 	policy->has_exclude_ports = true;
+	policy->at[SETTING_EXCLUDE_PORTS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_PORTS, read_port_item, &policy->exclude_ports);
 }
 
@@ -114,6 +118,7 @@ static void read_enforcement(struct walk *walk, const struct node *node, void *o
 	if (!walk_choice(walk, node, "an enforcement", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_audit = true;
+	policy->at[SETTING_ENFORCEMENT] = walk_position(walk, node);
 	policy->audit = value;
 }
 
@@ -129,6 +134,7 @@ static void read_host_check(struct walk *walk, const struct node *node, void *ou
 	if (!walk_choice(walk, &word, "a host check", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_host_check = true;
+	policy->at[SETTING_HOST_CHECK] = walk_position(walk, node);
 	policy->host_check = value;
 }
 
@@ -143,6 +149,7 @@ static void read_dns_allow(struct walk *walk, const struct node *node, void *out
 	if (!walk_choice(walk, node, "a choice of resolvers", choices, ARRAY_SIZE(choices), &value))
 		return;
 	policy->has_dns_allow = true;
+	policy->at[SETTING_DNS_ALLOW] = walk_position(walk, node);
 	policy->dns_allow = value;
 }
 
@@ -151,6 +158,7 @@ static void read_dns_servers(struct walk *walk, const struct node *node, void *o
 	struct egress_policy *policy = out;
 
 	policy->has_dns_servers = true;
+	policy->at[SETTING_DNS_SERVERS] = walk_position(walk, node);
 	walk_list(walk, node, MAX_SERVERS, read_address_item, &policy->dns_servers);
 }
 
@@ -169,6 +177,7 @@ static void read_drain(struct walk *walk, const struct node *node, void *out)
 	struct egress_policy *policy = out;
 
 	policy->has_drain = true;
+	policy->at[SETTING_DRAIN] = walk_position(walk, node);
 	walk_duration_or_zero(walk, node, &policy->drain_ms);
 }
 

@@ -63,7 +63,7 @@ static void read_mode(struct walk *walk, const struct node *node, void *out)
 		return;
 	mesh->settings.has_mode = true;
 	mesh->settings.mode = value;
-	mesh->settings.mode_at = walk_position(walk, node);
+	mesh->settings.at[SETTING_MODE] = walk_position(walk, node);
 }
 
 static void read_outbound(struct walk *walk, const struct node *node, void *out)
@@ -97,102 +97,15 @@ static void read_mesh_config(struct walk *walk, const struct node *node, void *o
 		read_access_log(walk, node, &((struct mesh *)out)->access_log);
 }
 
-/* ---- values.global.proxy: lists in strings (ISTIO.md §1.1) ---- */
-
-static bool next_item(const char **text, char *out, size_t room)
-{
-	size_t n;
-
-	if (!*text)
-		return false;
-	n = strcspn(*text, ",");
-	snprintf(out, room, "%.*s", (int)n, *text);
-	*text = (*text)[n] ? *text + n + 1 : NULL;
-	return true;
-}
-
-/* Without blanks, and no address without its prefix. */
-static void read_ranges(struct walk *walk, const struct node *node, struct cidr_list *out)
-{
-	const char *text;
-	char item[64];
-
-	if (!walk_text(walk, node, &text) || !*text)
-		return;
-	while (next_item(&text, item, sizeof(item))) {
-		struct cidr cidr = {.at = walk_position(walk, node)};
-
-		if (!strchr(item, '/') || parse_cidr(&cidr, item))
-			walk_error(walk, node, "\"%s\" is not a CIDR, as in 10.0.0.0/8 (no blanks)", item);
-		else
-			*arena_append(walk->config->arena, out->items, out->count, out->capacity) = cidr;
-	}
-}
-
-static void read_include_ranges(struct walk *walk, const struct node *node, void *out)
-{
-	struct egress_policy *settings = &((struct mesh *)out)->settings;
-
-	settings->has_include_cidrs = true;
-	settings->include_all = node->type == NODE_SCALAR && !strcmp(node->text, "*");
-	if (!settings->include_all)
-		read_ranges(walk, node, &settings->include_cidrs);
-}
-
-static void read_exclude_ranges(struct walk *walk, const struct node *node, void *out)
-{
-	struct egress_policy *settings = &((struct mesh *)out)->settings;
-
-	settings->has_exclude_cidrs = true;
-	read_ranges(walk, node, &settings->exclude_cidrs);
-}
-
-static void read_ports(struct walk *walk, const struct node *node, struct port_list *out)
-{
-	const char *text = node->text;
-	char item[64], *first;
-
-	if (node->type != NODE_SCALAR) {
-		walk_error(walk, node, "is %s; a string is wanted", node_shown(walk, node));
-		return;
-	}
-	if (!*text)
-		return;
-	while (next_item(&text, item, sizeof(item))) {
-		uint16_t port;
-
-		first = item + strspn(item, " ");
-		first[strcspn(first, " ")] = 0;
-		if (parse_port(&port, first))
-			walk_error(walk, node, "\"%s\" is not a port: 1 to 65535", first);
-		else
-			*arena_append(walk->config->arena, out->items, out->count, out->capacity) = port;
-	}
-}
-
-static void read_include_ports(struct walk *walk, const struct node *node, void *out)
-{
-	struct egress_policy *settings = &((struct mesh *)out)->settings;
-
-	settings->has_include_ports = true;
-	read_ports(walk, node, &settings->include_ports);
-}
-
-static void read_exclude_ports(struct walk *walk, const struct node *node, void *out)
-{
-	struct egress_policy *settings = &((struct mesh *)out)->settings;
-
-	settings->has_exclude_ports = true;
-	read_ports(walk, node, &settings->exclude_ports);
-}
+/* ---- values.global.proxy ---- */
 
 static void read_proxy_values(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"includeIPRanges", read_include_ranges, 0, FIELD_OPTIONAL},
-		{"excludeIPRanges", read_exclude_ranges, 0, FIELD_OPTIONAL},
-		{"includeOutboundPorts", read_include_ports, 0, FIELD_OPTIONAL},
-		{"excludeOutboundPorts", read_exclude_ports, 0, FIELD_OPTIONAL},
+		{"includeIPRanges", read_include_ranges, offsetof(struct mesh, settings), FIELD_OPTIONAL},
+		{"excludeIPRanges", read_exclude_ranges, offsetof(struct mesh, settings), FIELD_OPTIONAL},
+		{"includeOutboundPorts", read_include_port_list, offsetof(struct mesh, settings), FIELD_OPTIONAL},
+		{"excludeOutboundPorts", read_exclude_port_list, offsetof(struct mesh, settings), FIELD_OPTIONAL},
 	};
 
 	read_known(walk, node, fields, ARRAY_SIZE(fields), out);

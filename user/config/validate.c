@@ -132,6 +132,37 @@ static void check_policy_scopes(struct config *config)
 	check_scopes(config, items, config->egress_policy_count, SEVERITY_ERROR, "merge the two");
 }
 
+static int by_workload(const void *a, const void *b)
+{
+	const struct workload_document *x = *(struct workload_document *const *)a, *y = *(struct workload_document *const *)b;
+	int order = strcmp(x->namespace_, y->namespace_);
+
+	if (!order)
+		order = strcmp(x->name ? x->name : "", y->name ? y->name : "");
+	return order ? order : (x->object.order > y->object.order) - (x->object.order < y->object.order);
+}
+
+/* Several may describe one workload, at several cgroups; what is captured of it must not depend on which is read first. */
+static void check_annotations(struct config *config)
+{
+	struct workload_document **items = arena_alloc(config->arena, config->workload_count + 1, sizeof(*items));
+
+	for (size_t i = 0; i < config->workload_count; i++)
+		items[i] = config->workloads[i];
+	qsort(items, config->workload_count, sizeof(*items), by_workload);
+	for (size_t i = 1; i < config->workload_count; i++) {
+		const struct workload_document *first = items[i - 1], *second = items[i];
+
+		if (!first->name || !second->name || strcmp(first->namespace_, second->namespace_) || strcmp(first->name, second->name) ||
+		    (!first->capture && !second->capture))
+			continue;
+		config_problem(config, SEVERITY_ERROR, &second->object.at, label_of(config, &second->object), "metadata.annotations",
+			       "is workload %s/%s, as %s/%s at %s:%u: with annotations of what is captured there can be one of it",
+			       second->namespace_, second->name, first->object.kind, first->object.name, first->object.at.file,
+			       first->object.at.line);
+	}
+}
+
 /* Istio takes the oldest Sidecar. */
 static void check_sidecar_scopes(struct config *config)
 {
@@ -563,6 +594,7 @@ void config_validate(struct config *config, const char *root_namespace)
 	build_registry(&registry, config);
 	check_duplicates(config);
 	check_policy_scopes(config);
+	check_annotations(config);
 	check_sidecar_scopes(config);
 	check_virtual_services(config, &registry);
 	check_destination_rules(config, &registry);

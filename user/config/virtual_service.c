@@ -409,6 +409,7 @@ static void read_retry_on(struct walk *walk, const struct node *node, void *out)
 	if (!walk_text(walk, node, &text) || !*text)
 		return;
 	retries->has_on = true;
+	retries->on_text = arena_strdup(walk->config->arena, text);
 	for (;;) {
 		size_t length = strcspn(text, ",");
 		const char *item = arena_strndup(walk->config->arena, text, length);

@@ -125,6 +125,13 @@ void read_service_entry(struct walk *walk, const struct node *spec, const struct
 void read_virtual_service(struct walk *walk, const struct node *spec, const struct object *object);
 void read_operator(struct walk *walk, const struct node *spec, const struct object *object);
 void read_config_map(struct walk *walk, const struct node *data, const struct object *object);
+/* Lists in strings, each into a struct egress_policy. */
+void read_include_ranges(struct walk *walk, const struct node *node, void *settings);
+void read_exclude_ranges(struct walk *walk, const struct node *node, void *settings);
+void read_include_port_list(struct walk *walk, const struct node *node, void *settings);
+void read_exclude_port_list(struct walk *walk, const struct node *node, void *settings);
+bool is_capture_annotation(const char *name); /* traffic.sidecar.istio.io/... */
+void read_capture_annotation(struct walk *walk, const struct node *name, const struct node *value, struct egress_policy *out);
 void read_retries(struct walk *walk, const struct node *node, void *retries); /* struct http_retries */
 void check_server_tls(struct walk *walk, const struct node *node, void *has_tls);    /* bool; of inbound traffic */
 void check_inbound_pool(struct walk *walk, const struct node *node, void *has_http); /* bool */

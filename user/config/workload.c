@@ -45,6 +45,9 @@ void read_workload(struct walk *walk, const struct node *spec, const struct obje
 	workload->object = *object;
 	workload->namespace_ = object->namespace_;
 	workload->name = object->name;
+	workload->capture = object->capture;
+	if (object->capture)
+		object->capture->object = *object;
 	walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), workload);
 	*arena_append(config->arena, config->workloads, config->workload_count, config->workload_capacity) = workload;
 }

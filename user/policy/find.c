@@ -76,11 +76,11 @@ uint32_t policy_port_flags(const struct policy *policy, uint32_t registry, uint1
 	return slot_of(policy, registry, "", 0, port, true)->service ? PORT_HTTP : 0; /* no name is empty: the port's own slot */
 }
 
-const struct service *policy_find(const struct policy *policy, uint32_t registry, const char *host, size_t length,
-				  uint16_t port, bool http)
+/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x; partial ones in between. */
+static const struct service *find(const struct policy *policy, uint32_t registry, const char *host, size_t length, uint16_t port,
+				  bool http, const struct service *after)
 {
 	char name[SLUICE_HOST_MAX];
-	const struct alias *alias;
 
 	if (length && host[length - 1] == '.')
 		length--;
@@ -91,13 +91,31 @@ const struct service *policy_find(const struct policy *policy, uint32_t registry
 			return NULL; /* the names compared with end there */
 		name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);
 	}
-	alias = slot_of(policy, registry, name, length, port, http);
-	/* From the left, so that the longest wildcard is found first: a.b.x, then *.b.x, then *.x; partial ones in between. */
-	for (size_t dot = 1; !alias->service && dot < length; dot++) {
-		if (name[dot] != '.' && !policy->has_partial)
+	for (size_t dot = 0; dot < length; dot++) {
+		size_t from = dot ? dot - 1 : 0;
+		const struct service *found;
+
+		if (dot && name[dot] != '.' && !policy->has_partial)
 			continue;
-		name[dot - 1] = '*';
-		alias = slot_of(policy, registry, name + dot - 1, length - dot + 1, port, http);
+		if (dot)
+			name[from] = '*';
+		found = policy_service(policy, slot_of(policy, registry, name + from, length - from, port, http)->service);
+		if (found && !after)
+			return found;
+		if (found == after)
+			after = NULL;
 	}
-	return alias->service ? policy_service(policy, alias->service) : NULL;
+	return NULL;
+}
+
+const struct service *policy_find(const struct policy *policy, uint32_t registry, const char *host, size_t length,
+				  uint16_t port, bool http)
+{
+	return find(policy, registry, host, length, port, http, NULL);
+}
+
+const struct service *policy_find_after(const struct policy *policy, uint32_t registry, const char *host, size_t length,
+					uint16_t port, bool http, const struct service *service)
+{
+	return find(policy, registry, host, length, port, http, service);
 }

@@ -98,6 +98,8 @@ struct policy {
 	size_t dynamic_count, dynamic_capacity;
 	bool has_partial_dynamic; /* a host such as "*foo.com" among them */
 	struct cidr_list own_resolvers;
+	const struct workload_document **annotated; /* what is captured of them is in their annotations */
+	size_t annotated_count, annotated_capacity;
 	const struct egress_policy **by_age; /* oldest first */
 	const struct sidecar **sidecars_by_age;
 	struct interception *interceptions;  /* id - 1 */
@@ -108,7 +110,19 @@ struct policy {
 	size_t rule_set_count, rule_set_capacity;
 };
 
+/* rules.c */
+const struct sidecar *policy_sidecar_of(const struct policy *policy, const struct workload_identity *who);
+
+/* rivals.c */
+void rivals_add(struct rivals *rivals, const struct object *object, struct position at, const char *what, const char *why, ...)
+	__attribute__((format(printf, 5, 6)));
+
 /* visibility.c */
+bool policy_is_exported(const struct object *object, const char *namespace_);
+bool policy_is_imported(const struct sidecar *sidecar, const char *namespace_, const char *host, uint16_t port); /* 0: on any */
+bool policy_imports_any_host(const struct sidecar *sidecar, const struct virtual_service *service);
+int policy_nearness(const struct object *object, const char *namespace_);
+const char *policy_conflict_of(const struct offer *older, const struct offer *younger);
 void policy_add_registries(struct policy *policy, struct config *config);
 uint32_t policy_registry_of(const struct policy *policy, const struct workload_identity *who, const struct sidecar *sidecar);
 
@@ -124,6 +138,7 @@ bool policy_opens_http(const struct service *service); /* its port is known to s
 /* subsets.c */
 struct selectors policy_selectors(const struct policy *policy, const char *namespace_);
 void policy_check_selectors(const struct policy *policy, struct config *config);
+bool policy_is_closer(const char *host, const char *than);
 void policy_choose_rules(struct policy *policy, struct registry *registry);
 void policy_add_destination_rules(struct policy *policy, struct config *config);
 

@@ -87,6 +87,13 @@ static void sort_by_age(struct policy *policy, const struct config *config)
 		sorted_copy(arena, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
 }
 
+static void collect_annotated(struct policy *policy, const struct config *config)
+{
+	for (size_t i = 0; i < config->workload_count; i++)
+		if (config->workloads[i]->capture)
+			*arena_append(policy->arena, policy->annotated, policy->annotated_count, policy->annotated_capacity) = config->workloads[i];
+}
+
 static void copy_resolvers(struct policy *policy, const struct policy_options *options)
 {
 	struct cidr_list *own = &policy->own_resolvers;
@@ -111,6 +118,7 @@ struct policy *policy_compile(struct config *config, const struct policy_options
 	copy_resolvers(policy, options);
 	sort_by_age(policy, config);
 	policy_check_selectors(policy, config);
+	collect_annotated(policy, config);
 	policy_add_registries(policy, config);
 	policy_add_services(policy);
 	policy_add_destination_rules(policy, config);

@@ -63,13 +63,16 @@ struct service {
 	const struct service_l4_route *l4_routes; /* of a TLS or TCP service: tls or tcp rules */
 	size_t l4_route_count;
 	const struct http_route *connection_fault; /* its faults are for connections, of a TLS service; NULL: none */
-	const struct virtual_service *virtual_service; /* that has them, or NULL */
+	const struct virtual_service *virtual_service; /* that is for its host, whatever rules it has; or NULL */
 	const char *origin;                    /* "file:line ServiceEntry/name" */
 	const struct service_entry *entry;     /* NULL: a VirtualService host that nobody registers */
 	bool one_address;                      /* DNS_ROUND_ROBIN: only the first answer counts */
 	const char *subset;                    /* NULL: the whole service. A subset is found by routes only */
 	uint32_t next_subset;                  /* id of another one of the same service; 0: none */
 	struct traffic_policy policy;          /* of DestinationRules, for its port */
+	const struct destination_rule *rule;   /* that says it; NULL: none does */
+	const struct destination_rule *const *rules; /* all that are for it, to a NULL; or NULL */
+	struct position subset_at;
 };
 
 /* A client's bytes go on in TLS. */
@@ -88,6 +91,15 @@ static inline bool service_keeps_destination(const struct service *service)
 static inline bool service_is_dynamic(const struct service *service)
 {
 	return service->resolution == RESOLUTION_DYNAMIC_DNS;
+}
+
+#define CONNECT_TIMEOUT_MS 10000 /* Istio's */
+
+static inline uint64_t connect_timeout_of(const struct service *service, const struct mesh *mesh)
+{
+	uint64_t own = service ? service->policy.pool.connect_timeout_ms : 0;
+
+	return own ? own : mesh && mesh->connect_timeout_ms ? mesh->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 }
 
 struct workload_identity {
@@ -125,6 +137,10 @@ const struct service *policy_find(const struct policy *policy, uint32_t registry
 /* What the image says of a port, as far as verdict_speaks_http() asks. */
 uint32_t policy_port_flags(const struct policy *policy, uint32_t registry, uint16_t port);
 
+/* The one that it would be without `service`, which one of these two found; NULL if none. */
+const struct service *policy_find_after(const struct policy *policy, uint32_t registry, const char *host, size_t length,
+					uint16_t port, bool http, const struct service *service);
+
 /*
  * The rule set of a workload; equal ones share an id (from 1). May add a rule set: then policy_image_build()
  * must run again before the kernel learns of it. `*out` is borrowed until the next call. Never fails.
@@ -143,6 +159,47 @@ void policy_each_dynamic(const struct policy *policy, const char *host,
 			 void (*visit)(void *context, const struct service *service), void *context);
 /* Whether workloads of `rules` (NULL: of any) may have such a name resolved; in ALLOW_ANY_DYNAMIC_DNS they may have any. */
 bool policy_resolves(const struct policy *policy, const struct rule_set *rules, const char *host);
+/* ---- for `explain`: what decided, and what else was there and lost ---- */
+
+struct settled {
+	const struct object *object; /* NULL: nothing says it */
+	struct position at;
+};
+
+struct rival {
+	const struct object *object;
+	struct position at;
+	const char *what; /* it wanted to decide */
+	const char *why;  /* it does not */
+};
+
+struct rivals {
+	struct arena *arena;
+	struct rival *items;
+	size_t count, capacity;
+};
+
+/* Who says what of a workload, and those who had said it before. */
+void policy_settings_of(const struct policy *policy, const struct workload_identity *who, struct settled by[SETTING_COUNT],
+			struct rivals *overruled);
+
+/* A destination that was asked about. */
+struct asked {
+	const char *host;    /* lower case */
+	const uint8_t *addr; /* 16 bytes, where `host` is its literal; else NULL */
+	uint16_t port;
+	bool is_udp;
+	bool is_named, is_http;      /* looked for by the Host, or the server name, that a client shows */
+	const struct service *found; /* what it goes by, or NULL */
+};
+
+void policy_other_sidecars(const struct policy *policy, const struct workload_identity *who, struct rivals *out);
+void policy_other_entries(const struct policy *policy, const struct workload_identity *who, const struct asked *asked,
+			  struct rivals *out);
+void policy_other_virtual_services(const struct policy *policy, const struct workload_identity *who, const struct asked *asked,
+				   struct rivals *out);
+void policy_other_destination_rules(const struct policy *policy, const struct workload_identity *who, const struct service *service,
+				    struct rivals *out);
 
 /* ---- map images ---- */
 

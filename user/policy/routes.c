@@ -333,7 +333,6 @@ static void attach_l4_routes(struct policy *policy, const struct routes *routes,
 			own[i].weights += to->weight;
 		}
 	}
-	service->virtual_service = virtual_service;
 	service->l4_routes = own;
 	service->l4_route_count = count;
 	service->flags |= SERVICE_ROUTED;
@@ -347,7 +346,6 @@ static void attach_connection_fault(const struct virtual_service *virtual_servic
 
 		if (rule->match_count || !((rule->delay.present && rule->delay.percent > 0) || (rule->abort.present && rule->abort.percent > 0)))
 			continue;
-		service->virtual_service = virtual_service;
 		service->connection_fault = rule;
 		service->flags |= SERVICE_ROUTED;
 		return;
@@ -360,6 +358,7 @@ static void attach_routes(struct policy *policy, const struct routes *routes, st
 	const struct virtual_service *virtual_service = host ? host->owner : NULL;
 	const struct port_routes *own;
 
+	service->virtual_service = virtual_service;
 	if (virtual_service && service->flags & (SERVICE_TLS | SERVICE_TCP) && service->protocol != PROTOCOL_UDP)
 		attach_l4_routes(policy, routes, virtual_service, service);
 	if (virtual_service && virtual_service->object.connection_fault && service->flags & SERVICE_TLS)
@@ -369,7 +368,6 @@ static void attach_routes(struct policy *policy, const struct routes *routes, st
 	if (!policy_is_http(service->protocol))
 		return; /* no effect there, as in Istio; `check` warns */
 	own = routes_of(policy, routes, host, service->port);
-	service->virtual_service = virtual_service;
 	service->routes = own->items;
 	service->route_count = own->count;
 	if (own->count > 1 || !changes_nothing(service, &own->items[0]))

@@ -14,39 +14,73 @@ struct effective {
 	struct interception interception;
 	struct resolver_set resolvers;
 	const struct sidecar *proxied_by; /* its egressProxy gets what nobody registers; NULL: there is none */
-	const struct object *mode_from; /* NULL: nothing says one */
-	struct position mode_at;
 	uint64_t drain_ms;
+	struct settled by[SETTING_COUNT];
+	struct rivals *overruled; /* gets what had been said before; NULL: nobody asks */
 };
+
+static const char *const setting_names[SETTING_COUNT] = {
+	"mode", "includeCIDRs", "excludeCIDRs", "includePorts", "excludePorts", "enforcement", "hostCheck", "dns.allow", "dns.servers", "drain",
+};
+
+static void settle(struct effective *out, enum setting setting, const struct object *object, struct position at)
+{
+	struct settled *by = &out->by[setting];
+
+	if (out->overruled && by->object)
+		rivals_add(out->overruled, by->object, by->at, setting_names[setting], "%s/%s is more specific", object->kind, object->name);
+	*by = (struct settled){object, at};
+}
+
+static void overlay_interception(struct effective *out, const struct egress_policy *policy)
+{
+	if (policy->has_include_cidrs) {
+		out->interception.include_all = policy->include_all;
+		out->interception.include = policy->include_cidrs;
+		settle(out, SETTING_INCLUDE_CIDRS, &policy->object, policy->at[SETTING_INCLUDE_CIDRS]);
+	}
+	if (policy->has_exclude_cidrs) {
+		out->interception.exclude = policy->exclude_cidrs;
+		settle(out, SETTING_EXCLUDE_CIDRS, &policy->object, policy->at[SETTING_EXCLUDE_CIDRS]);
+	}
+	if (policy->has_include_ports) {
+		out->interception.include_ports = policy->include_ports;
+		settle(out, SETTING_INCLUDE_PORTS, &policy->object, policy->at[SETTING_INCLUDE_PORTS]);
+	}
+	if (policy->has_exclude_ports) {
+		out->interception.exclude_ports = policy->exclude_ports;
+		settle(out, SETTING_EXCLUDE_PORTS, &policy->object, policy->at[SETTING_EXCLUDE_PORTS]);
+	}
+}
 
 static void overlay(struct effective *out, const struct egress_policy *policy)
 {
 	if (policy->has_mode) {
 		out->mode = policy->mode;
 		out->proxied_by = NULL;
-		out->mode_from = &policy->object;
-		out->mode_at = policy->mode_at;
+		settle(out, SETTING_MODE, &policy->object, policy->at[SETTING_MODE]);
 	}
-	if (policy->has_include_cidrs) {
-		out->interception.include_all = policy->include_all;
-		out->interception.include = policy->include_cidrs;
-	}
-	if (policy->has_exclude_cidrs)
-		out->interception.exclude = policy->exclude_cidrs;
-	if (policy->has_include_ports)
-		out->interception.include_ports = policy->include_ports;
-	if (policy->has_exclude_ports)
-		out->interception.exclude_ports = policy->exclude_ports;
-	if (policy->has_audit)
+	overlay_interception(out, policy);
+	if (policy->has_audit) {
 		out->audit = policy->audit;
-	if (policy->has_host_check)
+		settle(out, SETTING_ENFORCEMENT, &policy->object, policy->at[SETTING_ENFORCEMENT]);
+	}
+	if (policy->has_host_check) {
 		out->host_check = policy->host_check;
-	if (policy->has_drain)
+		settle(out, SETTING_HOST_CHECK, &policy->object, policy->at[SETTING_HOST_CHECK]);
+	}
+	if (policy->has_drain) {
 		out->drain_ms = policy->drain_ms;
-	if (policy->has_dns_allow)
+		settle(out, SETTING_DRAIN, &policy->object, policy->at[SETTING_DRAIN]);
+	}
+	if (policy->has_dns_allow) {
 		out->dns_allow = policy->dns_allow;
-	if (policy->has_dns_servers)
+		settle(out, SETTING_DNS_ALLOW, &policy->object, policy->at[SETTING_DNS_ALLOW]);
+	}
+	if (policy->has_dns_servers) {
 		out->resolvers.servers = policy->dns_servers;
+		settle(out, SETTING_DNS_SERVERS, &policy->object, policy->at[SETTING_DNS_SERVERS]);
+	}
 }
 
 static bool has_label(const struct workload_identity *who, const struct label *wanted)
@@ -79,7 +113,7 @@ static const struct sidecar *oldest_sidecar(const struct policy *policy, const s
 }
 
 /* One Sidecar is for a workload, and nothing of another (ISTIO.md §1.2). */
-static const struct sidecar *sidecar_of(const struct policy *policy, const struct workload_identity *who)
+const struct sidecar *policy_sidecar_of(const struct policy *policy, const struct workload_identity *who)
 {
 	const struct sidecar *found = oldest_sidecar(policy, who, who->namespace_, true);
 
@@ -94,8 +128,7 @@ static void overlay_sidecar(struct effective *out, const struct sidecar *sidecar
 		return;
 	out->mode = sidecar->mode;
 	out->proxied_by = sidecar->proxy_host ? sidecar : NULL;
-	out->mode_from = &sidecar->object;
-	out->mode_at = sidecar->mode_at;
+	settle(out, SETTING_MODE, &sidecar->object, sidecar->mode_at);
 }
 
 /*
@@ -180,25 +213,44 @@ static uint32_t proxy_of(const struct policy *policy, uint32_t registry, const s
 
 static void set_origin(struct rule_set *out, const struct effective *from)
 {
-	if (from->mode_from)
-		snprintf(out->origin, sizeof(out->origin), "%s:%u %s/%s", from->mode_at.file, from->mode_at.line, from->mode_from->kind,
-			 from->mode_from->name);
+	const struct settled *mode = &from->by[SETTING_MODE];
+
+	if (mode->object)
+		snprintf(out->origin, sizeof(out->origin), "%s:%u %s/%s", mode->at.file, mode->at.line, mode->object->kind, mode->object->name);
 	else
 		snprintf(out->origin, sizeof(out->origin), "default (ALLOW_ANY)");
+}
+
+/* Of the workload's own annotations: behind every EgressPolicy, before what the mesh says (ISTIO.md §1.1). */
+static void overlay_annotations(const struct policy *policy, struct effective *out, const struct workload_identity *who)
+{
+	for (size_t i = 0; i < policy->annotated_count; i++) {
+		const struct workload_document *one = policy->annotated[i];
+
+		if (!strcmp(one->namespace_, who->namespace_) && !strcmp(one->name, who->name))
+			overlay_interception(out, one->capture);
+	}
+}
+
+static void overlay_all(const struct policy *policy, struct effective *out, const struct workload_identity *who,
+			const struct sidecar *sidecar)
+{
+	if (policy->config->mesh)
+		overlay(out, &policy->config->mesh->settings);
+	overlay_annotations(policy, out, who);
+	overlay_scope(policy, out, who, policy->root_namespace, sidecar);
+	if (strcmp(who->namespace_, policy->root_namespace))
+		overlay_scope(policy, out, who, who->namespace_, sidecar);
 }
 
 uint32_t policy_rule_set(struct policy *policy, const struct workload_identity *who, const struct rule_set **out)
 {
 	struct effective effective = {.mode = MODE_ALLOW_ANY, .interception = {.include_all = true}};
-	const struct sidecar *sidecar = sidecar_of(policy, who);
+	const struct sidecar *sidecar = policy_sidecar_of(policy, who);
 	struct rule_set rules = {.registry = policy_registry_of(policy, who, sidecar)};
 	size_t found = 0;
 
-	if (policy->config->mesh)
-		overlay(&effective, &policy->config->mesh->settings);
-	overlay_scope(policy, &effective, who, policy->root_namespace, sidecar);
-	if (strcmp(who->namespace_, policy->root_namespace))
-		overlay_scope(policy, &effective, who, who->namespace_, sidecar);
+	overlay_all(policy, &effective, who, sidecar);
 	rules.interception = interception_id(policy, &effective.interception);
 	rules.resolvers = resolvers_id(policy, &effective.resolvers);
 	rules.mode = (uint8_t)effective.mode;
@@ -247,4 +299,13 @@ const struct cidr *policy_excluded(const struct policy *policy, const struct rul
 		if (holds(&exclude->items[i], addr) && (!longest || exclude->items[i].bits > longest->bits))
 			longest = &exclude->items[i];
 	return longest;
+}
+
+void policy_settings_of(const struct policy *policy, const struct workload_identity *who, struct settled by[SETTING_COUNT],
+			struct rivals *overruled)
+{
+	struct effective effective = {.overruled = overruled};
+
+	overlay_all(policy, &effective, who, policy_sidecar_of(policy, who));
+	memcpy(by, effective.by, sizeof(effective.by));
 }

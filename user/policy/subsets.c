@@ -6,7 +6,7 @@
 #include "policy/internal.h"
 
 /* Of two hosts that cover a service, the one that says more: Istio's order. */
-static bool is_closer(const char *host, const char *than)
+bool policy_is_closer(const char *host, const char *than)
 {
 	if (!than || (host[0] != '*') != (than[0] != '*'))
 		return !than || host[0] != '*';
@@ -21,7 +21,7 @@ static const char *closest_host(const struct registry *registry, const char *nam
 	for (size_t i = 0; i < registry->rule_count; i++) {
 		const struct destination_rule *rule = registry->rules[i];
 
-		if (!strcmp(rule->object.namespace_, namespace_) && host_covers(rule->host, host) && is_closer(rule->host, best))
+		if (!strcmp(rule->object.namespace_, namespace_) && host_covers(rule->host, host) && policy_is_closer(rule->host, best))
 			best = rule->host;
 	}
 	return best;
@@ -29,7 +29,7 @@ static const char *closest_host(const struct registry *registry, const char *nam
 
 /* Rules of one host and namespace are one rule: the oldest that has a policy, and the subsets of all. */
 struct merged_rule {
-	const struct traffic_rules *policy; /* or NULL */
+	const struct destination_rule *from; /* whose policy it is; NULL: there is none */
 	const struct subset **subsets;
 	size_t subset_count, subset_capacity;
 };
@@ -44,8 +44,8 @@ static void add_subset(struct policy *policy, struct merged_rule *out, const str
 
 static void merge(struct policy *policy, struct merged_rule *out, const struct destination_rule *rule)
 {
-	if (!out->policy && rule->policy.present)
-		out->policy = &rule->policy;
+	if (!out->from && rule->policy.present)
+		out->from = rule;
 	for (size_t k = 0; k < rule->subset_count; k++)
 		add_subset(policy, out, &rule->subsets[k]);
 }
@@ -260,6 +260,7 @@ static void make_subset(struct policy *policy, struct config *config, size_t of,
 	*service = *whole;
 	service->id = id;
 	service->subset = subset->name;
+	service->subset_at = subset->at;
 	whole->next_subset = id; /* and it goes on to the one before */
 	apply(&service->policy, &subset->policy, service->port);
 	settle_connections(config, service);
@@ -274,11 +275,13 @@ static void add_rules(struct policy *policy, struct config *config, const struct
 	for (size_t i = registry->first_service; i < registry->first_service + registry->offer_count; i++) {
 		struct merged_rule merged = {0};
 
+		policy->services[i].rules = chosen;
 		for (; *chosen; chosen++)
 			merge(policy, &merged, *chosen);
 		chosen++;
-		if (merged.policy)
-			apply(&policy->services[i].policy, merged.policy, policy->services[i].port);
+		policy->services[i].rule = merged.from;
+		if (merged.from)
+			apply(&policy->services[i].policy, &merged.from->policy, policy->services[i].port);
 		settle_connections(config, &policy->services[i]);
 		settle_passthrough(&policy->services[i], &policy->services[i]);
 		for (size_t k = 0; k < merged.subset_count; k++)

@@ -11,7 +11,7 @@
 
 /* ---- who sees what ---- */
 
-static bool is_exported(const struct object *object, const char *namespace_)
+bool policy_is_exported(const struct object *object, const char *namespace_)
 {
 	const struct string_list *to = &object->export_to;
 
@@ -41,8 +41,7 @@ static bool listener_imports(const struct import_listener *listener, const char 
 	return included;
 }
 
-/* `port` 0: on any. */
-static bool is_imported(const struct sidecar *sidecar, const char *namespace_, const char *host, uint16_t port)
+bool policy_is_imported(const struct sidecar *sidecar, const char *namespace_, const char *host, uint16_t port)
 {
 	const struct import_listener *found = NULL;
 
@@ -82,9 +81,9 @@ static void collect_offers(struct policy *policy, struct registry *registry)
 	for (size_t i = 0; i < policy->config->service_entry_count; i++) {
 		const struct service_entry *entry = policy->entries_by_age[i];
 
-		for (size_t h = 0; h < entry->host_count && is_exported(&entry->object, registry->namespace_); h++)
+		for (size_t h = 0; h < entry->host_count && policy_is_exported(&entry->object, registry->namespace_); h++)
 			for (size_t p = 0; p < entry->port_count; p++)
-				if (is_imported(registry->sidecar, entry->object.namespace_, entry->hosts[h].name, entry->ports[p].number))
+				if (policy_is_imported(registry->sidecar, entry->object.namespace_, entry->hosts[h].name, entry->ports[p].number))
 					offer(policy, registry, entry, &entry->hosts[h], &entry->ports[p]);
 	}
 }
@@ -97,7 +96,7 @@ static void collect_destination(struct policy *policy, struct registry *registry
 	for (size_t i = 0; i < policy->config->service_entry_count; i++) {
 		const struct service_entry *entry = policy->entries_by_age[i];
 
-		for (size_t h = 0; h < entry->host_count && is_exported(&entry->object, registry->namespace_); h++)
+		for (size_t h = 0; h < entry->host_count && policy_is_exported(&entry->object, registry->namespace_); h++)
 			for (size_t p = 0; p < entry->port_count && !strcmp(entry->hosts[h].name, host); p++)
 				offer(policy, registry, entry, &entry->hosts[h], &entry->ports[p]);
 	}
@@ -127,17 +126,17 @@ static void collect_destinations(struct policy *policy, struct registry *registr
 }
 
 /* Those that are for the own namespace alone come first, then those that are for it by name, then everybody's. */
-static int nearness(const struct object *object, const char *namespace_)
+int policy_nearness(const struct object *object, const char *namespace_)
 {
 	if (!object->export_to.count)
 		return 2;
 	return object->export_to.count == 1 && namespace_ && !strcmp(object->namespace_, namespace_) ? 0 : 1;
 }
 
-static bool imports_any_host(const struct sidecar *sidecar, const struct virtual_service *service)
+bool policy_imports_any_host(const struct sidecar *sidecar, const struct virtual_service *service)
 {
 	for (size_t i = 0; i < service->host_count; i++)
-		if (is_imported(sidecar, service->object.namespace_, service->hosts[i].name, 0))
+		if (policy_is_imported(sidecar, service->object.namespace_, service->hosts[i].name, 0))
 			return true;
 	return false;
 }
@@ -150,8 +149,8 @@ static void collect_virtual_services(struct policy *policy, struct registry *reg
 		for (size_t i = 0; i < policy->config->virtual_service_count; i++) {
 			const struct virtual_service *one = policy->virtual_services_by_age[i];
 
-			if (one->is_mesh && nearness(&one->object, registry->namespace_) == near &&
-			    is_exported(&one->object, registry->namespace_) && imports_any_host(registry->sidecar, one))
+			if (one->is_mesh && policy_nearness(&one->object, registry->namespace_) == near &&
+			    policy_is_exported(&one->object, registry->namespace_) && policy_imports_any_host(registry->sidecar, one))
 				*arena_append(policy->arena, registry->virtual_services, registry->virtual_service_count, capacity) = one;
 		}
 	}
@@ -166,7 +165,7 @@ static void collect_rules(struct policy *policy, struct registry *registry)
 		const struct destination_rule *one = policy->rules_by_age[i];
 		bool is_own = registry->namespace_ && !strcmp(one->object.namespace_, registry->namespace_);
 
-		if (is_own || is_exported(&one->object, registry->namespace_))
+		if (is_own || policy_is_exported(&one->object, registry->namespace_))
 			*arena_append(policy->arena, registry->rules, registry->rule_count, capacity) = one;
 	}
 }
@@ -203,7 +202,7 @@ static bool same_port(const struct service_port *a, const struct service_port *b
 }
 
 /* Why an offer has no effect beside `older`, which stays; NULL: both are there (Istio merges the ports of such entries). */
-static const char *conflict_of(const struct offer *older, const struct offer *younger)
+const char *policy_conflict_of(const struct offer *older, const struct offer *younger)
 {
 	if (older->entry == younger->entry)
 		return NULL;
@@ -220,7 +219,7 @@ static const char *conflict_of(const struct offer *older, const struct offer *yo
 static bool is_hidden(struct policy *policy, const struct ranked *stay, size_t count, const struct offer *offer)
 {
 	for (size_t i = 0; i < count; i++) {
-		const char *why = conflict_of(stay[i].offer, offer);
+		const char *why = policy_conflict_of(stay[i].offer, offer);
 
 		if (!why)
 			continue;

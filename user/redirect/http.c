@@ -276,17 +276,12 @@ void http_start_timeout(struct conn *conn)
 
 #define BACKOFF_MS 25 /* Envoy's */
 
-/* ISTIO.md §0, fact 9: a registered service has these, what only passes through has none. */
+/* ISTIO.md §0, fact 9: a registered service has them, what only passes through has none. */
 const struct http_retries *http_retries_of(const struct conn *conn)
 {
-	static const struct http_retries istio = {.attempts = 2, .on = RETRY_DEFAULT}, none = {.attempts = 0};
-	const struct mesh *mesh = conn->table->config->mesh;
+	static const struct http_retries none = {.attempts = 0};
 
-	if (conn->is_passthrough)
-		return &none;
-	if (conn->route && conn->route->retries.present)
-		return &conn->route->retries;
-	return mesh && mesh->retries.present ? &mesh->retries : &istio;
+	return conn->is_passthrough ? &none : http_retries_for(conn->route, conn->table->config->mesh);
 }
 
 /* Runs once the whole request is here, as the route's timeout. */

@@ -171,31 +171,55 @@ static size_t matched_path(const struct http_match *match, const struct http_hea
 	return match && (match->uri.rule == TEXT_EXACT || match->uri.rule == TEXT_REGEX) ? path_of(head).n : 1;
 }
 
+enum route_result http_rule_takes(const struct http_route *rule, const struct http_head *head, const struct workload_identity *who,
+				  uint16_t port, const struct http_match **match)
+{
+	enum route_result otherwise = ROUTE_OWN;
+
+	*match = NULL;
+	if (!rule->match_count)
+		return ROUTE_FOUND;
+	for (size_t i = 0; i < rule->match_count; i++) {
+		if (!is_for(&rule->matches[i], who, port))
+			continue;
+		otherwise = ROUTE_NONE;
+		if (takes(&rule->matches[i], head)) {
+			*match = &rule->matches[i];
+			return ROUTE_FOUND;
+		}
+	}
+	return otherwise;
+}
+
 enum route_result http_route_find(const struct service *service, const struct http_head *head,
 				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
 				  size_t *matched)
 {
 	enum route_result otherwise = ROUTE_OWN;
+	const struct http_match *match;
 
 	for (size_t i = 0; i < service->route_count; i++) {
-		const struct http_route *rule = service->routes[i].rule;
+		enum route_result result = http_rule_takes(service->routes[i].rule, head, who, port, &match);
 
-		*out = &service->routes[i];
-		if (!rule->match_count) {
-			*matched = matched_path(NULL, head);
-			return ROUTE_FOUND;
-		}
-		for (size_t k = 0; k < rule->match_count; k++) {
-			if (!is_for(&rule->matches[k], who, port))
-				continue;
+		if (result == ROUTE_NONE)
 			otherwise = ROUTE_NONE;
-			if (takes(&rule->matches[k], head)) {
-				*matched = matched_path(&rule->matches[k], head);
-				return ROUTE_FOUND;
-			}
-		}
+		if (result != ROUTE_FOUND)
+			continue;
+		*out = &service->routes[i];
+		*matched = matched_path(match, head);
+		return ROUTE_FOUND;
 	}
 	return otherwise;
+}
+
+const struct http_retries *http_retries_for(const struct http_route *rule, const struct mesh *mesh)
+{
+	static const struct http_retries istio = {
+		.attempts = 2, .on = RETRY_DEFAULT, .on_text = "connect-failure,refused-stream,unavailable,cancelled"};
+
+	if (rule && rule->retries.present)
+		return &rule->retries;
+	return mesh && mesh->retries.present ? &mesh->retries : &istio;
 }
 
 /* ---- other origins ---- */

@@ -12,10 +12,17 @@ enum route_result {
 	ROUTE_NONE,  /* none takes this request: 404 */
 };
 
+/* Whether a rule takes a request, and by which of its matches (NULL: it has none, and takes every one). */
+enum route_result http_rule_takes(const struct http_route *rule, const struct http_head *head, const struct workload_identity *who,
+				  uint16_t port, const struct http_match **match);
+
 /* The first rule that takes a request that `who` sent to `port`. `head->path` is normalized. */
 enum route_result http_route_find(const struct service *service, const struct http_head *head,
 				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
 				  size_t *matched);
+
+/* How a request to a registered service is tried again: as its rule says (NULL: it has none), else the mesh, else Istio. */
+const struct http_retries *http_retries_for(const struct http_route *rule, const struct mesh *mesh);
 
 enum cors_result {
 	CORS_NONE,      /* not asked for, or another origin */

@@ -521,7 +521,6 @@ void access_log_flush(struct worker *worker);
 
 #define HELLO_TIMEOUT_MS 10000  /* an incomplete head or ClientHello */
 #define SILENCE_MS 1000         /* a client that says nothing at all (DESIGN §6) */
-#define CONNECT_TIMEOUT_MS 10000
 #define NAME_TIMEOUT_MS 5000
 #define IDLE_TIMEOUT_MS 3600000 /* Istio's idleTimeout default */
 #define NEVER_MS UINT64_MAX

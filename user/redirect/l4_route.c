@@ -21,11 +21,15 @@ static bool takes(const struct l4_match *match, const struct l4_connection *conn
 	       (!match->subnets.count || cidrs_hold(&match->subnets, connection->addr));
 }
 
-static bool rule_takes(const struct l4_route *rule, const struct l4_connection *connection)
+bool l4_rule_takes(const struct l4_route *rule, const struct l4_connection *connection, const struct l4_match **match)
 {
-	for (size_t i = 0; i < rule->match_count; i++)
-		if (takes(&rule->matches[i], connection))
+	*match = NULL;
+	for (size_t i = 0; i < rule->match_count; i++) {
+		if (takes(&rule->matches[i], connection)) {
+			*match = &rule->matches[i];
 			return true;
+		}
+	}
 	return !rule->match_count;
 }
 
@@ -38,10 +42,19 @@ static const struct route_target *draw_target(const struct service_l4_route *rou
 	return target;
 }
 
+const struct service_l4_route *l4_rule_find(const struct service *service, const struct l4_connection *connection)
+{
+	const struct l4_match *match;
+
+	for (size_t i = 0; i < service->l4_route_count; i++)
+		if (l4_rule_takes(service->l4_routes[i].rule, connection, &match))
+			return &service->l4_routes[i];
+	return NULL;
+}
+
 const struct route_target *l4_route_find(const struct service *service, const struct l4_connection *connection)
 {
-	for (size_t i = 0; i < service->l4_route_count; i++)
-		if (rule_takes(service->l4_routes[i].rule, connection))
-			return draw_target(&service->l4_routes[i], connection->draw);
-	return NULL;
+	const struct service_l4_route *found = l4_rule_find(service, connection);
+
+	return found ? draw_target(found, connection->draw) : NULL;
 }

@@ -13,7 +13,13 @@ struct l4_connection {
 	uint64_t draw;    /* random: settles which of several destinations */
 };
 
-/* The first rule that takes the connection; its target, or NULL: none takes it, and it goes the service's own way. */
+/* Whether a rule takes a connection, and by which of its matches (NULL: it has none, and takes every one). */
+bool l4_rule_takes(const struct l4_route *rule, const struct l4_connection *connection, const struct l4_match **match);
+
+/* The first rule that takes the connection, or NULL. */
+const struct service_l4_route *l4_rule_find(const struct service *service, const struct l4_connection *connection);
+
+/* The target, drawn, of the first rule that takes the connection, or NULL: none takes it, and it goes the service's own way. */
 const struct route_target *l4_route_find(const struct service *service, const struct l4_connection *connection);
 
 #endif

@@ -582,14 +582,6 @@ static const struct traffic_policy *policy_of(const struct service *service)
 	return service ? &service->policy : &none;
 }
 
-static uint64_t connect_timeout(const struct conn *conn)
-{
-	const struct mesh *mesh = conn->table->config->mesh;
-	uint64_t own = policy_of(conn->service)->pool.connect_timeout_ms;
-
-	return own ? own : mesh && mesh->connect_timeout_ms ? mesh->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-}
-
 /* What settles the order of the targets, and of a target's addresses in its upper half. */
 static uint64_t new_draw(struct conn *conn, const struct service *service)
 {
@@ -939,7 +931,7 @@ static enum step begin_try(struct conn *conn)
 		try_failed(conn, errno, count);
 		return STEP_ADVANCED;
 	}
-	worker_timer(conn, worker->now_ms + connect_timeout(conn));
+	worker_timer(conn, worker->now_ms + connect_timeout_of(conn->service, conn->table->config->mesh));
 	return STEP_BLOCKED;
 }
 
