@@ -307,6 +307,8 @@ static void read_port_policy(struct walk *walk, const struct node *node, void *o
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &one))
 		return;
+	if (node->count == 2) /* a field and what it says */
+		walk_error(walk, node, "says nothing of the port; one of connectionPool, loadBalancer, outlierDetection, tls is wanted");
 	for (size_t i = 0; i < rules->port_count; i++)
 		if (rules->ports[i].port == one.port && one.port)
 			walk_error(walk, node, "port %u is that of item %zu too", one.port, i);
@@ -335,6 +337,8 @@ static void read_traffic_policy(struct walk *walk, const struct node *node, void
 	rules->present = true;
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rules))
 		return;
+	if (!node->count)
+		walk_error(walk, node, "is empty; leave it out, or say something of the connections");
 	if (node_field(node, "tunnel") && node_field(node, "proxyProtocol"))
 		walk_error(walk, node, "has tunnel and proxyProtocol; one of them at most may be set");
 }
@@ -366,7 +370,12 @@ static void read_subsets(struct walk *walk, const struct node *node, void *out)
 
 static void read_rule_host(struct walk *walk, const struct node *node, void *out)
 {
-	read_host(walk, node, HOST_ANY, out);
+	uint8_t unused[16];
+
+	if (node->type == NODE_SCALAR && !parse_address(unused, node->text))
+		walk_error(walk, node, "%s is an address; a rule is for a host's name", node_shown(walk, node));
+	else
+		read_host(walk, node, HOST_ANY, out);
 }
 
 static void read_rule_selector(struct walk *walk, const struct node *node, void *out)
@@ -377,6 +386,25 @@ static void read_rule_selector(struct walk *walk, const struct node *node, void 
 	rule->has_selector = true;
 	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rule) && !rule->selector.count)
 		walk_warning(walk, node, "has no labels: the rule is for every workload of its namespace");
+}
+
+/* Nobody else has workloads that a selector could choose; and "~" is for what clients look up. */
+static void check_export(struct walk *walk, const struct node *node, const struct destination_rule *rule)
+{
+	size_t state = walk_enter(walk, "exportTo");
+	const char *own = rule->object.namespace_;
+
+	for (size_t i = 0; node && i < node->count; i++) {
+		const struct node *item = node->items[i];
+		size_t at = walk_enter_item(walk, i);
+
+		if (item->type == NODE_SCALAR && !strcmp(item->text, "~"))
+			walk_error(walk, item, "%s is for ServiceEntries only", node_shown(walk, item));
+		else if (rule->has_selector && item->type == NODE_SCALAR && strcmp(item->text, ".") && strcmp(item->text, own))
+			walk_error(walk, item, "%s: a rule with a workloadSelector is for its own namespace, \".\"", node_shown(walk, item));
+		walk_leave(walk, at);
+	}
+	walk_leave(walk, state);
 }
 
 void read_destination_rule(struct walk *walk, const struct node *spec, const struct object *object)
@@ -394,5 +422,6 @@ void read_destination_rule(struct walk *walk, const struct node *spec, const str
 	rule->object = *object;
 	*arena_append(config->arena, config->destination_rules, config->destination_rule_count,
 		      config->destination_rule_capacity) = rule;
-	walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), rule);
+	if (walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), rule))
+		check_export(walk, node_field(spec, "exportTo"), rule);
 }
