@@ -56,7 +56,8 @@ fields()
 {
 	cd "$ROOT/user/config" || return
 	grep -ohE '(UNSUPPORTED|IGNORED)\("[A-Za-z0-9]+"\)|\{"[a-z][A-Za-z0-9]+", [a-z_0-9]+, [^{}]*FIELD_' \
-		service_entry.c virtual_service.c http_match.c http_cors.c headers.c l4_route.c sidecar.c |
+		service_entry.c virtual_service.c http_match.c http_cors.c headers.c l4_route.c sidecar.c \
+		destination_rule.c balancer.c workload_entry.c |
 		sed -E 's/^[^"]*"([A-Za-z0-9]+)".*/\1/' | sort -u
 }
 
