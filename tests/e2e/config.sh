@@ -72,7 +72,7 @@ test_a_feature_of_istio_that_is_not_implemented()
 {
 	refused '[0-9]+:[0-9]+' 'not (yet )?(implemented|supported)' \
 		'apiVersion: networking.istio.io/v1' 'kind: DestinationRule' 'metadata: {name: x}' 'spec:' '  host: a.com' \
-		'  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}'
+		'  trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [a]}}, outlierDetection: {}}'
 }
 
 test_a_port_out_of_range()

@@ -100,6 +100,7 @@ static int read_file(struct config_source *source, int directory, const char *pa
 	_cleanup_close_ int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	_cleanup_secret_ struct secret text = {0};
 	struct stat before, after, named;
+	struct config_file *file;
 	int error;
 
 	if (fd < 0 || fstat(fd, &before) < 0)
@@ -121,8 +122,9 @@ static int read_file(struct config_source *source, int directory, const char *pa
 		return -EAGAIN;
 	if (!before.st_size)
 		return -ENODATA;
-	*array_append(source->files, source->count, source->capacity) =
-		(struct config_file){xstrdup(shown), TAKE_PTR(text.bytes), text.length};
+	file = array_append(source->files, source->count, source->capacity);
+	*file = (struct config_file){.name = xstrdup(shown), .text = text.bytes, .length = text.length};
+	text.bytes = NULL; /* the file's now */
 	source->bytes += text.length;
 	return 0;
 }

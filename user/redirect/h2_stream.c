@@ -206,8 +206,9 @@ static size_t take_content(struct h2_stream *stream, char *out, size_t room)
 			around = (size_t)snprintf(size, sizeof(size), "%zx\r\n", n) + 2;
 		}
 		snprintf(out, room, "%zx\r\n", n); /* its NUL gives way to the content */
-		memcpy(out + around - 2 + n, "\r\n", 2);
 		out += around - 2;
+		out[n] = '\r';
+		out[n + 1] = '\n';
 	}
 	h2_queue_take(stream->worker, &stream->content, out, n);
 	if (stream->session) {
