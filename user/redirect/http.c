@@ -775,7 +775,7 @@ static void reset_exchange(struct conn *conn)
 	conn->is_local = conn->dechunk = conn->upgraded = conn->is_grpc = false;
 	conn->own_body_left = 0;
 	conn->drain_until_ms = conn->route_deadline_ms = conn->try_deadline_ms = 0;
-	conn->body_sent = conn->is_preflight = false;
+	conn->body_sent = conn->was_repeated = conn->is_preflight = false;
 	buffer_put(conn->worker, &conn->cors);
 	buffer_put(conn->worker, &conn->copy);
 	conn->incomplete = 0;

@@ -261,6 +261,7 @@ struct conn {
 	unsigned int unconnected;       /* tries that found nobody */
 	uint64_t draw;                  /* settles the order of the addresses for all tries */
 	bool reused;                    /* the request went out on a connection that had served before */
+	bool was_repeated;              /* since one that had served before was lost */
 	uint32_t served;                /* requests that the open upstream connection has answered */
 	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
 	const struct service *kept_for; /* of `table`; NULL: the original destination */
