@@ -627,6 +627,10 @@ void conn_timeout(struct conn *conn)
 		return;
 	}
 	if (conn->state == CONN_REQUEST && conn->idle_until_ms && conn->worker->now_ms >= conn->idle_until_ms) {
+		if (h2_is_parked(conn)) {
+			conn_close(conn);
+			return;
+		}
 		upstream_drop(conn); /* the client may be idle for longer */
 		worker_timer(conn, conn->worker->now_ms + (conn->head_pending ? HELLO_TIMEOUT_MS : IDLE_TIMEOUT_MS));
 		return;
@@ -798,6 +802,8 @@ void conn_view_changed(struct conn *conn, bool rules_changed)
 	}
 	if (conn->state == CONN_NAME)
 		worker_ready(conn); /* perhaps it was a name that changed */
-	if (rules_changed)
-		conn_still_allowed(conn);
+	if (!rules_changed)
+		return;
+	conn_still_allowed(conn);
+	h2_view_changed(conn);
 }
