@@ -191,6 +191,22 @@ static void request_line(const char *path, const char *line)
 	expect_line(line);
 }
 
+Test(access_log, a_relay_beyond_the_limit_is_not_the_clients_doing)
+{
+	int first, second;
+	struct heard heard;
+
+	apply_logged(LOGGED("") "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: t}\n"
+		     "spec: {host: t.example, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}\n");
+	first = dial_relay();
+	ask(first, "hello");
+	second = dial_relay();
+	turn();
+	heard = hear(second);
+	cr_expect_eq(heard.error, ECONNRESET);
+	expect_line(TIME " \"- - -\" 0 UO - - .*");
+}
+
 /* What its line says is of the policy that it began under, which other ones have replaced since. */
 Test(access_log, a_relay_that_outlives_its_policy_has_its_line)
 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* HTTP/2 through a worker, on either side: streams, what becomes of them, and what is refused. */
 #include "h2_peer.h"
+#include "redirect/directory.h"
 #include "redirect/h2_fields.h"
 
 static uint16_t port;
@@ -720,4 +721,40 @@ Test(redirect_http2, idle_sessions_of_a_client_are_bounded)
 	peer_turn(upstreams[0]);
 	peer_turn(upstreams[MANY - 1]);
 	cr_expect(upstreams[0]->gone && !upstreams[MANY - 1]->gone, "the oldest goes first");
+}
+
+/* Where the client says for whom it is, the next stream takes that one's, and none else's. */
+Test(redirect_http2, a_parked_connection_serves_its_own_name_only)
+{
+	static const uint8_t here[1][16] = {{[10] = 0xff, 0xff, 127, 0, 0, 1}};
+	const struct published_name names[] = {{"x.d.example", here, 1, true, NAME_NOT_FAILED}, {"y.d.example", here, 1, true, NAME_NOT_FAILED}};
+	const char *const asked[] = {"x.d.example", "y.d.example", "x.d.example", "y.d.example"};
+	char documents[1024];
+	int upstreams[2];
+	struct peer *client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY
+		 ENTRY_OF("d", "hosts: ['*.d.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: p, protocol: HTTP, targetPort: %u}]"), port);
+	apply(documents);
+	for (int i = 0; i < 2; i++)
+		directory_answer(&names[i], 1);
+	directory_publish();
+	turn();
+	client = dial(80);
+	for (int i = 0; i < 4; i++) {
+		int32_t id = peer_get(client, asked[i], "/");
+		struct heard heard;
+
+		turn_with(client, NULL);
+		if (i < 2)
+			upstreams[i] = accept_upstream(server);
+		cr_assert_geq(upstreams[i % 2], 0);
+		turn();
+		heard = hear(upstreams[i % 2]);
+		expect_in(&heard, asked[i]);
+		say(upstreams[i % 2], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+		turn_with(client, NULL);
+		expect_head(client, id, ":status: 200\n");
+	}
+	cr_expect_eq(accept_upstream(server), -1);
 }

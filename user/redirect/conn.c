@@ -114,7 +114,8 @@ void conn_end_delay(struct conn *conn)
 /* What is closed before its end, and not by the server or by us, is the client's doing. */
 static void note_departure(struct conn *conn)
 {
-	const uint32_t ours = FLAG_UT | FLAG_UC | FLAG_SI | FLAG_UPE | (conn->outcome.is_request ? 0 : FLAG_UH | FLAG_UF | FLAG_FI | FLAG_NC);
+	const uint32_t of_connections = FLAG_UH | FLAG_UF | FLAG_UO | FLAG_FI | FLAG_NC | FLAG_DF;
+	const uint32_t ours = FLAG_UT | FLAG_UC | FLAG_SI | FLAG_UPE | (conn->outcome.is_request ? 0 : of_connections);
 
 	if (conn->state == CONN_RELAY || conn->outcome.is_blocked || conn->outcome.flags & ours)
 		return;
@@ -780,8 +781,12 @@ bool conn_still_allowed(struct conn *conn)
 	decision = judge_again(conn, view->table, who->now);
 	if (decision.verdict != VERDICT_DENY) {
 		conn->drain_until_ms = 0;
-		if (conn->state == CONN_RELAY) /* of a request the service is still needed */
+		if (conn->state == CONN_RELAY && !conn->outcome.begun) { /* a request, and a line of the log, still need the service */
 			take_table(conn, view->table, who->now);
+			conn->service = NULL;
+			conn->route = NULL;
+			conn->target = NULL;
+		}
 		return true;
 	}
 	if (may_drain(conn, who->now->drain_ms))

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 
 #include "base/memory.h"
+#include "redirect/directory.h"
 #include "redirect/h2_internal.h"
 #include "redirect/origination.h"
 
@@ -24,6 +25,13 @@ bool h2_is_spoken(const struct conn *conn, const struct service *to)
 	return to->protocol == PROTOCOL_HTTP && to->policy.pool.upgrades_to_h2;
 }
 
+/* For the access log. */
+static void know_local(struct conn *to, const struct conn *from)
+{
+	memcpy(to->local_addr, from->local_addr, 16);
+	to->local_port = from->local_port;
+}
+
 /* The descriptor goes along with what is known of it; events of this round are still the other's, and come again. */
 static void move_upstream(struct conn *from, struct conn *to)
 {
@@ -33,6 +41,7 @@ static void move_upstream(struct conn *from, struct conn *to)
 	to->upstream = from->upstream;
 	to->upstream.watch = watch;
 	to->upstream.readable = to->upstream.writable = true;
+	know_local(to, from);
 	from->upstream = (struct end){.watch = from->upstream.watch, .fd = -1};
 	epoll_ctl(to->worker->epoll_fd, EPOLL_CTL_MOD, to->upstream.fd, &event);
 }
@@ -111,6 +120,7 @@ bool h2_join(struct conn *conn)
 		if (one->upstream.tls && !origination_is_for(one, conn->service, http_asked_host(conn)))
 			continue;
 		bind_stream(conn, one->session);
+		know_local(conn, one);
 		return true;
 	}
 	return false;
@@ -157,11 +167,14 @@ bool h2_may_park(const struct conn *conn)
 void h2_unpark(struct conn *conn, const struct service *to, const char *host)
 {
 	for (struct conn *one = conn->owner ? conn->owner->owned : NULL; one; one = one->next_owned) {
-		if (one == conn || !h2_is_parked(one) || one->upstream.eof || one->kept_for != to || one->table != conn->table)
+		if (one == conn || !h2_is_parked(one) || one->upstream.eof || one->table != conn->table || !upstream_serves(one, conn, to))
 			continue;
 		if (one->upstream.tls && !origination_is_for(one, to, host))
 			continue;
 		move_upstream(one, conn);
+		dynamic_name_release(&conn->named);
+		conn->named = one->named;
+		one->named = NULL;
 		conn->kept = true;
 		conn->kept_for = to;
 		conn->served = one->served;

@@ -408,7 +408,7 @@ static void follow_route(struct conn *conn)
 	conn->service = to;
 	if (conn->owner && !conn->kept && !h2_is_spoken(conn, to))
 		h2_unpark(conn, to, http_asked_host(conn));
-	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, to) && upstream_suits(conn) &&
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, conn, to) && upstream_suits(conn) &&
 	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
 		if (!circuit_request(conn)) {
 			conn->tries = 0;

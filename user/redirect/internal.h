@@ -456,8 +456,8 @@ struct candidate {
 /* upstream.c: an upstream connection, from the choice of an address to CONN_EXCHANGE or CONN_RELAY. */
 void upstream_begin(struct conn *conn, const struct service *service);
 bool upstream_can_look_up(const char *shown); /* it is a name, and no address */
-/* Whether the open connection is for `service` and, where that is what clients name, for whom this request is. */
-bool upstream_serves(const struct conn *conn, const struct service *service);
+/* Whether the connection that `open` has is for `service` and, where that is what clients name, for whom conn's request is. */
+bool upstream_serves(const struct conn *open, const struct conn *conn, const struct service *service);
 enum step upstream_step(struct conn *conn);
 void upstream_timeout(struct conn *conn);
 void upstream_drop(struct conn *conn);
