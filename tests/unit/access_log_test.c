@@ -142,16 +142,20 @@ Test(access_log, a_blocked_connection_has_the_black_hole_for_a_cluster)
 	expect_line(TIME " \"- - -\" 0 UH - - \"-\" 0 0 [0-9]+ - \"-\" \"-\" \"-\" \"-\" \"-\" BlackHoleCluster - 203\\.0\\.113\\.9:443 " LOCAL " - -");
 }
 
-Test(access_log, a_relay_has_its_line_when_it_ends)
+static int dial_relay(void)
 {
 	struct flow_record record = record_to("203.0.113.2", 5432);
-	int client, upstream;
 
 	record.service_flags = SERVICE_TCP;
 	while (strcmp(policy_service(rig.table->policy, ++record.service)->host, "t.example"))
 		;
-	client = dial_as(&record);
-	upstream = ask(client, "hello");
+	return dial_as(&record);
+}
+
+Test(access_log, a_relay_has_its_line_when_it_ends)
+{
+	int client = dial_relay(), upstream = ask(client, "hello");
+
 	say(upstream, "welcome!");
 	turn();
 	cr_expect_str_eq(logged(), "");
@@ -185,6 +189,36 @@ static void request_line(const char *path, const char *line)
 	say(client, request);
 	turn();
 	expect_line(line);
+}
+
+Test(access_log, a_relay_beyond_the_limit_is_not_the_clients_doing)
+{
+	int first, second;
+	struct heard heard;
+
+	apply_logged(LOGGED("") "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: t}\n"
+		     "spec: {host: t.example, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}\n");
+	first = dial_relay();
+	ask(first, "hello");
+	second = dial_relay();
+	turn();
+	heard = hear(second);
+	cr_expect_eq(heard.error, ECONNRESET);
+	expect_line(TIME " \"- - -\" 0 UO - - .*");
+}
+
+/* What its line says is of the policy that it began under, which other ones have replaced since. */
+Test(access_log, a_relay_that_outlives_its_policy_has_its_line)
+{
+	int client = dial_relay(), upstream = ask(client, "hello");
+
+	for (int i = 0; i < 4; i++)
+		apply_logged(LOGGED(""));
+	close(upstream);
+	close(client);
+	usleep(2000);
+	turn();
+	cr_expect(strstr(logged(), " outbound|5432||t.example "));
 }
 
 Test(access_log, our_own_answers_say_why)

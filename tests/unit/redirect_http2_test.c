@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* HTTP/2 through a worker, on either side: streams, what becomes of them, and what is refused. */
 #include "h2_peer.h"
+#include "redirect/directory.h"
 #include "redirect/h2_fields.h"
 
 static uint16_t port;
@@ -382,6 +383,28 @@ Test(redirect_http2, a_stream_that_the_server_resets_is_answered)
 	cr_expect(strstr(peer_stream(client, id)->body, "remote reset") || strstr(peer_stream(client, id)->body, "reset reason"));
 }
 
+/* The session has served before, and goes on: that is no connection which the server let go of just now. */
+Test(redirect_http2, a_server_that_resets_each_stream_is_asked_once_for_each)
+{
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_get(client, "two.example", "/1");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 200\n");
+	id = peer_get(client, "two.example", "/2");
+	for (int i = 0; i < 4; i++) {
+		turn_with(client, upstream);
+		if (upstream->count > (size_t)i + 1)
+			nghttp2_submit_rst_stream(upstream->http2, NGHTTP2_FLAG_NONE, 2 * i + 3, NGHTTP2_INTERNAL_ERROR);
+	}
+	turn_with(client, upstream);
+	cr_expect_eq(upstream->count, 2, "%zu streams", upstream->count);
+	expect_head(client, id, ":status: 503\n");
+}
+
 Test(redirect_http2, a_server_that_goes_away_gets_no_more_streams)
 {
 	struct peer *client = dial(81), *upstream, *next;
@@ -521,4 +544,217 @@ Test(redirect_http2, an_upgrade_of_http_1_goes_on_as_stream_1)
 	turn();
 	heard = hear(client);
 	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
+/* ---- what outlives a stream ---- */
+
+#define POOLED(host, settings) "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " host "}\n" \
+	"spec: {host: " host ".example, trafficPolicy: {connectionPool: " settings "}}\n"
+
+static void apply_pooled(const char *rule)
+{
+	char documents[4096];
+	size_t n = (size_t)snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA("a", "80", "HTTP") VIA("two", "81", "HTTP2"), port, port);
+
+	snprintf(documents + n, sizeof(documents) - n, "%s", rule);
+	apply(documents);
+	turn();
+}
+
+/* A request to a server of HTTP/1.1, on a connection that is open (-1: a new one). Returns the connection. */
+static int ask_http1(struct peer *client, int upstream)
+{
+	int32_t id = peer_get(client, "a.example", "/");
+	struct heard heard;
+
+	turn_with(client, NULL);
+	if (upstream < 0)
+		upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0, "no upstream connection");
+	turn();
+	heard = hear(upstream);
+	expect_in(&heard, "GET / HTTP/1.1\r\n");
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 200\n");
+	return upstream;
+}
+
+Test(redirect_http2, a_connection_that_was_idle_for_too_long_leaves_nothing_behind)
+{
+	struct peer *client;
+	struct heard heard;
+	int upstream;
+
+	apply_pooled(POOLED("a", "{http: {idleTimeout: 200ms}}"));
+	client = dial(80);
+	upstream = ask_http1(client, -1);
+	turn_for(100);
+	upstream = ask_http1(client, upstream);
+	turn_for(300);
+	heard = hear(upstream);
+	cr_expect(heard.ended, "the second stream's is closed as the first one's would have been");
+	cr_expect_eq(rig.worker->statistics.connections_open, 1, "%llu are open", rig.worker->statistics.connections_open);
+}
+
+Test(redirect_http2, a_connection_lasts_no_longer_for_the_streams_that_share_it)
+{
+	struct peer *client;
+	int upstream;
+
+	apply_pooled(POOLED("a", "{tcp: {maxConnectionDuration: 300ms}}"));
+	client = dial(80);
+	upstream = ask_http1(client, -1);
+	ask_http1(client, upstream);
+	turn_for(400);
+	ask_http1(client, -1);
+}
+
+Test(redirect_http2, a_session_that_is_idle_for_too_long_ends)
+{
+	struct peer *client, *upstream;
+	int32_t id;
+
+	apply_pooled(POOLED("two", "{http: {idleTimeout: 200ms}}"));
+	client = dial(81);
+	id = peer_get(client, "two.example", "/");
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	turn_for(300);
+	turn_with(client, upstream);
+	cr_expect_not(upstream->gone, "a stream is open");
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 200\n");
+	cr_expect_not(upstream->gone);
+	turn_for(300);
+	turn_with(client, upstream);
+	cr_expect(upstream->gone);
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+Test(redirect_http2, a_session_that_has_lasted_takes_no_more_streams)
+{
+	struct peer *client, *upstream, *next;
+	int32_t first, second;
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnectionDuration: 200ms}}"));
+	client = dial(81);
+	first = peer_get(client, "two.example", "/1");
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	turn_for(300);
+	second = peer_get(client, "two.example", "/2");
+	next = accept_peer(client);
+	turn_with(client, next);
+	peer_answer(next, 1, "201", NULL, NULL);
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, next);
+	turn_with(client, upstream);
+	expect_head(client, first, ":status: 200\n");
+	expect_head(client, second, ":status: 201\n");
+	cr_expect(upstream->gone, "what was under way is done");
+}
+
+/* A policy that comes every minute would leave a session of each behind, and its table. */
+Test(redirect_http2, sessions_of_an_earlier_policy_end_with_their_streams)
+{
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_get(client, "two.example", "/");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	apply_pooled("");
+	turn_with(client, upstream);
+	cr_expect_not(upstream->gone);
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 200\n");
+	cr_expect(upstream->gone);
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+Test(redirect_http2, parked_connections_of_an_earlier_policy_are_closed)
+{
+	struct peer *client = dial(80);
+	int upstream = ask_http1(client, -1);
+	struct heard heard;
+
+	apply_pooled("");
+	heard = hear(upstream);
+	cr_expect(heard.ended);
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+#define MANY 40
+
+/* One client holds no more idle sessions than a few, however many servers it asks. */
+Test(redirect_http2, idle_sessions_of_a_client_are_bounded)
+{
+	static char documents[32768];
+	size_t n = (size_t)snprintf(documents, sizeof(documents), REGISTRY_ONLY);
+	struct peer *client, *upstreams[MANY];
+
+	for (int i = 0; i < MANY; i++)
+		n += (size_t)snprintf(documents + n, sizeof(documents) - n,
+				      ENTRY_OF("n%d", "hosts: [n%d.example], addresses: [203.0.113.1], resolution: STATIC, "
+					       "ports: [{number: 81, name: p, protocol: HTTP2, targetPort: %u}], endpoints: [{address: 127.0.0.1}]"),
+				      i, i, port);
+	apply(documents);
+	turn();
+	client = dial(81);
+	for (int i = 0; i < MANY; i++) {
+		char host[32];
+		int32_t id;
+
+		snprintf(host, sizeof(host), "n%d.example", i);
+		id = peer_get(client, host, "/");
+		upstreams[i] = accept_peer(client);
+		turn_with(client, upstreams[i]);
+		peer_answer(upstreams[i], 1, "200", NULL, NULL);
+		turn_with(client, upstreams[i]);
+		expect_head(client, id, ":status: 200\n");
+	}
+	cr_expect_lt(rig.worker->statistics.connections_open, 20, "%llu are open", rig.worker->statistics.connections_open);
+	peer_turn(upstreams[0]);
+	peer_turn(upstreams[MANY - 1]);
+	cr_expect(upstreams[0]->gone && !upstreams[MANY - 1]->gone, "the oldest goes first");
+}
+
+/* Where the client says for whom it is, the next stream takes that one's, and none else's. */
+Test(redirect_http2, a_parked_connection_serves_its_own_name_only)
+{
+	static const uint8_t here[1][16] = {{[10] = 0xff, 0xff, 127, 0, 0, 1}};
+	const struct published_name names[] = {{"x.d.example", here, 1, true, NAME_NOT_FAILED}, {"y.d.example", here, 1, true, NAME_NOT_FAILED}};
+	const char *const asked[] = {"x.d.example", "y.d.example", "x.d.example", "y.d.example"};
+	char documents[1024];
+	int upstreams[2];
+	struct peer *client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY
+		 ENTRY_OF("d", "hosts: ['*.d.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: p, protocol: HTTP, targetPort: %u}]"), port);
+	apply(documents);
+	for (int i = 0; i < 2; i++)
+		directory_answer(&names[i], 1);
+	directory_publish();
+	turn();
+	client = dial(80);
+	for (int i = 0; i < 4; i++) {
+		int32_t id = peer_get(client, asked[i], "/");
+		struct heard heard;
+
+		turn_with(client, NULL);
+		if (i < 2)
+			upstreams[i] = accept_upstream(server);
+		cr_assert_geq(upstreams[i % 2], 0);
+		turn();
+		heard = hear(upstreams[i % 2]);
+		expect_in(&heard, asked[i]);
+		say(upstreams[i % 2], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+		turn_with(client, NULL);
+		expect_head(client, id, ":status: 200\n");
+	}
+	cr_expect_eq(accept_upstream(server), -1);
 }

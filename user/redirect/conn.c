@@ -114,7 +114,8 @@ void conn_end_delay(struct conn *conn)
 /* What is closed before its end, and not by the server or by us, is the client's doing. */
 static void note_departure(struct conn *conn)
 {
-	const uint32_t ours = FLAG_UT | FLAG_UC | FLAG_SI | FLAG_UPE | (conn->outcome.is_request ? 0 : FLAG_UH | FLAG_UF | FLAG_FI | FLAG_NC);
+	const uint32_t of_connections = FLAG_UH | FLAG_UF | FLAG_UO | FLAG_FI | FLAG_NC | FLAG_DF;
+	const uint32_t ours = FLAG_UT | FLAG_UC | FLAG_SI | FLAG_UPE | (conn->outcome.is_request ? 0 : of_connections);
 
 	if (conn->state == CONN_RELAY || conn->outcome.is_blocked || conn->outcome.flags & ours)
 		return;
@@ -627,6 +628,10 @@ void conn_timeout(struct conn *conn)
 		return;
 	}
 	if (conn->state == CONN_REQUEST && conn->idle_until_ms && conn->worker->now_ms >= conn->idle_until_ms) {
+		if (h2_is_parked(conn)) {
+			conn_close(conn);
+			return;
+		}
 		upstream_drop(conn); /* the client may be idle for longer */
 		worker_timer(conn, conn->worker->now_ms + (conn->head_pending ? HELLO_TIMEOUT_MS : IDLE_TIMEOUT_MS));
 		return;
@@ -776,8 +781,12 @@ bool conn_still_allowed(struct conn *conn)
 	decision = judge_again(conn, view->table, who->now);
 	if (decision.verdict != VERDICT_DENY) {
 		conn->drain_until_ms = 0;
-		if (conn->state == CONN_RELAY) /* of a request the service is still needed */
+		if (conn->state == CONN_RELAY && !conn->outcome.begun) { /* a request, and a line of the log, still need the service */
 			take_table(conn, view->table, who->now);
+			conn->service = NULL;
+			conn->route = NULL;
+			conn->target = NULL;
+		}
 		return true;
 	}
 	if (may_drain(conn, who->now->drain_ms))
@@ -798,6 +807,8 @@ void conn_view_changed(struct conn *conn, bool rules_changed)
 	}
 	if (conn->state == CONN_NAME)
 		worker_ready(conn); /* perhaps it was a name that changed */
-	if (rules_changed)
-		conn_still_allowed(conn);
+	if (!rules_changed)
+		return;
+	conn_still_allowed(conn);
+	h2_view_changed(conn);
 }

@@ -36,13 +36,14 @@ static bool end_point(struct end_point *out, int fd, name_of_fn name_of)
  */
 bool greeting_proxy_header(struct conn *conn)
 {
+	int client = (conn->owner ? conn->owner : conn)->client.fd; /* a stream's is the session's */
 	struct end_point own, from, to = {.port = conn->record.port};
 	unsigned char header[PROXY_HEADER_MAX];
 	size_t n;
 
 	if (!end_point(&own, conn->upstream.fd, getsockname))
 		return false;
-	if (conn->client.fd < 0 || !end_point(&from, conn->client.fd, getpeername))
+	if (client < 0 || !end_point(&from, client, getpeername))
 		from = own;
 	if (addr_is_loopback(from.addr))
 		memcpy(from.addr, own.addr, 16);

@@ -42,6 +42,10 @@ bool h2_is_dialled(const struct conn *conn); /* such a session is being made */
 void h2_wake_waiting(struct conn *conn);     /* those that wait for one */
 /* A finished stream's connection may keep its HTTP/1 upstream connection for a later one. */
 bool h2_may_park(const struct conn *conn);
+bool h2_is_parked(const struct conn *conn);
 void h2_unpark(struct conn *conn, const struct service *to, const char *host);
+
+/* What leads to servers by an earlier table is for requests that are under way: there will be no others. */
+void h2_view_changed(struct conn *conn);
 
 #endif

@@ -535,6 +535,7 @@ void h2_timeout(struct conn *conn)
 {
 	struct h2_session *session = conn->session;
 
+	conn->idle_until_ms = 0;
 	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
 	for (struct h2_stream *stream = session->streams; stream; stream = stream->next)
 		if (stream->conn)

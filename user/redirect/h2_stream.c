@@ -84,8 +84,23 @@ struct h2_stream *h2_stream_new(struct h2_session *session, int32_t id)
 		session->streams->previous = stream;
 	session->streams = stream;
 	session->stream_count++;
+	session->conn->idle_until_ms = 0;
 	session->served++;
 	return stream;
+}
+
+/* As http_exchange.c of a connection that serves again. */
+static void begin_idle(struct h2_session *session)
+{
+	struct conn *conn = session->conn;
+	uint64_t now = conn->worker->now_ms;
+
+	conn->idle_until_ms = conn->idle_ms ? now + conn->idle_ms : 0;
+	if (conn->connected_until_ms && (!conn->idle_until_ms || conn->connected_until_ms < conn->idle_until_ms))
+		conn->idle_until_ms = conn->connected_until_ms;
+	worker_timer(conn, now + IDLE_TIMEOUT_MS);
+	if (session->leaves)
+		h2_session_wake(session);
 }
 
 static void leave_session(struct h2_stream *stream)
@@ -98,6 +113,8 @@ static void leave_session(struct h2_stream *stream)
 	if (stream->next)
 		stream->next->previous = stream->previous;
 	session->stream_count--;
+	if (!session->stream_count && !session->is_server)
+		begin_idle(session);
 	stream->session = NULL;
 }
 

@@ -4,10 +4,11 @@
 #include <sys/epoll.h>
 
 #include "base/memory.h"
+#include "redirect/directory.h"
 #include "redirect/h2_internal.h"
 #include "redirect/origination.h"
 
-#define MAX_PARKED 16 /* idle HTTP/1 connections of one client */
+#define MAX_IDLE 16 /* connections of one client to servers of HTTP/1, and as many sessions */
 
 static struct conn *owner_of(const struct conn *conn)
 {
@@ -24,6 +25,13 @@ bool h2_is_spoken(const struct conn *conn, const struct service *to)
 	return to->protocol == PROTOCOL_HTTP && to->policy.pool.upgrades_to_h2;
 }
 
+/* For the access log. */
+static void know_local(struct conn *to, const struct conn *from)
+{
+	memcpy(to->local_addr, from->local_addr, 16);
+	to->local_port = from->local_port;
+}
+
 /* The descriptor goes along with what is known of it; events of this round are still the other's, and come again. */
 static void move_upstream(struct conn *from, struct conn *to)
 {
@@ -33,6 +41,7 @@ static void move_upstream(struct conn *from, struct conn *to)
 	to->upstream = from->upstream;
 	to->upstream.watch = watch;
 	to->upstream.readable = to->upstream.writable = true;
+	know_local(to, from);
 	from->upstream = (struct end){.watch = from->upstream.watch, .fd = -1};
 	epoll_ctl(to->worker->epoll_fd, EPOLL_CTL_MOD, to->upstream.fd, &event);
 }
@@ -42,6 +51,22 @@ static void bind_stream(struct conn *conn, struct h2_session *session)
 	struct h2_stream *stream = h2_stream_new(session, 0);
 
 	h2_stream_bind(stream, conn, &conn->upstream);
+}
+
+static void retire(struct h2_session *session)
+{
+	session->leaves = true;
+	h2_session_wake(session);
+}
+
+/* A client that asks many servers keeps the sessions that were made last. */
+static void bound_idle(const struct conn *owner)
+{
+	size_t idle = 0;
+
+	for (const struct conn *one = owner->owned; one; one = one->next_owned)
+		if (one->session && !one->session->stream_count && ++idle > MAX_IDLE)
+			retire(one->session);
 }
 
 void h2_connected(struct conn *conn)
@@ -55,10 +80,13 @@ void h2_connected(struct conn *conn)
 	carrier->service = carrier->kept_for = conn->service;
 	memcpy(carrier->addr, conn->addr, 16);
 	carrier->port = conn->port;
+	carrier->idle_ms = conn->idle_ms;
+	carrier->connected_until_ms = conn->connected_until_ms;
 	conn_own(owner_of(conn), carrier);
 	move_upstream(conn, carrier);
 	h2_session_new(carrier, &carrier->upstream, false);
 	bind_stream(conn, carrier->session);
+	bound_idle(owner_of(conn));
 	worker_timer(carrier, carrier->worker->now_ms + IDLE_TIMEOUT_MS);
 	worker_ready(carrier);
 	h2_wake_waiting(conn);
@@ -72,11 +100,14 @@ static bool leads_there(const struct conn *carrier, const struct conn *conn)
 
 static bool has_room(const struct h2_session *session)
 {
-	const struct pool_settings *pool = session->conn->service ? &session->conn->service->policy.pool : NULL;
+	const struct conn *carrier = session->conn;
+	const struct pool_settings *pool = carrier->service ? &carrier->service->policy.pool : NULL;
 	uint32_t most = nghttp2_session_get_remote_settings(session->http2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 
 	if (pool && pool->max_streams && pool->max_streams < most)
 		most = pool->max_streams;
+	if (carrier->connected_until_ms && carrier->worker->now_ms >= carrier->connected_until_ms)
+		return false;
 	return !session->leaves && session->stream_count < most && nghttp2_session_check_request_allowed(session->http2) &&
 	       (!pool || !pool->max_requests || session->served < pool->max_requests);
 }
@@ -89,6 +120,7 @@ bool h2_join(struct conn *conn)
 		if (one->upstream.tls && !origination_is_for(one, conn->service, http_asked_host(conn)))
 			continue;
 		bind_stream(conn, one->session);
+		know_local(conn, one);
 		return true;
 	}
 	return false;
@@ -116,7 +148,7 @@ void h2_wake_waiting(struct conn *conn)
 
 /* ---- HTTP/1 connections that later streams use ---- */
 
-static bool is_parked(const struct conn *conn)
+bool h2_is_parked(const struct conn *conn)
 {
 	return conn->state == CONN_REQUEST && conn->is_h2 && !conn->client.stream && conn->kept;
 }
@@ -128,24 +160,39 @@ bool h2_may_park(const struct conn *conn)
 	if (!conn->kept || !conn->owner || conn->is_orphan || conn->circuit) /* a circuit counts the connection as this one's */
 		return false;
 	for (const struct conn *one = conn->owner->owned; one; one = one->next_owned)
-		parked += is_parked(one);
-	return parked < MAX_PARKED;
+		parked += h2_is_parked(one);
+	return parked < MAX_IDLE;
 }
 
 void h2_unpark(struct conn *conn, const struct service *to, const char *host)
 {
 	for (struct conn *one = conn->owner ? conn->owner->owned : NULL; one; one = one->next_owned) {
-		if (one == conn || !is_parked(one) || one->upstream.eof || one->kept_for != to || one->table != conn->table)
+		if (one == conn || !h2_is_parked(one) || one->upstream.eof || one->table != conn->table || !upstream_serves(one, conn, to))
 			continue;
 		if (one->upstream.tls && !origination_is_for(one, to, host))
 			continue;
 		move_upstream(one, conn);
+		dynamic_name_release(&conn->named);
+		conn->named = one->named;
+		one->named = NULL;
 		conn->kept = true;
 		conn->kept_for = to;
 		conn->served = one->served;
+		conn->idle_ms = one->idle_ms;
+		conn->connected_until_ms = one->connected_until_ms;
 		memcpy(conn->addr, one->addr, 16);
 		conn->port = one->port;
 		conn_close(one);
 		return;
 	}
+}
+
+void h2_view_changed(struct conn *conn)
+{
+	if (conn->table == conn->worker->view->table)
+		return;
+	if (h2_is_parked(conn))
+		conn_close(conn);
+	else if (conn->session && !conn->session->is_server)
+		retire(conn->session);
 }

@@ -408,7 +408,7 @@ static void follow_route(struct conn *conn)
 	conn->service = to;
 	if (conn->owner && !conn->kept && !h2_is_spoken(conn, to))
 		h2_unpark(conn, to, http_asked_host(conn));
-	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, to) && upstream_suits(conn) &&
+	if (conn->kept && conn->upstream.fd >= 0 && !conn->upstream.eof && upstream_serves(conn, conn, to) && upstream_suits(conn) &&
 	    (!conn->upstream.tls || origination_is_for(conn, to, http_asked_host(conn)))) {
 		if (!circuit_request(conn)) {
 			conn->tries = 0;
@@ -775,7 +775,7 @@ static void reset_exchange(struct conn *conn)
 	conn->is_local = conn->dechunk = conn->upgraded = conn->is_grpc = false;
 	conn->own_body_left = 0;
 	conn->drain_until_ms = conn->route_deadline_ms = conn->try_deadline_ms = 0;
-	conn->body_sent = conn->is_preflight = false;
+	conn->body_sent = conn->was_repeated = conn->is_preflight = false;
 	buffer_put(conn->worker, &conn->cors);
 	buffer_put(conn->worker, &conn->copy);
 	conn->incomplete = 0;

@@ -184,10 +184,14 @@ static bool retry_fresh(struct conn *conn)
 
 	if (!conn->reused || buffer_length(conn->from_upstream) || !bodiless || !is_idempotent(conn->method) || !conn->to_upstream)
 		return false;
+	/* A session that goes on has not let go of anything; and the next one may have served before, too. */
+	if (conn->was_repeated || h2_was_reset(&conn->upstream))
+		return false;
 	upstream_drop(conn);
 	conn->to_upstream->start = 0;
 	conn->request_done = false;
 	conn->reused = false;
+	conn->was_repeated = true;
 	conn->incomplete = 0;
 	upstream_begin(conn, conn->service);
 	return true;

@@ -261,6 +261,7 @@ struct conn {
 	unsigned int unconnected;       /* tries that found nobody */
 	uint64_t draw;                  /* settles the order of the addresses for all tries */
 	bool reused;                    /* the request went out on a connection that had served before */
+	bool was_repeated;              /* since one that had served before was lost */
 	uint32_t served;                /* requests that the open upstream connection has answered */
 	bool kept;                      /* the open upstream connection may serve another request for `kept_for` */
 	const struct service *kept_for; /* of `table`; NULL: the original destination */
@@ -455,8 +456,8 @@ struct candidate {
 /* upstream.c: an upstream connection, from the choice of an address to CONN_EXCHANGE or CONN_RELAY. */
 void upstream_begin(struct conn *conn, const struct service *service);
 bool upstream_can_look_up(const char *shown); /* it is a name, and no address */
-/* Whether the open connection is for `service` and, where that is what clients name, for whom this request is. */
-bool upstream_serves(const struct conn *conn, const struct service *service);
+/* Whether the connection that `open` has is for `service` and, where that is what clients name, for whom conn's request is. */
+bool upstream_serves(const struct conn *open, const struct conn *conn, const struct service *service);
 enum step upstream_step(struct conn *conn);
 void upstream_timeout(struct conn *conn);
 void upstream_drop(struct conn *conn);

@@ -467,15 +467,15 @@ static void forget_name(struct conn *conn)
 	conn->name_refused = conn->name_failed = false;
 }
 
-bool upstream_serves(const struct conn *conn, const struct service *service)
+bool upstream_serves(const struct conn *open, const struct conn *conn, const struct service *service)
 {
 	char host[SLUICE_HOST_MAX];
 
-	if (conn->kept_for != service)
+	if (open->kept_for != service)
 		return false;
 	if (!is_by_name(conn, service))
-		return !conn->named;
-	return conn->named && named_host(conn, service, host) && !strcmp(conn->named->host, host);
+		return !open->named;
+	return open->named && named_host(conn, service, host) && !strcmp(open->named->host, host);
 }
 
 /* Some target's name has not had its first answer, and no other can do. */
@@ -535,6 +535,7 @@ static void fail_without_address(struct conn *conn)
 static void overflow(struct conn *conn)
 {
 	upstream_drop(conn);
+	conn_note(conn, FLAG_UO, NULL);
 	if (conn->purpose != FOR_RELAY) {
 		http_answer_overflow(conn);
 		return;

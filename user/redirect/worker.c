@@ -170,7 +170,7 @@ void worker_timer(struct conn *conn, uint64_t deadline_ms)
 		deadline_ms = conn->route_deadline_ms;
 	if (deadline_ms && conn->try_deadline_ms && conn->try_deadline_ms < deadline_ms)
 		deadline_ms = conn->try_deadline_ms;
-	if (deadline_ms && conn->state == CONN_REQUEST && conn->idle_until_ms && conn->idle_until_ms < deadline_ms)
+	if (deadline_ms && (conn->state == CONN_REQUEST || conn->state == CONN_SESSION) && conn->idle_until_ms && conn->idle_until_ms < deadline_ms)
 		deadline_ms = conn->idle_until_ms;
 	if (deadline_ms && conn->state == CONN_RELAY && conn->connected_until_ms && conn->connected_until_ms < deadline_ms)
 		deadline_ms = conn->connected_until_ms;
