@@ -396,7 +396,7 @@ Test(policy, a_tunnel_and_the_proxy_protocol_are_of_all_ports)
 #define TWO_PORTS ", resolution: DNS, ports: [{number: 80, name: a, protocol: TCP}, {number: 81, name: b, protocol: TCP}]}\n"
 	compile(ENTRY("x") "{hosts: [x.com]" TWO_PORTS ENTRY("z") "{hosts: [y.com]" TWO_PORTS
 		RULE_IN("default", "d") "{host: x.com, trafficPolicy: {tunnel: {targetHost: far.com, targetPort: 1}, " TLS ", "
-		"portLevelSettings: [{port: {number: 81}}]}}\n"
+		"portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}}\n"
 		RULE_IN("default", "e") "{host: y.com, trafficPolicy: {proxyProtocol: {version: V2}, portLevelSettings: [{port: {number: 81}, " TLS "}]}}\n");
 	cr_expect(must_have("x.com", 81)->policy.tunnel.present && !service_originates(must_have("x.com", 81)));
 	cr_expect(must_have("x.com", 80)->policy.tunnel.present && service_originates(must_have("x.com", 80)));
