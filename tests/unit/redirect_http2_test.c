@@ -633,6 +633,22 @@ Test(redirect_http2, a_session_that_is_idle_for_too_long_ends)
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
 }
 
+Test(redirect_http2, a_session_that_has_served_what_it_may_ends)
+{
+	struct peer *client, *upstream;
+
+	apply_pooled(POOLED("two", "{http: {maxRequestsPerConnection: 1}}"));
+	client = dial(81);
+	peer_get(client, "two.example", "/");
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, upstream);
+	cr_expect(upstream->gone);
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
 Test(redirect_http2, a_session_that_has_lasted_takes_no_more_streams)
 {
 	struct peer *client, *upstream, *next;
@@ -686,6 +702,27 @@ Test(redirect_http2, parked_connections_of_an_earlier_policy_are_closed)
 	heard = hear(upstream);
 	cr_expect(heard.ended);
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+/* Each stream holds what it was judged by; a client that stays connected for days holds none. */
+Test(redirect_http2, a_clients_session_holds_no_policy)
+{
+	struct table *first;
+	struct peer *client;
+
+	apply_pooled("");
+	first = rig.table;
+	client = dial(81);
+	turn_with(client, NULL);
+	turn();
+	for (int i = 0; i < 2; i++) {
+		table_hold(first);
+		apply_pooled("");
+		table_release(first);
+	}
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+	cr_expect_null(rig.worker->conns->table);
 }
 
 #define MANY 40

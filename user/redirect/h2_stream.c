@@ -89,20 +89,6 @@ struct h2_stream *h2_stream_new(struct h2_session *session, int32_t id)
 	return stream;
 }
 
-/* As http_exchange.c of a connection that serves again. */
-static void begin_idle(struct h2_session *session)
-{
-	struct conn *conn = session->conn;
-	uint64_t now = conn->worker->now_ms;
-
-	conn->idle_until_ms = conn->idle_ms ? now + conn->idle_ms : 0;
-	if (conn->connected_until_ms && (!conn->idle_until_ms || conn->connected_until_ms < conn->idle_until_ms))
-		conn->idle_until_ms = conn->connected_until_ms;
-	worker_timer(conn, now + IDLE_TIMEOUT_MS);
-	if (session->leaves)
-		h2_session_wake(session);
-}
-
 static void leave_session(struct h2_stream *stream)
 {
 	struct h2_session *session = stream->session;
@@ -114,7 +100,7 @@ static void leave_session(struct h2_stream *stream)
 		stream->next->previous = stream->previous;
 	session->stream_count--;
 	if (!session->stream_count && !session->is_server)
-		begin_idle(session);
+		h2_session_idle(session);
 	stream->session = NULL;
 }
 
