@@ -704,6 +704,47 @@ Test(redirect_http2, parked_connections_of_an_earlier_policy_are_closed)
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
 }
 
+/* What a stream that ends early leaves unread is taken off the window that all share. */
+Test(redirect_http2, what_a_cancelled_upload_leaves_unread_does_not_hold_up_the_others)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example")};
+	struct peer *client = dial(80);
+
+	rig.withholds = true; /* there is no connection that would take it */
+	for (int i = 0; i < 6; i++) {
+		int32_t id = peer_ask_with(client, fields, 4, NULL, false);
+
+		peer_stream(client, id)->out_length = 200000;
+		turn_with(client, NULL);
+		nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+		turn_with(client, NULL);
+	}
+	cr_expect_gt(nghttp2_session_get_remote_window_size(client->http2), 500000, "%d are left",
+		     nghttp2_session_get_remote_window_size(client->http2));
+}
+
+Test(redirect_http2, what_a_cancelled_download_leaves_unread_does_not_hold_up_the_others)
+{
+	struct peer *client = dial(81), *upstream = NULL;
+
+	client->withholds = true;
+	for (int i = 0; i < 6; i++) {
+		int32_t id = peer_get(client, "two.example", "/");
+
+		if (!upstream)
+			upstream = accept_peer(client);
+		turn_with(client, upstream);
+		peer_answer(upstream, 2 * i + 1, "200", "", "0");
+		peer_stream(upstream, 2 * i + 1)->out = NULL;
+		peer_stream(upstream, 2 * i + 1)->out_length = 250000;
+		turn_with(client, upstream);
+		nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+		turn_with(client, upstream);
+	}
+	cr_expect_gt(nghttp2_session_get_remote_window_size(upstream->http2), 500000, "%d are left",
+		     nghttp2_session_get_remote_window_size(upstream->http2));
+}
+
 /* Each stream holds what it was judged by; a client that stays connected for days holds none. */
 Test(redirect_http2, a_clients_session_holds_no_policy)
 {

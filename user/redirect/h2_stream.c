@@ -147,11 +147,14 @@ void h2_let_go(struct end *end, bool complete)
 	end->stream = NULL;
 	stream->conn = NULL;
 	stream->end = NULL;
+	if (session && stream->content.bytes) { /* closed or not, all streams share that window */
+		nghttp2_session_consume_connection(session->http2, stream->content.bytes);
+		h2_session_wake(session);
+	}
 	if (!session || stream->is_closed || stream->id <= 0) { /* nghttp2 has no hold of it */
 		h2_stream_free(stream);
 		return;
 	}
-	nghttp2_session_consume_connection(session->http2, stream->content.bytes);
 	drop_received(stream);
 	if (complete && !stream->out_done) { /* a body that ends where its connection does */
 		stream->out_done = true;
