@@ -745,6 +745,48 @@ Test(redirect_http2, what_a_cancelled_download_leaves_unread_does_not_hold_up_th
 		     nghttp2_session_get_remote_window_size(upstream->http2));
 }
 
+/* The answer is whole, and what the server did not take of the request would wait for its window for ever. */
+Test(redirect_http2, what_a_server_does_not_take_of_a_request_ends_with_the_answer)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example")};
+	struct peer *client = dial(81), *upstream = NULL;
+	int32_t id = 0;
+
+	for (int i = 0; i < 2; i++) {
+		id = peer_ask_with(client, fields, 4, "", true);
+		peer_stream(client, id)->out = NULL;
+		peer_stream(client, id)->out_length = 40000;
+		if (!upstream)
+			upstream = accept_peer(client);
+		upstream->withholds = true;
+		turn_with(client, upstream);
+	}
+	cr_assert_not(peer_stream(upstream, 3)->ended);
+	peer_answer(upstream, 3, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 200\n");
+	cr_expect(peer_stream(upstream, 3)->closed);
+}
+
+/* It was asked in HTTP/2 and knows none. */
+Test(redirect_http2, a_server_of_http_1_in_place_of_one_of_http_2_is_answered_for)
+{
+	struct peer *client = dial(81);
+	int32_t id = peer_get(client, "two.example", "/");
+	int upstream;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 503\n");
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
 /* Each stream holds what it was judged by; a client that stays connected for days holds none. */
 Test(redirect_http2, a_clients_session_holds_no_policy)
 {

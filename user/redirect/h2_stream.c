@@ -159,7 +159,7 @@ void h2_let_go(struct end *end, bool complete)
 	if (complete && !stream->out_done) { /* a body that ends where its connection does */
 		stream->out_done = true;
 		nghttp2_session_resume_data(session->http2, stream->id);
-	} else if (!complete && !(stream->out_done && stream->ended)) {
+	} else if (!complete && !(stream->out_done && !stream->out.bytes && stream->ended)) {
 		nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, stream->id,
 					  session->is_server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL);
 	}
