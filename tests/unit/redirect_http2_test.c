@@ -633,6 +633,22 @@ Test(redirect_http2, a_session_that_is_idle_for_too_long_ends)
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
 }
 
+Test(redirect_http2, a_session_that_has_served_what_it_may_ends)
+{
+	struct peer *client, *upstream;
+
+	apply_pooled(POOLED("two", "{http: {maxRequestsPerConnection: 1}}"));
+	client = dial(81);
+	peer_get(client, "two.example", "/");
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	peer_answer(upstream, 1, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, upstream);
+	cr_expect(upstream->gone);
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
 Test(redirect_http2, a_session_that_has_lasted_takes_no_more_streams)
 {
 	struct peer *client, *upstream, *next;
@@ -686,6 +702,110 @@ Test(redirect_http2, parked_connections_of_an_earlier_policy_are_closed)
 	heard = hear(upstream);
 	cr_expect(heard.ended);
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+/* What a stream that ends early leaves unread is taken off the window that all share. */
+Test(redirect_http2, what_a_cancelled_upload_leaves_unread_does_not_hold_up_the_others)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example")};
+	struct peer *client = dial(80);
+
+	rig.withholds = true; /* there is no connection that would take it */
+	for (int i = 0; i < 6; i++) {
+		int32_t id = peer_ask_with(client, fields, 4, NULL, false);
+
+		peer_stream(client, id)->out_length = 200000;
+		turn_with(client, NULL);
+		nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+		turn_with(client, NULL);
+	}
+	cr_expect_gt(nghttp2_session_get_remote_window_size(client->http2), 500000, "%d are left",
+		     nghttp2_session_get_remote_window_size(client->http2));
+}
+
+Test(redirect_http2, what_a_cancelled_download_leaves_unread_does_not_hold_up_the_others)
+{
+	struct peer *client = dial(81), *upstream = NULL;
+
+	client->withholds = true;
+	for (int i = 0; i < 6; i++) {
+		int32_t id = peer_get(client, "two.example", "/");
+
+		if (!upstream)
+			upstream = accept_peer(client);
+		turn_with(client, upstream);
+		peer_answer(upstream, 2 * i + 1, "200", "", "0");
+		peer_stream(upstream, 2 * i + 1)->out = NULL;
+		peer_stream(upstream, 2 * i + 1)->out_length = 250000;
+		turn_with(client, upstream);
+		nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+		turn_with(client, upstream);
+	}
+	cr_expect_gt(nghttp2_session_get_remote_window_size(upstream->http2), 500000, "%d are left",
+		     nghttp2_session_get_remote_window_size(upstream->http2));
+}
+
+/* The answer is whole, and what the server did not take of the request would wait for its window for ever. */
+Test(redirect_http2, what_a_server_does_not_take_of_a_request_ends_with_the_answer)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example")};
+	struct peer *client = dial(81), *upstream = NULL;
+	int32_t id = 0;
+
+	for (int i = 0; i < 2; i++) {
+		id = peer_ask_with(client, fields, 4, "", true);
+		peer_stream(client, id)->out = NULL;
+		peer_stream(client, id)->out_length = 40000;
+		if (!upstream)
+			upstream = accept_peer(client);
+		upstream->withholds = true;
+		turn_with(client, upstream);
+	}
+	cr_assert_not(peer_stream(upstream, 3)->ended);
+	peer_answer(upstream, 3, "200", NULL, NULL);
+	turn_with(client, upstream);
+	turn_with(client, upstream);
+	expect_head(client, id, ":status: 200\n");
+	cr_expect(peer_stream(upstream, 3)->closed);
+}
+
+/* It was asked in HTTP/2 and knows none. */
+Test(redirect_http2, a_server_of_http_1_in_place_of_one_of_http_2_is_answered_for)
+{
+	struct peer *client = dial(81);
+	int32_t id = peer_get(client, "two.example", "/");
+	int upstream;
+
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn();
+	hear(upstream);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 503\n");
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+/* Each stream holds what it was judged by; a client that stays connected for days holds none. */
+Test(redirect_http2, a_clients_session_holds_no_policy)
+{
+	struct table *first;
+	struct peer *client;
+
+	apply_pooled("");
+	first = rig.table;
+	client = dial(81);
+	turn_with(client, NULL);
+	turn();
+	for (int i = 0; i < 2; i++) {
+		table_hold(first);
+		apply_pooled("");
+		table_release(first);
+	}
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+	cr_expect_null(rig.worker->conns->table);
 }
 
 #define MANY 40

@@ -67,4 +67,7 @@ void h2_queue_drop(struct worker *worker, struct h2_queue *queue);
 struct h2_session *h2_session_new(struct conn *conn, struct end *end, bool is_server);
 void h2_session_wake(struct h2_session *session); /* it has something to send */
 
+/* h2_upstream.c */
+void h2_session_idle(struct h2_session *session); /* with a server: its last stream has ended */
+
 #endif

@@ -337,11 +337,20 @@ void h2_end_session(struct conn *conn)
 	free(session);
 }
 
+/* Each stream holds what it is judged by. */
+static void forget_table(struct conn *conn)
+{
+	table_release(conn->table);
+	conn->table = NULL;
+	conn->rules = NULL;
+}
+
 void h2_begin(struct conn *conn)
 {
 	struct h2_session *session = h2_session_new(conn, &conn->client, true);
 
 	conn->decided = false; /* what was looked at so far decided nothing: the first request does */
+	forget_table(conn);
 	introduce(session);
 	worker_timer(conn, conn->worker->now_ms + HELLO_TIMEOUT_MS);
 }
@@ -389,6 +398,7 @@ bool h2_upgrade(struct conn *conn, const struct http_head *head)
 		return false;
 	}
 	upstream_drop(conn);
+	forget_table(conn);
 	conn->to_client = buffer_get(worker, true);
 	memcpy(conn->to_client->bytes, answer, sizeof(answer) - 1);
 	conn->to_client->end = sizeof(answer) - 1;

@@ -89,20 +89,6 @@ struct h2_stream *h2_stream_new(struct h2_session *session, int32_t id)
 	return stream;
 }
 
-/* As http_exchange.c of a connection that serves again. */
-static void begin_idle(struct h2_session *session)
-{
-	struct conn *conn = session->conn;
-	uint64_t now = conn->worker->now_ms;
-
-	conn->idle_until_ms = conn->idle_ms ? now + conn->idle_ms : 0;
-	if (conn->connected_until_ms && (!conn->idle_until_ms || conn->connected_until_ms < conn->idle_until_ms))
-		conn->idle_until_ms = conn->connected_until_ms;
-	worker_timer(conn, now + IDLE_TIMEOUT_MS);
-	if (session->leaves)
-		h2_session_wake(session);
-}
-
 static void leave_session(struct h2_stream *stream)
 {
 	struct h2_session *session = stream->session;
@@ -114,7 +100,7 @@ static void leave_session(struct h2_stream *stream)
 		stream->next->previous = stream->previous;
 	session->stream_count--;
 	if (!session->stream_count && !session->is_server)
-		begin_idle(session);
+		h2_session_idle(session);
 	stream->session = NULL;
 }
 
@@ -161,16 +147,19 @@ void h2_let_go(struct end *end, bool complete)
 	end->stream = NULL;
 	stream->conn = NULL;
 	stream->end = NULL;
+	if (session && stream->content.bytes) { /* closed or not, all streams share that window */
+		nghttp2_session_consume_connection(session->http2, stream->content.bytes);
+		h2_session_wake(session);
+	}
 	if (!session || stream->is_closed || stream->id <= 0) { /* nghttp2 has no hold of it */
 		h2_stream_free(stream);
 		return;
 	}
-	nghttp2_session_consume_connection(session->http2, stream->content.bytes);
 	drop_received(stream);
 	if (complete && !stream->out_done) { /* a body that ends where its connection does */
 		stream->out_done = true;
 		nghttp2_session_resume_data(session->http2, stream->id);
-	} else if (!complete && !(stream->out_done && stream->ended)) {
+	} else if (!complete && !(stream->out_done && !stream->out.bytes && stream->ended)) {
 		nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, stream->id,
 					  session->is_server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL);
 	}

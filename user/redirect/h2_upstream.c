@@ -98,6 +98,14 @@ static bool leads_there(const struct conn *carrier, const struct conn *conn)
 	       !memcmp(carrier->addr, conn->addr, 16);
 }
 
+static bool has_served_all(const struct h2_session *session)
+{
+	const struct service *service = session->conn->service;
+	uint32_t most = service ? service->policy.pool.max_requests : 0;
+
+	return most && session->served >= most;
+}
+
 static bool has_room(const struct h2_session *session)
 {
 	const struct conn *carrier = session->conn;
@@ -109,7 +117,21 @@ static bool has_room(const struct h2_session *session)
 	if (carrier->connected_until_ms && carrier->worker->now_ms >= carrier->connected_until_ms)
 		return false;
 	return !session->leaves && session->stream_count < most && nghttp2_session_check_request_allowed(session->http2) &&
-	       (!pool || !pool->max_requests || session->served < pool->max_requests);
+	       !has_served_all(session);
+}
+
+/* As http_exchange.c of a connection that may serve again. */
+void h2_session_idle(struct h2_session *session)
+{
+	struct conn *carrier = session->conn;
+	uint64_t now = carrier->worker->now_ms;
+
+	carrier->idle_until_ms = carrier->idle_ms ? now + carrier->idle_ms : 0;
+	if (carrier->connected_until_ms && (!carrier->idle_until_ms || carrier->connected_until_ms < carrier->idle_until_ms))
+		carrier->idle_until_ms = carrier->connected_until_ms;
+	worker_timer(carrier, now + IDLE_TIMEOUT_MS);
+	if (session->leaves || has_served_all(session))
+		retire(session);
 }
 
 bool h2_join(struct conn *conn)
