@@ -77,7 +77,7 @@ def said(came, wire):
     is_h2 = wire.startswith(b"PRI")
     if b"sluice: blocked" in came:
         return "502" if is_h2 or (came.startswith(b"HTTP/1.1 502 ") and b"server: sluice" in came) else "other"
-    who = re.search(rb"\0\0\2\0[\0\1]\0\0\0\1(1[23])" if is_h2 else rb"^HTTP/1.1 200 .*(1[23])$", came, re.S)
+    who = re.search(b"\0\0\2\0[\0\1]\0\0\0\1(1[23])" if is_h2 else rb"^HTTP/1.1 200 .*(1[23])$", came, re.S)
     return who and {b"12": "elsewhere", b"13": "there"}[who[1]]
 def sees(number, port, wire):
     came = b""
