@@ -597,6 +597,29 @@ Test(redirect_http2, a_connection_that_was_idle_for_too_long_leaves_nothing_behi
 	cr_expect_eq(rig.worker->statistics.connections_open, 1, "%llu are open", rig.worker->statistics.connections_open);
 }
 
+Test(redirect_http2, a_server_is_told_whose_session_a_stream_is_of)
+{
+	struct sockaddr_in own;
+	socklen_t size = sizeof(own);
+	struct peer *client;
+	struct heard heard;
+	char wanted[64];
+	int upstream;
+
+	apply_pooled("---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\n"
+		     "spec: {host: a.example, trafficPolicy: {proxyProtocol: {version: V1}}}\n");
+	client = dial(80);
+	getsockname(client->fd, (struct sockaddr *)&own, &size);
+	peer_get(client, "a.example", "/");
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn();
+	heard = hear(upstream);
+	snprintf(wanted, sizeof(wanted), "PROXY TCP4 127.0.0.1 203.0.113.1 %u 80\r\nGET ", ntohs(own.sin_port));
+	expect_in(&heard, wanted);
+}
+
 Test(redirect_http2, a_connection_lasts_no_longer_for_the_streams_that_share_it)
 {
 	struct peer *client;

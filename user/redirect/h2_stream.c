@@ -112,12 +112,17 @@ static void drop_received(struct h2_stream *stream)
 	h2_queue_drop(stream->worker, &stream->content);
 }
 
+static void drop_unsent(struct h2_stream *stream)
+{
+	h2_queue_drop(stream->worker, &stream->out);
+	buffer_put(stream->worker, &stream->out_trailer);
+}
+
 void h2_stream_free(struct h2_stream *stream)
 {
 	leave_session(stream);
 	drop_received(stream);
-	h2_queue_drop(stream->worker, &stream->out);
-	buffer_put(stream->worker, &stream->out_trailer);
+	drop_unsent(stream);
 	free(stream);
 }
 
@@ -162,6 +167,8 @@ void h2_let_go(struct end *end, bool complete)
 	} else if (!complete && !(stream->out_done && !stream->out.bytes && stream->ended)) {
 		nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, stream->id,
 					  session->is_server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL);
+		stream->out_done = false; /* what is left must not be taken for all */
+		drop_unsent(stream);      /* a peer that does not read may keep the stream for long */
 	}
 	h2_session_wake(session);
 }
