@@ -1031,12 +1031,17 @@ static void apply_retries(const char *retries)
 	turn();
 }
 
-Test(redirect_http, an_upgraded_connection_has_left_the_time_of_its_try_behind)
+Test(redirect_http, an_upgraded_connection_has_left_the_times_of_its_rule_behind)
 {
+	char documents[2048];
 	struct heard heard;
 	int client, upstream;
 
-	apply_retries("{attempts: 1, perTryTimeout: 100ms, retryOn: 5xx}");
+	snprintf(documents, sizeof(documents),
+		 ONE_SERVER ROUTE_OF("r", "hosts: [a.example], http: [{timeout: 150ms, retries: {attempts: 1, perTryTimeout: 100ms, retryOn: 5xx}, "
+					  "route: [{destination: {host: a.example}}]}]"), port);
+	apply(documents);
+	turn();
 	client = dial();
 	upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: lab\r\n\r\n");
 	hear(upstream);

@@ -340,7 +340,7 @@ static bool switch_protocols(struct conn *conn, const struct http_head *head)
 	if (!conn->upgrade_asked || !build_response(conn, head, true, "", ""))
 		return false;
 	conn->response_head_done = true;
-	conn->try_deadline_ms = 0;
+	conn->route_deadline_ms = conn->try_deadline_ms = 0; /* they were for an answer */
 	conn->upgraded = true;
 	conn_note(conn, 0, "via_upstream");
 	access_log_response(conn, head, "", "");
