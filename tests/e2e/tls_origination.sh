@@ -36,6 +36,23 @@ test_a_session_serves_many_requests()
 	[[ $(awk '/ big.example.com / { print $NF }' "$LAB/nginx.log" | sort -u | wc -l) == 1 ]] || fail "one upstream connection"
 }
 
+# The server takes HTTP/2 and HTTP/1.1: ALPN tells it which one is spoken.
+test_servers_of_http2()
+{
+	local version
+
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 80/HTTP2/443)" "$(trusted)"
+	for version in --http1.1 --http2-prior-knowledge; do
+		: >"$LAB/nginx.log"
+		get 10 "$version" -o /dev/null -w '%{http_code}' "http://www.aliyun.com/as$version"
+		expect '^200$'
+		eventually grep -q "GET /as$version HTTP/2.0" "$LAB/nginx.log"
+	done
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 80/HTTP2/443)" "$(tls 'mode: SIMPLE')"
+	get 10 --http2-prior-knowledge -w ' %{http_code}' http://www.aliyun.com/
+	expect 'CERTIFICATE_VERIFY_FAILED:TLS_error_end: unable to get local issuer certificate 503$'
+}
+
 test_an_unknown_authority_is_refused()
 {
 	policy "$(mode REGISTRY_ONLY)" "$aliyun" "$(tls 'mode: SIMPLE')"
