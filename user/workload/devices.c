@@ -22,6 +22,7 @@
 #define POD_DELAY_MS 500 /* after what may be a pod's own doing: it cannot keep us busy with it */
 #define SCAN_PERIOD_MS 5000
 #define MAX_ADDRESSES 128 /* of one namespace: who is root there can make as many as memory holds */
+#define LIST_TRIES 4      /* of a list that changes while it is read */
 #define NO_NSID (-1)
 
 struct address {
@@ -72,11 +73,34 @@ struct devices {
 
 /* ---- rtnetlink ---- */
 
-/* Sends and calls back for each answer. 0 or -errno. */
+/* One datagram's messages. 1: more are to come, 0: that was all, or -errno. */
+static int take_answers(const struct nlmsghdr *message, size_t size, unsigned int sequence, mnl_cb_t visit, void *context,
+			bool *interrupted)
+{
+	for (int left = (int)size; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
+		if (message->nlmsg_seq != sequence) /* what was left of a question that was given up */
+			continue;
+		*interrupted |= !!(message->nlmsg_flags & NLM_F_DUMP_INTR);
+		if (message->nlmsg_type == NLMSG_ERROR)
+			return ((const struct nlmsgerr *)mnl_nlmsg_get_payload(message))->error;
+		if (message->nlmsg_type == NLMSG_DONE)
+			return 0;
+		if (visit(message, context) == MNL_CB_STOP)
+			return 0;
+	}
+	return 1;
+}
+
+/*
+ * Sends and calls back for each answer. 0 or -errno; -EINTR: what was listed changed meanwhile, and some of it may have been
+ * left out or said twice. The answer is read to its end all the same, or the socket would have it before the next one.
+ */
 static int ask(int fd, struct nlmsghdr *request, mnl_cb_t visit, void *context)
 {
+	static unsigned int last_sequence;
 	char buffer[32768];
-	unsigned int sequence = request->nlmsg_seq = (unsigned int)loop_now_ms();
+	unsigned int sequence = request->nlmsg_seq = ++last_sequence;
+	bool interrupted = false;
 	ssize_t n;
 	int more = 1;
 
@@ -88,9 +112,19 @@ static int ask(int fd, struct nlmsghdr *request, mnl_cb_t visit, void *context)
 			continue;
 		if (n < 0)
 			return -errno;
-		more = mnl_cb_run(buffer, (size_t)n, sequence, 0, visit, context);
+		more = take_answers((const struct nlmsghdr *)buffer, (size_t)n, sequence, visit, context, &interrupted);
 	}
-	return more < 0 ? -errno : 0;
+	return more < 0 ? more : interrupted ? -EINTR : 0;
+}
+
+static int list(int fd, struct nlmsghdr *request, mnl_cb_t visit, void *context)
+{
+	int error = -EINTR;
+
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	for (int tries = 0; tries < LIST_TRIES && error == -EINTR; tries++)
+		error = ask(fd, request, visit, context);
+	return error;
 }
 
 static int open_route_socket(unsigned int groups)
@@ -207,10 +241,9 @@ static int addresses_of(const struct netns_link *link, struct address_list *out)
 	struct rtgenmsg *body;
 
 	request->nlmsg_type = RTM_GETADDR;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
 	body->rtgen_family = AF_UNSPEC;
-	return ask(link->route_fd, request, take_address, out);
+	return list(link->route_fd, request, take_address, out);
 }
 
 static int take_route(const struct nlmsghdr *message, void *context)
@@ -287,8 +320,11 @@ static void add_sources(struct devices *devices, struct device *device, const st
 	}
 }
 
-/* The last one that it was given stays: it is what tells, also the next loader, that the start is over. */
-static void drop_sources(struct devices *devices, struct device *device, const struct address_list *now)
+/*
+ * The last one that it was given stays: it is what tells, also the next loader, that the start is over. Of a list that is not
+ * whole, which who is root there can bring about, those stay too that this host still sends there.
+ */
+static void drop_sources(struct devices *devices, struct device *device, const struct address_list *now, bool is_whole)
 {
 	size_t given = count_given(&device->sources), kept = 0;
 
@@ -296,7 +332,8 @@ static void drop_sources(struct devices *devices, struct device *device, const s
 		const uint8_t *addr = device->sources.items[i].addr;
 		bool is_given = !is_link_local(addr);
 
-		if (contains(now, addr) || (is_given && given == 1)) {
+		if (contains(now, addr) || (is_given && given == 1) ||
+		    (!is_whole && is_believable(devices, device, true, addr))) {
 			device->sources.items[kept++] = device->sources.items[i];
 			continue;
 		}
@@ -314,13 +351,16 @@ static void take_known_source(void *context, const uint8_t addr[16])
 static void update_sources(struct devices *devices, struct netns_link *link, struct device *device)
 {
 	struct address_list now = {0};
+	int error = addresses_of(link, &now);
 
-	if (!addresses_of(link, &now)) {
+	if (error && error != -EINTR) {
+		log_warning("device %s: cannot list the addresses behind it: %s; looking again in %d s", device->name,
+			    strerror(-error), SCAN_PERIOD_MS / 1000);
+	} else {
 		add_sources(devices, device, &now);
-		if (!now.is_cut)
-			drop_sources(devices, device, &now);
+		drop_sources(devices, device, &now, !error && !now.is_cut);
 		if (now.is_cut && !link->cut_said)
-			log_warning("device %s: more than %d addresses behind it; the others are foreign, and none is forgotten",
+			log_warning("device %s: more than %d addresses behind it; the others are foreign",
 				    device->name, MAX_ADDRESSES);
 		link->cut_said = now.is_cut;
 	}
@@ -448,10 +488,9 @@ static int dump_devices(struct devices *devices)
 	struct ifinfomsg *body;
 
 	request->nlmsg_type = RTM_GETLINK;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	body = mnl_nlmsg_put_extra_header(request, sizeof(*body));
 	memset(body, 0, sizeof(*body));
-	return ask(mnl_socket_get_fd(devices->route), request, take_device, devices);
+	return list(mnl_socket_get_fd(devices->route), request, take_device, devices);
 }
 
 static void settle_link(struct devices *devices, struct netns_link *link)
@@ -527,12 +566,17 @@ static void drop_gone(void *context, uint32_t index, const struct device_value *
 
 static void on_addresses(void *context, int fd, uint32_t events);
 
-/* What comes from now on is not in what is read now. */
+/*
+ * What comes from now on is not in what is read now. A namespace with more addresses than are believed is not listened to:
+ * reading them takes long, and who made them can change them all day.
+ */
 static void listen_again(struct devices *devices, const struct netns_link *link)
 {
 	char buffer[4096];
 	unsigned int left = 1024; /* of a flood, the rest is for the next scan */
 
+	if (link->cut_said)
+		return;
 	while (left-- && (recv(link->events_fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0 || errno == ENOBUFS))
 		;
 	if (loop_watch(devices->loop, link->events_fd, EPOLLIN, on_addresses, devices))
