@@ -268,4 +268,39 @@ test_s18_half_of_a_thousand_requests_are_aborted()
 	((aborted >= 437 && aborted <= 563)) || fail "437 to 563 of 1000 are aborted, not $aborted"
 }
 
+# A request of gRPC by nghttp2's own client: rpc AUTHORITY
+rpc()
+{
+	printf '\0\0\0\0\0' >"$scratch/message"
+	run web timeout 9 nghttp -v --data="$scratch/message" -H ":authority: $1" -H 'content-type: application/grpc' -H 'te: trailers' http://203.0.113.13:7202/echo
+}
+
+serves_grpc()
+{
+	lab_in internet socat -u OPEN:/dev/null TCP:203.0.113.13:7202
+}
+
+# S3, S5 and S14 by gRPC, where an answer is always 200 and what it means is in grpc-status.
+test_grpc_is_blocked_served_and_aborted()
+{
+	local grpc
+
+	background grpc internet node "$ROOT/tests/e2e/grpc.js" serve 203.0.113.13 7202
+	eventually serves_grpc
+	grpc=$(service grpc.example.com 7202/GRPC 'resolution: STATIC' 'endpoints: [{address: 203.0.113.13}]')
+	policy "$(mode REGISTRY_ONLY)" "$grpc"
+	rpc other.example.com
+	expect 'recv .*:status: 200'
+	expect 'recv .*grpc-status: 14'
+	expect 'recv .*grpc-message: sluice: blocked other.example.com'
+	rpc grpc.example.com
+	expect 'recv .*:status: 200'
+	expect 'recv .*grpc-status: 0'
+	policy "$(mode REGISTRY_ONLY)" "$grpc" \
+		"$(rules grpc.example.com '{fault: {abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}}, route: [{destination: {host: grpc.example.com}}]}')"
+	rpc grpc.example.com
+	expect 'recv .*grpc-status: 14'
+	expect 'recv .*grpc-message: fault filter abort'
+}
+
 run_story
