@@ -60,7 +60,7 @@ void check_unix_address(struct walk *walk, const struct node *node, struct endpo
 	else if (strlen(path) > MAX_PATH)
 		walk_error(walk, node, "%s is longer than the %d bytes that a Unix socket's path may have", node_shown(walk, node), MAX_PATH);
 	else if (!directory)
-		walk_error(walk, node, "%s is a Unix socket of the node, which an operator must allow: `sluice run --unix-endpoints DIR`, and it is below DIR",
+		walk_error(walk, node, "%s is a Unix socket of the node, and no operator allows any: `sluice run --unix-endpoints DIR` allows those below DIR",
 			   node_shown(walk, node));
 	else if (!is_below(path, directory))
 		walk_error(walk, node, "%s is not below %.128s, where --unix-endpoints allows Unix sockets", node_shown(walk, node),
