@@ -40,6 +40,7 @@ expect_logged()
 start_nginx()
 {
 	mkdir -p "$scratch/nginx" "$sockets"
+	rm -f "$sockets"/{web,h2,tls}.sock
 	cat >"$scratch/nginx/conf" <<-END
 		daemon off;
 		user root;
@@ -123,7 +124,7 @@ family_tcp_reaches_the_socket()
 	: >"$log"
 	serve echo.sock
 	policy "$(mode REGISTRY_ONLY)" "$(logged)" "$(at 9000/TCP echo.sock)"
-	raw 77 9000 'hello\n' -c
+	raw 77 9000 'hello\n' -h
 	expect '^peer uid=65534 gid=65534$'
 	expect '^hello$'
 	expect_logged "^0 - $sockets/echo.sock $sockets/echo.sock - -"
@@ -152,10 +153,10 @@ kind: DestinationRule
 metadata: {name: tls}
 spec: {host: unix.example.com, trafficPolicy: {tls: {mode: SIMPLE, sni: www.aliyun.com, insecureSkipVerify: true}}}'
 	get 77 http://unix.example.com/
-	expect '^www.aliyun.com over TLSv1.3'
+	expect '^www.aliyun.com over TLSv1.[23]'
 	policy "$(mode REGISTRY_ONLY)" "$(at 443/TLS tls.sock)"
 	get 77 -k https://unix.example.com/
-	expect '^unix.example.com over TLSv1.3'
+	expect '^unix.example.com over TLSv1.[23]'
 }
 
 test_a_known_name_is_redirected_under_allow_any_too()
@@ -184,7 +185,7 @@ test_a_server_that_restarts()
 	get 77 -i http://unix.example.com/
 	expect '^HTTP/1.1 503'
 	expect 'remote connection failure, transport failure reason: delayed connect error: Connection refused'
-	expect_logged "^503 URX,UF $sockets/web.sock $sockets/web.sock - delayed_connect_error:_Connection_refused"
+	expect_logged "^503 UF,URX $sockets/web.sock $sockets/web.sock - delayed_connect_error:_Connection_refused"
 	grep -q "endpoint unix://$sockets/web.sock: Connection refused: connections to it fail" "$LAB_LOG" || fail "the log says so"
 	rm -f "$sockets/web.sock"
 	start_nginx
@@ -197,7 +198,7 @@ test_what_is_refused_when_it_is_dialled()
 	local what
 
 	serve root.sock 600
-	mkdir -p "$scratch/elsewhere" "$sockets/below"
+	mkdir -p "$scratch/elsewhere"
 	rm -f "$sockets"/{link,dir,file} "$scratch/elsewhere/web.sock"
 	ln -s "$sockets/web.sock" "$sockets/link"
 	ln -s ../elsewhere "$sockets/dir"
@@ -217,12 +218,6 @@ test_what_is_refused_when_it_is_dialled()
 		nothing.sock No such file or directory
 		file/web.sock Not a directory
 	END
-	mount -t tmpfs none "$sockets/below"
-	python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$sockets/below/web.sock"
-	policy "$(mode REGISTRY_ONLY)" "$(at 80/HTTP below/web.sock)"
-	get 77 -i http://unix.example.com/
-	umount "$sockets/below"
-	expect 'delayed connect error: Invalid cross-device link'
 	policy "$(mode REGISTRY_ONLY)" "$(at 9000/TCP root.sock)"
 	probe -d hello tcp 203.0.113.77 9000
 	expect 'result=ECONNRESET'
