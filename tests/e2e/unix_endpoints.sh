@@ -264,6 +264,9 @@ test_many_at_once()
 	policy "$(mode REGISTRY_ONLY)" "$(at 80/HTTP web.sock)"
 	run web h2load --h1 -n 400 -c 80 --connect-to 203.0.113.77:80 http://unix.example.com/
 	expect '400 succeeded, 0 failed'
+	policy "$(mode REGISTRY_ONLY)" "$(at 80/HTTP2 h2.sock)"
+	run web h2load -n 400 -c 10 -m 20 --connect-to 203.0.113.77:80 http://unix.example.com/
+	expect '400 succeeded, 0 failed'
 }
 
 test_a_policy_that_changes_sockets()

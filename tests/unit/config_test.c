@@ -352,6 +352,28 @@ Test(config, unix_sockets_are_endpoints_below_the_allowed_folder)
 	cr_expect_str_empty(problem_with("", SOCKET("unix:///run/s/a.sock")));
 }
 
+Test(config, unix_sockets_share_no_address)
+{
+	static const char *const spec = "  hosts: [%s.com]\n  ports: [{number: 22, name: t, protocol: TCP}]\n  resolution: STATIC\n"
+					"  endpoints: [{address: 'unix:///s/%s'}, {address: 192.0.2.%d}]\n";
+	char text[2048], one[512], two[512];
+	struct config_file file = {"p.yaml", text, 0};
+	struct config *config = config_new();
+
+	snprintf(one, sizeof(one), spec, "a", "a", 1);
+	snprintf(two, sizeof(two), spec, "b", "b", 2);
+	snprintf(text, sizeof(text), "%s%s---\n%s%s", ENTRY, one, ENTRY, two);
+	*strstr(strstr(text, "---") + 3, "name: a") = 'N'; /* a second object needs a name of its own */
+	memcpy(strstr(text, "Name: a"), "name: b", 7);
+	file.length = strlen(text);
+	config->unix_directory = "";
+	config_parse(config, &file);
+	config_validate(config, "istio-system");
+	print_problems(config);
+	cr_expect_eq(config->problem_count, 0);
+	config_free(config);
+}
+
 Test(config, the_folder_of_unix_sockets_is_an_absolute_path)
 {
 	char with[] = "/run/s//", root[] = "/", relative[] = "run/s", empty[] = "";

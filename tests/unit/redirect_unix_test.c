@@ -247,6 +247,40 @@ Test(redirect_unix, without_a_loader_a_request_waits_for_one)
 	close(client);
 }
 
+Test(redirect_unix, a_kept_connection_whose_server_ended_is_replaced)
+{
+	int client = dial_http(GET), server;
+
+	answer(asked_for("/s/http"), &server, 1, 0);
+	say(server, OK);
+	turn();
+	expect_heard(client, "HTTP/1.1 200 OK");
+	say(client, GET);
+	turn();
+	hear(server);
+	close(server);
+	turn();
+	answer(asked_for("/s/http"), &server, 1, 0);
+	expect_heard(server, "GET / HTTP/1.1\r\n");
+}
+
+/* It has no address that a header of the PROXY protocol could name. */
+Test(redirect_unix, a_proxy_header_names_loopback)
+{
+	int client, server;
+
+	apply(REGISTRY_ONLY ENTRY_OF("b", "hosts: [b.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 81, name: p, "
+					  "protocol: TCP}], endpoints: [{address: 'unix:///s/tcp'}]")
+	      "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n"
+	      "spec: {host: b.example, trafficPolicy: {proxyProtocol: {version: V1}}}\n");
+	turn();
+	client = dial_tcp();
+	answer(asked_for("/s/tcp"), &server, 1, 0);
+	say(client, "hello");
+	turn();
+	expect_heard(server, "PROXY TCP4 127.0.0.1 203.0.113.1 ");
+}
+
 /* Its identity is the same in every generation, so that a kept connection is never another's. */
 Test(redirect_unix, a_new_generation_with_another_socket_gets_another_connection)
 {
