@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,8 @@ Test(unix_dial, no_mount_is_entered)
 {
 	_cleanup_close_ int server = -1;
 
+	cr_assert_eq(unshare(CLONE_NEWNS), 0); /* it ends with this process */
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
 	cr_assert_eq(mkdir(in("mount"), 0755), 0);
 	cr_assert_eq(mount("none", in("mount"), "tmpfs", 0, "size=64k,mode=755"), 0);
 	server = serve(in("mount/a"), 0666, SOCK_STREAM, 1);
