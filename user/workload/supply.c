@@ -12,10 +12,13 @@
 #include <uthash.h>
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/memory.h"
 #include "redirect/packet.h"
 #include "workload/netns.h"
 #include "workload/unix_dial.h"
+
+#define SAY_AGAIN_MS 1000 /* a server that comes and goes must not fill the log */
 
 struct source {
 	UT_hash_handle hh; /* by cookie */
@@ -28,7 +31,8 @@ struct unix_socket {
 	UT_hash_handle hh;
 	uint8_t identity[16];
 	char *path;
-	int error; /* of the last connection, positive; said once */
+	int error; /* that was said of its last connections, positive; 0: none */
+	uint64_t said_ms;
 };
 
 struct supply {
@@ -133,11 +137,13 @@ static void note_failure(struct supply *supply, const struct want *want)
 	struct unix_socket *socket = find_socket(supply, want->socket);
 	int error = want->error == EAGAIN ? 0 : (int)want->error; /* a busy server is none of ours */
 
-	if (!socket || socket->error == error)
+	if (!socket || socket->error == error || (error && loop_now_ms() - socket->said_ms < SAY_AGAIN_MS))
 		return;
 	socket->error = error;
-	if (error)
-		log_warning("endpoint unix://%s: %s: connections to it fail", socket->path, strerror(error));
+	if (!error)
+		return;
+	socket->said_ms = loop_now_ms();
+	log_warning("endpoint unix://%s: %s: connections to it fail", socket->path, strerror(error));
 }
 
 /* Not under the lock, for which the loader's loop waits: a file system may take its time. */
