@@ -121,6 +121,7 @@ enum sluice_service_flags {
 	SERVICE_TCP = 1 << 6,      /* plain TCP (or UDP): it has no name to show, an address match is enough */
 	SERVICE_DETECTED = 1 << 7, /* HTTP if the client speaks it, else TCP: its protocol is not declared */
 	SERVICE_DYNAMIC = 1 << 8,  /* dialled where the name is that the client shows; always ROUTED */
+	SERVICE_UNIX = 1 << 9,     /* some endpoint is a Unix socket, which no address leads to; always ROUTED */
 };
 
 struct service_value {

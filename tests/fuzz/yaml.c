@@ -44,6 +44,7 @@ static void read_file(struct reading *out, const char *text, size_t length)
 	const struct rule_set *rules;
 
 	*out = (struct reading){.config = config_new()};
+	out->config->unix_directory = "";
 	config_parse(out->config, &file);
 	config_validate(out->config, ROOT);
 	if (out->config->error_count)

@@ -300,6 +300,90 @@ Test(config, aliases_stand_for_their_anchor)
 
 /* ---- what is refused: YAML ---- */
 
+/* The first problem of an entry with that address as STATIC endpoint, or "" if there is none, where /run/s is allowed. */
+static const char *problem_with(const char *directory, const char *rest)
+{
+	static char text[1024], found[1024];
+	struct config_file file = {"p.yaml", text, 0};
+	struct config *config = config_new();
+
+	snprintf(text, sizeof(text), ENTRY "  hosts: [a.com]\n%s", rest);
+	file.length = strlen(text);
+	config->unix_directory = directory;
+	config_parse(config, &file);
+	config_validate(config, "istio-system");
+	found[0] = 0;
+	if (config->problem_count)
+		config_problem_format(found, sizeof(found), &config->problems[0]);
+	config_free(config);
+	return found;
+}
+
+#define SOCKET(address) HTTP_PORTS "  resolution: STATIC\n  addresses: [192.0.2.1]\n  endpoints: [{address: '" address "'}]\n"
+
+Test(config, unix_sockets_are_endpoints_below_the_allowed_folder)
+{
+	static const char *const right[] = {SOCKET("unix:///run/s/a.sock"), SOCKET("unix:///run/s/b/..c"), SOCKET("unix:///run/s/a b")};
+	static const char *const wrong[][2] = {
+		{SOCKET("unix:///run/s"), "is not below /run/s, where --unix-endpoints allows Unix sockets"},
+		{SOCKET("unix:///run/sx/a"), "is not below /run/s, "}, {SOCKET("unix:///run/docker.sock"), "is not below /run/s, "},
+		{SOCKET("unix:///run/s/../docker.sock"), "is not the plain path of a socket"},
+		{SOCKET("unix:///run/s/a/.."), "is not the plain path of a socket"}, {SOCKET("unix:///run/s/./a"), "is not the plain path of a socket"},
+		{SOCKET("unix:///run/s//a"), "is not the plain path of a socket"}, {SOCKET("unix:///run/s/a/"), "is not the plain path of a socket"},
+		{SOCKET("unix:///"), "is not the plain path of a socket"},
+		{SOCKET("unix://@name"), "is an abstract Unix socket"}, {SOCKET("unix://run/s/a"), "is not unix:///PATH"},
+		{SOCKET("unix:/run/s/a"), "is not unix:///PATH"}, {SOCKET("unix://"), "is not unix:///PATH"},
+		{SOCKET("unix:///run/s/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789ab"),
+		 "is longer than the 107 bytes that"},
+		{HTTP_PORTS "  resolution: STATIC\n  endpoints: [{address: 'unix:///run/s/a', ports: {http: 1}}]\n", "spec.endpoints[0].ports: a Unix socket has none"},
+		{"  ports: [{number: 80, name: http, protocol: HTTP}, {number: 81, name: b, protocol: HTTP}]\n  resolution: STATIC\n"
+		 "  endpoints: [{address: 'unix:///run/s/a'}]\n", "spec.endpoints: with a Unix socket among them the entry takes one port, not 2"},
+		{HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: 'unix:///run/s/a'}]\n", "a Unix socket takes resolution STATIC"},
+		{"  ports: [{number: 80, name: t, protocol: TCP}]\n  resolution: STATIC\n  endpoints: [{address: 'unix:///run/s/a'}]\n",
+		 "warning: ServiceEntry/a: spec.ports[0]: matches nothing: a Unix socket has no address that clients dial; give spec.addresses"},
+		{"  ports: [{number: 80, name: u, protocol: UDP}]\n  resolution: STATIC\n  addresses: [192.0.2.1]\n  endpoints: [{address: 'unix:///run/s/a'}]\n",
+		 "warning: ServiceEntry/a: spec.endpoints: UDP does not go to a Unix socket"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(right); i++)
+		cr_expect_str_empty(problem_with("/run/s", right[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		cr_expect(strstr(problem_with("/run/s", wrong[i][0]), wrong[i][1]), "\"%s\" of\n%s", problem_with("/run/s", wrong[i][0]), wrong[i][0]);
+	cr_expect_str_empty(problem_with("", SOCKET("unix:///run/s/a.sock")));
+}
+
+Test(config, unix_sockets_share_no_address)
+{
+	static const char *const spec = "  hosts: [%s.com]\n  ports: [{number: 22, name: t, protocol: TCP}]\n  resolution: STATIC\n"
+					"  endpoints: [{address: 'unix:///s/%s'}, {address: 192.0.2.%d}]\n";
+	char text[2048], one[512], two[512];
+	struct config_file file = {"p.yaml", text, 0};
+	struct config *config = config_new();
+
+	snprintf(one, sizeof(one), spec, "a", "a", 1);
+	snprintf(two, sizeof(two), spec, "b", "b", 2);
+	snprintf(text, sizeof(text), "%s%s---\n%s%s", ENTRY, one, ENTRY, two);
+	*strstr(strstr(text, "---") + 3, "name: a") = 'N'; /* a second object needs a name of its own */
+	memcpy(strstr(text, "Name: a"), "name: b", 7);
+	file.length = strlen(text);
+	config->unix_directory = "";
+	config_parse(config, &file);
+	config_validate(config, "istio-system");
+	print_problems(config);
+	cr_expect_eq(config->problem_count, 0);
+	config_free(config);
+}
+
+Test(config, the_folder_of_unix_sockets_is_an_absolute_path)
+{
+	char with[] = "/run/s//", root[] = "/", relative[] = "run/s", empty[] = "";
+	const char *out = NULL;
+
+	cr_expect(!parse_unix_directory(&out, with) && !strcmp(out, "/run/s"));
+	cr_expect(!parse_unix_directory(&out, root) && !strcmp(out, ""));
+	cr_expect(parse_unix_directory(&out, relative) && parse_unix_directory(&out, empty) && !strcmp(out, ""));
+}
+
 Test(config, syntax_error_has_its_place)
 {
 	expect_only("a: b\n c: d\n", "p.yaml:2:3: not YAML: mapping values are not allowed in this context");
@@ -532,7 +616,7 @@ Test(config, service_entry_rules_of_istio_hold)
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: STATIC\n  endpoints: [{address: b.com}]\n",
 		 "p.yaml:8:25: ServiceEntry/a: spec.endpoints[0].address: \"b.com\" is not an IP address, as resolution STATIC wants"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: STATIC\n  endpoints: [{address: 'unix:///x'}]\n",
-		 "p.yaml:8:25: ServiceEntry/a: spec.endpoints[0].address: \"unix:///x\": a Unix socket is not implemented yet"},
+		 "p.yaml:8:25: ServiceEntry/a: spec.endpoints[0].address: \"unix:///x\" is a Unix socket of the node, and no operator allows any: `sluice run --unix-endpoints DIR` allows those below DIR"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS_ROUND_ROBIN\n  endpoints: [{address: b.com}, {address: c.com}]\n",
 		 "p.yaml:8:14: ServiceEntry/a: spec.endpoints: resolution DNS_ROUND_ROBIN takes one endpoint, not 2"},
 		{"  hosts: [a.com]\n" HTTP_PORTS "  resolution: DNS\n  endpoints: [{address: b.com, ports: {https: 1}}]\n",

@@ -196,7 +196,7 @@ Test(packet, worker_cannot_want_more_sockets_than_a_message_carries)
 	struct {
 		struct message head;
 		struct want want;
-	} message = {{MESSAGE_WANT, sizeof(struct want), 0}, {1, 2, UINT32_MAX}};
+	} message = {{MESSAGE_WANT, sizeof(struct want), 0}, {1, 2, UINT32_MAX, {0}, 0, 0}};
 	struct want want;
 
 	cr_assert(message_want(&message, sizeof(message), &want));

@@ -33,6 +33,7 @@ static void compile(const char *text)
 	struct config_file file = {"p.yaml", text, strlen(text)};
 
 	config = config_new();
+	config->unix_directory = "/run";
 	config_parse(config, &file);
 	config_validate(config, "istio-system");
 	for (size_t i = 0; config->error_count && i < config->problem_count; i++)
@@ -1020,6 +1021,52 @@ static unsigned int items_of_kind(const struct image *image, enum sluice_kind ki
 		n += image->services[i].key.kind == kind && image->services[i].key.port == port &&
 		     !memcmp(image->services[i].key.addr, addr, 16);
 	return n;
+}
+
+Test(policy, unix_sockets_are_targets_that_only_the_redirector_reaches)
+{
+	const struct service *service, *udp;
+	uint8_t address[16], identity[16];
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 'unix:///run/a', weight: 3}, {address: 192.0.2.1}], " HTTP80 "}\n"
+		ENTRY("b") "{hosts: [b.com], addresses: [192.0.2.9], resolution: STATIC, endpoints: [{address: 'unix:///run/a'}], "
+		"ports: [{number: 22, name: t, protocol: TCP}]}\n"
+		ENTRY("c") "{hosts: [c.com], addresses: [192.0.2.9], resolution: STATIC, endpoints: [{address: 'unix:///run/a'}], "
+		"ports: [{number: 22, name: u, protocol: UDP}]}\n"
+		ENTRY("d") "{hosts: [d.com], resolution: STATIC, workloadSelector: {labels: {app: x}}, " HTTP80 "}\n"
+		ENTRY("e") "{hosts: [e.com], resolution: DNS, workloadSelector: {labels: {app: x}}, " HTTP80 "}\n"
+		PLACE_IN("default", "one") "{address: 'unix:///run/b', labels: {app: x}}\n");
+	service = must_have("a.com", 80);
+	cr_assert_eq(service->target_count, 2);
+	cr_expect_str_eq(service->targets[0].socket, "/run/a");
+	cr_expect_eq(service->targets[0].port, 0);
+	cr_expect_eq(service->targets[0].weight, 3);
+	cr_expect_null(service->targets[0].host);
+	cr_expect_null(service->targets[1].socket);
+	cr_expect_eq(service->flags, SERVICE_HTTP | SERVICE_ROUTED | SERVICE_REWRITES | SERVICE_UNIX);
+	socket_identity(identity, "/run/a");
+	cr_expect_eq(memcmp(service->targets[0].addr, identity, 16), 0);
+	cr_expect_str_eq(service_socket(service, identity), "/run/a");
+	socket_identity(identity, "/run/b");
+	cr_expect_null(service_socket(service, identity));
+	cr_expect_eq(must_have("b.com", 22)->flags, SERVICE_TCP | SERVICE_ROUTED | SERVICE_REWRITES | SERVICE_UNIX);
+	udp = must_have("c.com", 22);
+	cr_expect_eq(udp->target_count, 0);
+	cr_expect(!(udp->flags & SERVICE_UNIX));
+	cr_assert_eq(must_have("d.com", 80)->target_count, 1);
+	cr_expect_str_eq(must_have("d.com", 80)->targets[0].socket, "/run/b");
+	cr_expect_eq(must_have("e.com", 80)->target_count, 0);
+	cr_expect_eq(warnings("\"unix:///run/b\" is a Unix socket, which takes resolution STATIC and one port"), 1);
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	parse_address(address, "192.0.2.1");
+	cr_expect_eq(items_of_kind(image, KIND_SERVICE, 80, address), 1);
+	cr_expect_eq(items_of_kind(image, KIND_UPSTREAM, 80, address), 1);
+	parse_address(address, "192.0.2.9");
+	cr_expect_eq(image->service_count, 2U + 2U, "and the two that have the address: %zu", image->service_count);
+	for (size_t i = 0; i < image->service_count; i++)
+		cr_expect_neq(image->services[i].key.port, 0);
+	image_free(image);
 }
 
 static void count_service(void *context, const struct service *service)

@@ -204,6 +204,7 @@ static int read_folder(struct daemon *daemon, struct configuration *out)
 	int error;
 
 	*out = (struct configuration){.config = config_new()};
+	out->config->unix_directory = daemon->options->unix_directory;
 	error = config_load(out->config, &out->source, &daemon->options->config, 1, daemon->options->root_namespace);
 	if (error == -EAGAIN)
 		return error;
@@ -491,6 +492,7 @@ static int read_applied(struct daemon *daemon, struct configuration *out)
 	struct stat st;
 
 	*out = (struct configuration){.config = config_new()};
+	out->config->unix_directory = daemon->options->unix_directory;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	packed = (struct secret){xcalloc((size_t)st.st_size + 1, 1), (size_t)st.st_size};
@@ -592,6 +594,8 @@ static int flip(struct daemon *daemon, struct configuration *next)
 	error = open_access_log(daemon, next);
 	if (error)
 		return error;
+	/* From here to the end of the flip the redirector may decide by either. */
+	supply_set_sockets(daemon->supply, daemon->live.policy, next->policy);
 	error = send_table(daemon, kernel_generation(daemon->kernel) + 1, next, why, sizeof(why));
 	if (error) {
 		char line[SLUICE_ERROR_TEXT];
@@ -645,12 +649,14 @@ static void finish_pending(struct daemon *daemon)
 	loop_timer_disarm(daemon->settle);
 	daemon->pending = (struct configuration){0};
 	if (flip(daemon, &next)) {
+		supply_set_sockets(daemon->supply, daemon->live.policy, NULL);
 		configuration_fini(&next);
 		want_names(daemon);
 		workloads_scan(daemon->workloads);
 		attach_once(daemon);
 		return;
 	}
+	supply_set_sockets(daemon->supply, next.policy, NULL);
 	configuration_fini(&daemon->live);
 	daemon->live = next;
 	daemon->retry_ms = 0;

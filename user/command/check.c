@@ -9,19 +9,21 @@
 #include "policy/policy.h"
 
 static const char help[] =
-	"Usage: sluice check FILE|DIR... [-o json|github] [--root-namespace NS]\n"
+	"Usage: sluice check FILE|DIR... [-o json|github] [--root-namespace NS] [--unix-endpoints DIR]\n"
 	"\n"
 	"Reports every problem of the given policy files as file:line:column. Needs no root.\n"
 	"Exit status: 0 if all of it would be applied, 1 if not, 2 for a wrong command line.\n"
 	"\n"
 	"  -o, --output FORMAT      json: one object instead of lines; github: annotations of a workflow run\n"
 	"      --root-namespace NS  where the node's default policy is (" DEFAULT_ROOT_NAMESPACE ")\n"
+	"      --unix-endpoints DIR as `sluice run` is given it (none)\n"
 	"  -h, --help               this text\n";
 
 enum output { OUTPUT_TEXT, OUTPUT_JSON, OUTPUT_GITHUB };
 
 struct arguments {
 	const char *root_namespace;
+	const char *unix_directory;
 	enum output output;
 };
 
@@ -128,6 +130,7 @@ static int check(const struct arguments *arguments, const char *const *paths, si
 	struct config *config = config_new();
 	size_t errors;
 
+	config->unix_directory = arguments->unix_directory;
 	config_load(config, &source, paths, count, arguments->root_namespace);
 	refuse_emptiness(config, paths[0]);
 	if (!config->error_count)
@@ -157,6 +160,7 @@ int command_check(int argc, char **argv)
 	static const struct option options[] = {
 		{"output", required_argument, NULL, 'o'},
 		{"root-namespace", required_argument, NULL, 'r'},
+		{"unix-endpoints", required_argument, NULL, 'u'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -172,6 +176,10 @@ int command_check(int argc, char **argv)
 			return 2;
 		if (option == 'r')
 			arguments.root_namespace = optarg;
+		if (option == 'u' && parse_unix_directory(&arguments.unix_directory, optarg)) {
+			fprintf(stderr, "sluice check: --unix-endpoints %s: must be an absolute path\n", optarg);
+			return 2;
+		}
 		if (option == 'o' && !parse_output(optarg, &arguments.output)) {
 			fprintf(stderr, "sluice check: -o %s: only json and github are known\n", optarg);
 			return 2;

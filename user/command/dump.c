@@ -90,7 +90,7 @@ static void add_cidr(void *context, const void *key, const void *value)
 
 static void flags_text(char out[96], __u32 flags)
 {
-	static const char *const names[] = {"http", "tls", "routed", "rewrites", "none", "wildcard", "tcp", "detected", "dynamic"};
+	static const char *const names[] = {"http", "tls", "routed", "rewrites", "none", "wildcard", "tcp", "detected", "dynamic", "unix"};
 	size_t n = 0;
 
 	out[0] = 0;
@@ -115,20 +115,20 @@ static void add_service(void *context, const void *key, const void *value)
 	cell(context, "%s", flags);
 }
 
-/* One that has no address of its own: the names below it have, once they are asked for. */
-static void add_dynamic(void *context, const void *key, const void *value)
+/* What has no address of its own: the names below a wildcard have, once they are asked for, and Unix sockets have none. */
+static void add_unaddressed(void *context, const void *key, const void *value)
 {
 	const struct catalog_value *what = value;
 	char flags[96];
 
 	(void)key;
-	if (!(what->flags & SERVICE_DYNAMIC))
+	if (!(what->flags & (SERVICE_DYNAMIC | SERVICE_UNIX)))
 		return;
 	flags_text(flags, what->flags);
-	cell(context, "resolved when asked for");
+	cell(context, what->flags & SERVICE_UNIX ? "a Unix socket" : "resolved when asked for");
 	cell(context, "%u", what->port);
 	cell(context, "%s", protocol_name(what->protocol));
-	cell(context, "service");
+	cell(context, what->flags & SERVICE_UNIX ? "upstream" : "service");
 	cell(context, "%s", what->host);
 	cell(context, "%s", flags);
 }
@@ -215,7 +215,7 @@ static int dump(struct pins *pins, const char *what, bool json)
 		struct table table = {{"address", "port", "protocol", "kind", "host", "flags"}, 6, NULL, 0, 0};
 
 		pins_each(pins, PIN_SERVICES, add_service, &table);
-		pins_each(pins, PIN_CATALOG, add_dynamic, &table);
+		pins_each(pins, PIN_CATALOG, add_unaddressed, &table);
 		print_table(&table, json);
 	} else if (!strcmp(what, "workloads")) {
 		struct table table = {{"id", "name", "labels", "cgroup", "mode", "by"}, 6, NULL, 0, 0};

@@ -16,8 +16,8 @@
 #include "command/run.h"
 
 static const char usage[] =
-	"Usage: sluice explain --config DIR [--root-namespace NS] [--namespace NS] [--workload NAME] [--label K=V]...\n"
-	"                      [--address ADDR] [-X METHOD] [-H HEADER]... [-o json] HOST[:PORT] | URL\n"
+	"Usage: sluice explain --config DIR [--root-namespace NS] [--unix-endpoints DIR] [--namespace NS] [--workload NAME]\n"
+	"                      [--label K=V]... [--address ADDR] [-X METHOD] [-H HEADER]... [-o json] HOST[:PORT] | URL\n"
 	"       sluice explain [--pin DIR] [--namespace NS] [--workload NAME] [--label K=V]... [--address ADDR] [-o json]\n"
 	"                      [PID|CGROUP] HOST[:PORT] | URL\n"
 	"\n"
@@ -261,27 +261,35 @@ static int explain_policy(struct policy *policy, const struct config *config, co
 	return status;
 }
 
-static int explain_offline(const char *folder, const char *root_namespace, const struct who *who,
-			   const struct question *question, struct answer *answer, bool json)
+struct arguments {
+	const char *config, *pin, *root_namespace, *unix_directory, *method;
+	struct who who;
+	struct string_list headers;
+	const char *address;
+	bool json;
+};
+
+static int explain_offline(const struct arguments *arguments, const struct question *question, struct answer *answer)
 {
 	struct config *config = config_new();
 	struct config_source files = {0};
 	uint8_t resolvers[MAX_RESOLVERS][16];
-	struct policy_options options = {.root_namespace = root_namespace, .resolvers = (const uint8_t (*)[16])resolvers};
+	struct policy_options options = {.root_namespace = arguments->root_namespace, .resolvers = (const uint8_t (*)[16])resolvers};
 	struct policy *policy = NULL;
 	int status = 2;
 
 	answer->offline = true;
+	config->unix_directory = arguments->unix_directory;
 	names_resolvers(RESOLV_CONF, resolvers, MAX_RESOLVERS, &options.resolver_count); /* `run` admits those of this host */
-	if (!config_load(config, &files, &folder, 1, root_namespace) && !config->error_count)
+	if (!config_load(config, &files, &arguments->config, 1, arguments->root_namespace) && !config->error_count)
 		policy = policy_compile(config, &options);
-	if (policy && take_workload(config, who, &answer->who)) {
-		status = explain_policy(policy, config, question, answer, json);
+	if (policy && take_workload(config, &arguments->who, &answer->who)) {
+		status = explain_policy(policy, config, question, answer, arguments->json);
 	} else if (!policy) {
 		for (size_t i = 0; i < config->problem_count; i++)
 			if (config->problems[i].severity == SEVERITY_ERROR)
 				config_problem_print(stderr, &config->problems[i]);
-		fprintf(stderr, "sluice: %s: not a configuration that would be applied\n", folder);
+		fprintf(stderr, "sluice: %s: not a configuration that would be applied\n", arguments->config);
 	}
 	policy_free(policy);
 	config_source_free(&files);
@@ -320,14 +328,6 @@ static int explain_live(const char *pin, const struct who *who, const struct que
 	return status;
 }
 
-struct arguments {
-	const char *config, *pin, *root_namespace, *method;
-	struct who who;
-	struct string_list headers;
-	const char *address;
-	bool json;
-};
-
 static bool take_label(struct arguments *out, struct arena *arena, const char *text)
 {
 	struct label label;
@@ -352,6 +352,15 @@ static bool take_address(struct arguments *out, const char *text)
 	return true;
 }
 
+static bool take_unix_directory(struct arguments *out, char *text)
+{
+	if (parse_unix_directory(&out->unix_directory, text)) {
+		fprintf(stderr, "sluice: --unix-endpoints \"%s\": must be an absolute path\n", text);
+		return false;
+	}
+	return true;
+}
+
 /* False: not as the usage has it, which the user is told. */
 static bool take_option(struct arguments *out, struct arena *arena, int option)
 {
@@ -372,6 +381,8 @@ static bool take_option(struct arguments *out, struct arena *arena, int option)
 	case 'r':
 		out->root_namespace = optarg;
 		return true;
+	case 'u':
+		return take_unix_directory(out, optarg);
 	case 'p':
 		out->pin = optarg;
 		return true;
@@ -405,7 +416,7 @@ static int explain(struct arguments *arguments, struct arena *arena, const char 
 	if (!make_request(&request, arena, &question, arguments->method ? arguments->method : "GET", &arguments->headers))
 		return 2;
 	answer.request = &request;
-	return explain_offline(arguments->config, arguments->root_namespace, &arguments->who, &question, &answer, arguments->json);
+	return explain_offline(arguments, &question, &answer);
 }
 
 int command_explain(int argc, char **argv)
@@ -415,7 +426,7 @@ int command_explain(int argc, char **argv)
 		{"workload", required_argument, NULL, 'w'}, {"label", required_argument, NULL, 'l'},
 		{"address", required_argument, NULL, 'a'},  {"root-namespace", required_argument, NULL, 'r'},
 		{"pin", required_argument, NULL, 'p'},	    {"output", required_argument, NULL, 'o'},
-		{"help", no_argument, NULL, 'h'},	    {0},
+		{"unix-endpoints", required_argument, NULL, 'u'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
 	struct arguments arguments = {.pin = DEFAULT_PIN, .root_namespace = DEFAULT_ROOT_NAMESPACE};
 	struct arena *arena = arena_new();

@@ -64,9 +64,11 @@ static void print_service(const struct answer *answer)
 	printf("service     %s: %s\n", service->host, service->origin);
 	if (service->flags & SERVICE_DYNAMIC)
 		printf("dialled     where DNS has the name, resolved when asked for\n");
+	if (!answer->offline && service->flags & SERVICE_UNIX)
+		printf("dialled     at a Unix socket of the node, perhaps among others (`explain --config` shows it)\n");
 	print_notes(&answer->addresses);
 	print_notes(&answer->route);
-	if (!answer->offline && answer->redirected && service->flags & SERVICE_ROUTED && !(service->flags & SERVICE_DYNAMIC))
+	if (!answer->offline && answer->redirected && service->flags & SERVICE_ROUTED && !(service->flags & (SERVICE_DYNAMIC | SERVICE_UNIX)))
 		printf("route       by a VirtualService or DestinationRule (`explain --config` shows it)\n");
 }
 

@@ -137,7 +137,10 @@ static void describe_upstreams(struct answer *answer, const struct service *serv
 		const struct upstream_target *target = &service->targets[i];
 		char address[SLUICE_PREFIX_TEXT];
 
-		notes_add(&answer->route, 2, "at", "", addr_is_v4(target->addr) || target->host ? "%s:%u%s" : "[%s]:%u%s",
+		if (target->socket)
+			notes_add(&answer->route, 2, "at", "", "unix://%s, a socket of the node", target->socket);
+		else
+			notes_add(&answer->route, 2, "at", "", addr_is_v4(target->addr) || target->host ? "%s:%u%s" : "[%s]:%u%s",
 			  target->host ? target->host : format_address(address, target->addr), target->port,
 			  !target->host ? "" : service->one_address ? ", the first address DNS has when running" : ", resolved by DNS when running");
 		if (target->weight > 1)

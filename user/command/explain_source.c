@@ -68,11 +68,14 @@ const uint8_t (*stand_in_lookup(void *policy, const char *host, size_t *count))[
 static bool place_of_service(const struct service *service, struct place *out)
 {
 	const struct cidr *cidr = service->address_count ? &service->addresses[0] : NULL;
+	size_t first = 0;
 
 	*out = (struct place){.bits = 128, .known = true};
-	if (!cidr && (service->resolution != RESOLUTION_STATIC || !service->target_count))
+	while (first < service->target_count && service->targets[first].socket)
+		first++;
+	if (!cidr && (service->resolution != RESOLUTION_STATIC || first == service->target_count))
 		return false;
-	memcpy(out->addr, cidr ? cidr->addr : service->targets[0].addr, 16);
+	memcpy(out->addr, cidr ? cidr->addr : service->targets[first].addr, 16);
 	if (cidr)
 		out->bits = cidr->bits;
 	return out->bits == 128 || !addr_is_loopback(out->addr);
@@ -121,7 +124,8 @@ static void policy_addresses(struct source *source, const struct named *named, s
 	for (size_t i = 0; i < service->address_count && i < MAX_LISTED; i++)
 		list = append(out->arena, list, format_cidr(text, service->addresses[i].addr, service->addresses[i].bits));
 	for (size_t i = 0; service->resolution == RESOLUTION_STATIC && !service->address_count && i < service->target_count && i < MAX_LISTED; i++)
-		list = append(out->arena, list, format_address(text, service->targets[i].addr));
+		if (!service->targets[i].socket)
+			list = append(out->arena, list, format_address(text, service->targets[i].addr));
 	if ((service->resolution == RESOLUTION_DNS || service->resolution == RESOLUTION_DNS_ROUND_ROBIN) && !service->wildcard)
 		list = append(out->arena, list, arena_printf(out->arena, "those of %s, resolved by DNS when running", service->host));
 	notes_add(out, 0, "addresses", "", "%s%s", *list ? list : "whatever clients dial: known by its name",

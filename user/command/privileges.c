@@ -23,7 +23,7 @@ static const struct {
 	{CAP_SYS_ADMIN, false, "setns() into the network namespaces of workloads"},
 	{CAP_SYS_PTRACE, false, "opening /proc/PID/ns/net of other users' processes"},
 	{CAP_KILL, false, "ending a redirector that hangs: it is nobody's process"},
-	{CAP_SETUID, true, "the redirector becomes nobody"},
+	{CAP_SETUID, true, "the redirector becomes nobody, who also dials Unix sockets"},
 	{CAP_SETGID, true, "the redirector leaves root's groups"},
 	{CAP_SETPCAP, true, "emptying the bounding set"},
 };

@@ -40,6 +40,7 @@ static const char usage[] =
 	"                        (kubepods, kubepods.slice and sluice)\n"
 	"  --pin DIR             where programs and maps are pinned (" DEFAULT_PIN ")\n"
 	"  --root-namespace NS   where node-wide policies live (" DEFAULT_ROOT_NAMESPACE ")\n"
+	"  --unix-endpoints DIR  ServiceEntries may name the Unix sockets below DIR as endpoints (none may)\n"
 	"  --redirector-port N   port of the redirector in each governed network namespace (15001)\n"
 	"  --admin ADDR:PORT     serve /metrics, /healthz and /readyz there (off)\n"
 	"  --backstop tc|xdp     what judges the frames of pods' links (tc); the README says what xdp costs\n"
@@ -85,7 +86,7 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 		{"redirector-port", required_argument, NULL, 'P'}, {"admin", required_argument, NULL, 'a'},
 		{"without", required_argument, NULL, 'w'},   {"backstop", required_argument, NULL, 'b'},
 		{"log-level", required_argument, NULL, 'l'}, {"log-json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},	     {0},
+		{"unix-endpoints", required_argument, NULL, 'u'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
 	enum log_level level;
 	int option;
@@ -104,6 +105,12 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 			break;
 		case 'r':
 			out->root_namespace = optarg;
+			break;
+		case 'u':
+			if (parse_unix_directory(&out->unix_directory, optarg)) {
+				fprintf(stderr, "sluice: --unix-endpoints \"%s\": must be an absolute path\n", optarg);
+				return 3;
+			}
 			break;
 		case 'P':
 			/* Below that a listener takes CAP_NET_BIND_SERVICE, which is given up. */
@@ -412,7 +419,7 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 		error = asked_start(daemon);
 	if (error)
 		return log_errno(error, "resolver: %s; not started", strerror(-error));
-	error = supply_new(&daemon->supply, daemon->kernel);
+	error = supply_new(&daemon->supply, daemon->kernel, options->unix_directory);
 	if (!error)
 		error = devices_new(&daemon->devices, daemon->loop, daemon->kernel, &devices);
 	if (!error)

@@ -35,6 +35,7 @@ struct run_options {
 	const char *config;
 	const char *pin;
 	const char *root_namespace;
+	const char *unix_directory; /* NULL: none */
 	const char *admin;      /* NULL: none */
 	const char *log_level;
 	bool log_json;

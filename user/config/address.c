@@ -84,6 +84,18 @@ int parse_port(uint16_t *out, const char *text)
 	return 0;
 }
 
+int parse_unix_directory(const char **out, char *text)
+{
+	size_t n = strlen(text);
+
+	if (text[0] != '/')
+		return -EINVAL;
+	for (; n && text[n - 1] == '/'; n--)
+		text[n - 1] = 0;
+	*out = text;
+	return 0;
+}
+
 const char *format_address(char out[SLUICE_PREFIX_TEXT], const uint8_t addr[16])
 {
 	if (addr_is_v4(addr))

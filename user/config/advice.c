@@ -75,7 +75,8 @@ static void add_places(struct config *config, struct places *places, const struc
 			add_place(config, places, entry, p, entry->addresses.items[i].addr, entry->addresses.items[i].bits);
 		/* Without addresses the endpoints are what clients dial. */
 		for (size_t i = 0; !entry->addresses.count && entry->resolution == RESOLUTION_STATIC && i < entry->endpoint_count; i++)
-			add_place(config, places, entry, p, entry->endpoints[i].ip, 128);
+			if (!entry->endpoints[i].socket)
+				add_place(config, places, entry, p, entry->endpoints[i].ip, 128);
 	}
 }
 

@@ -94,7 +94,8 @@ struct endpoint_port {
 };
 
 struct endpoint {
-	const char *address; /* an IP literal or, with DNS, a host name */
+	const char *address; /* an IP literal; with DNS, a host name; with STATIC, perhaps a Unix socket */
+	const char *socket;  /* of a Unix socket: its path, else NULL */
 	bool is_ip;
 	uint8_t ip[16];      /* when is_ip, canonical */
 	struct endpoint_port *ports;
@@ -608,6 +609,7 @@ struct problem {
 
 struct config {
 	struct arena *arena;
+	const char *unix_directory; /* below which endpoints may be Unix sockets, without a final '/'; NULL: none may. Set before parsing */
 	struct service_entry **service_entries;
 	size_t service_entry_count, service_entry_capacity;
 	struct virtual_service **virtual_services;
@@ -698,6 +700,7 @@ int parse_address(uint8_t out[16], const char *text);
 int parse_cidr(struct cidr *out, const char *text); /* an address or a CIDR */
 int parse_label(struct label *out, struct arena *arena, const char *text); /* "key=value" */
 int parse_port(uint16_t *out, const char *text); /* 1 to 65535, decimal */
+int parse_unix_directory(const char **out, char *text); /* --unix-endpoints: absolute; loses its final '/' */
 
 /* "10.0.0.0/8"; an address without "/32" or "/128" when `bits` is 128. Returns `out`. */
 const char *format_address(char out[SLUICE_PREFIX_TEXT], const uint8_t addr[16]);

@@ -242,9 +242,10 @@ static void check_endpoint(struct walk *walk, const struct node *node, const str
 		walk_error(walk, node, "is required: resolution DNS looks it up");
 	else if (!endpoint->address || endpoint->is_ip)
 		;
-	else if (!strncmp(endpoint->address, "unix:", 5))
-		walk_error(walk, address, resolves(entry) ? "%s is not a host name or IP address" : "%s: a Unix socket " NOT_IMPLEMENTED,
-			   node_shown(walk, address));
+	else if (is_unix_address(endpoint->address) && resolves(entry))
+		walk_error(walk, address, "%s is not a host name or IP address: a Unix socket takes resolution STATIC", node_shown(walk, address));
+	else if (is_unix_address(endpoint->address))
+		check_unix_address(walk, address, endpoint);
 	else if (entry->resolution == RESOLUTION_STATIC)
 		walk_error(walk, address, "%s is not an IP address, as resolution STATIC wants", node_shown(walk, address));
 	else if (resolves(entry) && read_host(walk, address, HOST_EXACT, &name))
@@ -252,12 +253,27 @@ static void check_endpoint(struct walk *walk, const struct node *node, const str
 	walk_leave(walk, state);
 
 	state = walk_enter(walk, "ports");
+	if (endpoint->address && is_unix_address(endpoint->address) && endpoint->port_count)
+		walk_error(walk, node_field(node, "ports"), "a Unix socket has none");
 	for (size_t i = 0; i < endpoint->port_count; i++) {
 		if (!has_port(entry, endpoint->ports[i].name))
 			walk_error(walk, node_field(node, "ports"), "\"%.64s\" is not the name of one of spec.ports",
 				   endpoint->ports[i].name);
 	}
 	walk_leave(walk, state);
+}
+
+/* As Istio: nothing says which port's connections come to it. And what they carry is a stream of bytes. */
+static void check_unix_ports(struct walk *walk, const struct node *spec, const struct service_entry *entry)
+{
+	bool has_socket = false;
+
+	for (size_t i = 0; i < entry->endpoint_count; i++)
+		has_socket |= entry->endpoints[i].address && is_unix_address(entry->endpoints[i].address);
+	if (has_socket && entry->port_count != 1)
+		walk_error(walk, node_field(spec, "endpoints"), "with a Unix socket among them the entry takes one port, not %zu", entry->port_count);
+	else if (has_socket && entry->ports[0].protocol == PROTOCOL_UDP)
+		walk_warning(walk, node_field(spec, "endpoints"), "UDP does not go to a Unix socket: such endpoints are left out");
 }
 
 /* Those of other networks were told of. */
@@ -291,6 +307,7 @@ static void check_endpoints(struct walk *walk, const struct node *spec, struct s
 		check_endpoint(walk, node->items[i], entry, &entry->endpoints[i]);
 		walk_leave(walk, item);
 	}
+	check_unix_ports(walk, spec, entry);
 	drop_unreachable(entry);
 	walk_leave(walk, state);
 }
@@ -370,6 +387,16 @@ static void check_location(struct walk *walk, const struct node *spec, const str
 	walk_leave(walk, state);
 }
 
+/* A client finds such a service by the name that it shows, or by spec.addresses. */
+static bool has_no_address(const struct service_entry *entry)
+{
+	bool sockets_only = entry->endpoint_count;
+
+	for (size_t i = 0; i < entry->endpoint_count; i++)
+		sockets_only &= entry->endpoints[i].address && is_unix_address(entry->endpoints[i].address);
+	return !entry->addresses.count && sockets_only;
+}
+
 static void check_ports(struct walk *walk, const struct node *spec, const struct service_entry *entry)
 {
 	size_t state = walk_enter(walk, "ports");
@@ -389,6 +416,10 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 		else if (is_nameless(port->protocol) && entry->resolution == RESOLUTION_NONE && !entry->addresses.count)
 			walk_problem(walk, SEVERITY_WARNING, port->at.line, port->at.column,
 				     "matches nothing%s: resolution NONE without addresses; give spec.addresses",
+				     port->protocol == PROTOCOL_UNSET ? " but HTTP" : "");
+		else if (is_nameless(port->protocol) && has_no_address(entry))
+			walk_problem(walk, SEVERITY_WARNING, port->at.line, port->at.column,
+				     "matches nothing%s: a Unix socket has no address that clients dial; give spec.addresses",
 				     port->protocol == PROTOCOL_UNSET ? " but HTTP" : "");
 		walk_leave(walk, item);
 	}

@@ -137,6 +137,8 @@ void check_server_tls(struct walk *walk, const struct node *node, void *has_tls)
 void check_inbound_pool(struct walk *walk, const struct node *node, void *has_http); /* bool */
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */
+bool is_unix_address(const char *address);
+void check_unix_address(struct walk *walk, const struct node *node, struct endpoint *endpoint); /* what it says is allowed: endpoint->socket */
 void config_resolve_selectors(struct config *config); /* once all documents are read */
 void config_advise(struct config *config); /* while delegates are as they were read, and nothing is wrong */
 void config_check_credentials(struct config *config);

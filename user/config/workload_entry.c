@@ -19,10 +19,14 @@ void read_workload_entry(struct walk *walk, const struct node *spec, const struc
 	if (!read_endpoint_fields(walk, spec, &entry->endpoint) || !entry->endpoint.address || entry->endpoint.is_ip)
 		return;
 	state = walk_enter(walk, "address");
-	if (!strncmp(entry->endpoint.address, "unix:", 5))
-		walk_error(walk, address, "%s: a Unix socket " NOT_IMPLEMENTED, node_shown(walk, address));
+	if (is_unix_address(entry->endpoint.address))
+		check_unix_address(walk, address, &entry->endpoint);
 	else if (read_host(walk, address, HOST_EXACT, &name))
 		entry->endpoint.address = name;
+	walk_leave(walk, state);
+	state = walk_enter(walk, "ports");
+	if (is_unix_address(entry->endpoint.address) && entry->endpoint.port_count)
+		walk_error(walk, node_field(spec, "ports"), "a Unix socket has none");
 	walk_leave(walk, state);
 }
 
@@ -48,8 +52,13 @@ static void add_selected(struct config *config, struct service_entry *to, const 
 {
 	bool takes_names = to->resolution == RESOLUTION_DNS || to->resolution == RESOLUTION_DNS_ROUND_ROBIN;
 
-	if (entry->endpoint.is_ip || takes_names)
+	if (entry->endpoint.is_ip || (entry->endpoint.socket ? !takes_names && to->port_count == 1 : takes_names))
 		*arena_append(config->arena, to->endpoints, to->endpoint_count, to->endpoint_capacity) = entry->endpoint;
+	else if (entry->endpoint.socket)
+		config_problem(config, SEVERITY_WARNING, &entry->endpoint.at,
+			       arena_printf(config->arena, "%s/%s", entry->object.kind, entry->object.name), "spec.address",
+			       "\"%s\" is a Unix socket, which takes resolution STATIC and one port, unlike ServiceEntry/%s: it is left out",
+			       entry->endpoint.address, to->object.name);
 	else
 		config_problem(config, SEVERITY_WARNING, &entry->endpoint.at,
 			       arena_printf(config->arena, "%s/%s", entry->object.kind, entry->object.name), "spec.address",

@@ -111,7 +111,8 @@ static void add_dialled(struct builder *b, const struct service *service)
 		add_service_address(b, service, KIND_SERVICE, service->port, service->addresses[i].addr, service->addresses[i].bits);
 	if (service->resolution == RESOLUTION_STATIC && !service->address_count)
 		for (size_t i = 0; i < service->target_count; i++)
-			add_service_address(b, service, KIND_SERVICE, service->port, service->targets[i].addr, 128);
+			if (!service->targets[i].socket)
+				add_service_address(b, service, KIND_SERVICE, service->port, service->targets[i].addr, 128);
 	if ((service->resolution == RESOLUTION_DNS || service->resolution == RESOLUTION_DNS_ROUND_ROBIN) && !service->wildcard)
 		add_name(b, service, KIND_SERVICE, service->host, service->port);
 }
@@ -126,6 +127,8 @@ static void add_upstreams(struct builder *b, const struct service *service)
 	for (size_t i = 0; i < service->target_count; i++) {
 		const struct upstream_target *target = &service->targets[i];
 
+		if (target->socket)
+			continue;
 		if (target->host)
 			add_name(b, service, kind, target->host, target->port);
 		else

@@ -12,8 +12,9 @@
 /* Where one upstream connection of a service may go. */
 struct upstream_target {
 	const char *host;  /* a name to resolve, or NULL: `addr` */
-	uint8_t addr[16];
-	uint16_t port;     /* host order */
+	const char *socket; /* path of a Unix socket, or NULL */
+	uint8_t addr[16];  /* of a Unix socket: what tells it from others */
+	uint16_t port;     /* host order; 0 of a Unix socket, and of nothing else */
 	uint32_t weight;
 	const struct label_list *labels; /* of the endpoint, or NULL */
 };
@@ -92,6 +93,15 @@ static inline bool service_is_dynamic(const struct service *service)
 {
 	return service->resolution == RESOLUTION_DYNAMIC_DNS;
 }
+
+/*
+ * In place of an address: the same for the same path in every generation, and no other path's, so that it is safe to go by it
+ * where paths are not known or not believed.
+ */
+void socket_identity(uint8_t out[16], const char *path);
+
+/* The path of the service's Unix socket of that identity, or NULL. */
+const char *service_socket(const struct service *service, const uint8_t identity[16]);
 
 #define CONNECT_TIMEOUT_MS 10000 /* Istio's */
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ServiceEntries become services: one for each host and port that a registry has. */
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -31,6 +32,37 @@ static uint16_t port_of_endpoint(const struct endpoint *endpoint, const struct s
 	return port->target_port ? port->target_port : port->number;
 }
 
+void socket_identity(uint8_t out[16], const char *path)
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+
+	SHA256((const unsigned char *)path, strlen(path), digest);
+	memcpy(out, digest, 16);
+	out[0] |= 0x80; /* no mapped IPv4 address */
+}
+
+const char *service_socket(const struct service *service, const uint8_t identity[16])
+{
+	for (size_t i = 0; i < service->target_count; i++)
+		if (service->targets[i].socket && !memcmp(service->targets[i].addr, identity, 16))
+			return service->targets[i].socket;
+	return NULL;
+}
+
+static struct upstream_target target_of(const struct endpoint *endpoint, const struct service_port *port)
+{
+	struct upstream_target target = {.weight = endpoint->weight, .labels = &endpoint->labels, .socket = endpoint->socket};
+
+	if (endpoint->socket) {
+		socket_identity(target.addr, endpoint->socket);
+		return target;
+	}
+	target.host = endpoint->is_ip ? NULL : endpoint->address;
+	target.port = port_of_endpoint(endpoint, port);
+	memcpy(target.addr, endpoint->ip, 16);
+	return target;
+}
+
 static void set_targets(struct policy *policy, struct service *service, const struct service_entry *entry,
 			const struct service_port *port)
 {
@@ -50,16 +82,18 @@ static void set_targets(struct policy *policy, struct service *service, const st
 		return;
 	}
 	targets = arena_alloc(policy->arena, entry->endpoint_count, sizeof(*targets));
-	for (size_t i = 0; i < entry->endpoint_count; i++) {
-		const struct endpoint *endpoint = &entry->endpoints[i];
-
-		targets[i] = (struct upstream_target){.host = endpoint->is_ip ? NULL : endpoint->address,
-						      .port = port_of_endpoint(endpoint, port), .weight = endpoint->weight,
-						      .labels = &endpoint->labels};
-		memcpy(targets[i].addr, endpoint->ip, 16);
-	}
 	service->targets = targets;
-	service->target_count = entry->endpoint_count;
+	for (size_t i = 0; i < entry->endpoint_count; i++)
+		if (!entry->endpoints[i].socket || port->protocol != PROTOCOL_UDP)
+			targets[service->target_count++] = target_of(&entry->endpoints[i], port);
+}
+
+static bool has_socket(const struct service *service)
+{
+	for (size_t i = 0; i < service->target_count; i++)
+		if (service->targets[i].socket)
+			return true;
+	return false;
 }
 
 /* Whether sluice dials another address or port than the client did. */
@@ -89,6 +123,8 @@ static uint32_t flags_of(const struct service *service, const struct service_ent
 		flags |= SERVICE_NONE;
 	if (service_is_dynamic(service)) /* in no mode and by no check of names does it stay in the kernel */
 		flags |= SERVICE_DYNAMIC | SERVICE_ROUTED;
+	if (has_socket(service)) /* the same: the kernel cannot lead a connection there */
+		flags |= SERVICE_UNIX | SERVICE_ROUTED;
 	if (service->protocol != PROTOCOL_UDP && rewrites(service, entry))
 		flags |= SERVICE_REWRITES;
 	return flags;

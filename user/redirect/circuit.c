@@ -157,7 +157,7 @@ static bool is_wanted(const struct service *service, bool several)
 void circuit_enter(struct conn *conn, bool several)
 {
 	const struct service *service = conn->service;
-	struct wanted_circuit wanted = {{conn->place->cookie, conn->record.workload, 0}, service, conn->worker->now_ms};
+	struct wanted_circuit wanted = {{conn->place->cookie, conn->record.workload, 0, {0}}, service, conn->worker->now_ms};
 	bool added;
 
 	if (conn->circuit && service && is_wanted(service, several) && is_for(conn->circuit, service))

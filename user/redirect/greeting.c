@@ -21,6 +21,10 @@ static bool end_point(struct end_point *out, int fd, name_of_fn name_of)
 
 	if (name_of(fd, (struct sockaddr *)&in6, &size) < 0)
 		return false;
+	if (in6.sin6_family == AF_UNIX) { /* it has no address: loopback's stands for it */
+		*out = (struct end_point){.addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
+		return true;
+	}
 	out->port = ntohs(in6.sin6_port); /* of AF_INET at the same place */
 	memcpy(out->addr, &in6.sin6_addr, 16);
 	if (in6.sin6_family == AF_INET) {

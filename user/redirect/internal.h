@@ -123,11 +123,12 @@ struct pipe_pair {
 	size_t held;
 };
 
-/* Idle upstream sockets of one workload in one namespace, and who waits for one. */
+/* Idle upstream sockets of one workload in one namespace, and who waits for one; or who waits for a connection to a Unix socket. */
 struct pool_key {
 	uint64_t netns;
 	uint32_t workload;
 	uint32_t pad;
+	uint8_t socket[16]; /* socket_identity(), or zeroes */
 };
 
 #define POOL_MAX 64 /* idle sockets of a namespace, all workers together */
@@ -256,7 +257,7 @@ struct conn {
 	/* where to */
 	const struct service *service;  /* of `table`; NULL: the original destination */
 	uint8_t addr[16];
-	uint16_t port;
+	uint16_t port;                  /* as of a candidate */
 	unsigned int tries;             /* that were begun for this request or relay */
 	unsigned int unconnected;       /* tries that found nobody */
 	uint64_t draw;                  /* settles the order of the addresses for all tries */
@@ -448,7 +449,7 @@ static inline void conn_note(struct conn *conn, uint32_t flags, const char *deta
 
 struct candidate {
 	uint8_t addr[16];
-	uint16_t port;
+	uint16_t port; /* 0: a Unix socket, and `addr` is its identity */
 };
 
 #define MAX_CANDIDATES 256

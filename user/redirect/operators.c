@@ -47,6 +47,15 @@ void put_address(struct writer *w, const uint8_t addr[16], uint16_t port, bool w
 	put_text(w, text);
 }
 
+/* The path, as Envoy has it. */
+static void put_socket(struct writer *w, const struct conn *conn)
+{
+	const char *path = conn->service ? service_socket(conn->service, conn->addr) : NULL;
+
+	if (path)
+		put_text(w, path);
+}
+
 /* ---- time ---- */
 
 /* strftime() knows no parts of a second: they become digits before it reads the format. */
@@ -227,7 +236,9 @@ void put_operator(struct writer *w, const struct operator_sources *of, const cha
 	} else if (IS("DOWNSTREAM_LOCAL_ADDRESS") || IS("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT") || IS("DOWNSTREAM_LOCAL_PORT")) {
 		put_address(w, conn->record.addr, conn->record.port, !IS("DOWNSTREAM_LOCAL_PORT"), IS("DOWNSTREAM_LOCAL_ADDRESS"));
 	} else if (IS("UPSTREAM_HOST") || IS("UPSTREAM_REMOTE_ADDRESS") || IS("UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT") || IS("UPSTREAM_REMOTE_PORT")) {
-		if (of->has_upstream)
+		if (of->has_upstream && !conn->port && !IS("UPSTREAM_REMOTE_PORT"))
+			put_socket(w, conn);
+		else if (of->has_upstream)
 			put_address(w, conn->addr, conn->port, !IS("UPSTREAM_REMOTE_PORT"), IS("UPSTREAM_HOST") || IS("UPSTREAM_REMOTE_ADDRESS"));
 	} else if (IS("UPSTREAM_CLUSTER") || IS("UPSTREAM_CLUSTER_RAW")) {
 		put_cluster(w, of);

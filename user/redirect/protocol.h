@@ -16,7 +16,7 @@
 
 #include "abi.h"
 
-#define MESSAGE_PROTOCOL 3
+#define MESSAGE_PROTOCOL 4
 #define MESSAGE_MAX_BYTES 4096 /* payload; larger things travel as a memfd */
 #define MESSAGE_MAX_FDS 64
 #define REDIRECTOR_LISTEN_FD 3
@@ -46,7 +46,7 @@ enum message_type {
 	/* supply */
 	MESSAGE_WANT = 128,        /* worker → loader; payload: struct want */
 	MESSAGE_SOCKETS,           /* loader → worker; payload: struct want (count as given); fds: the sockets.
-	                            * No fds: none can be made (the netns or workload is gone) */
+	                            * No fds: none can be made (the netns or workload is gone, or `error`) */
 };
 
 struct message {
@@ -98,11 +98,17 @@ struct ask_message {
 };
 
 /* Upstream sockets: AF_INET6 and not v6-only (v4 is dialled as ::ffff:a.b.c.d), or AF_INET where a kernel has no IPv6.
- * Non-blocking, close-on-exec, made in `netns`, marked MARK_UPSTREAM with `workload`. */
+ * Non-blocking, close-on-exec, made in `netns`, marked MARK_UPSTREAM with `workload`.
+ *
+ * Or connections to a Unix socket that a policy names. The loader makes them: a path is not for the redirector to say, and one
+ * that has an unconnected socket could reach whatever is nobody's to write. */
 struct want {
 	__u64 netns;
 	__u32 workload;
 	__u32 count; /* at most MESSAGE_MAX_FDS */
+	__u8 socket[16]; /* socket_identity() of the Unix socket; zeroes: not one */
+	__u32 error;     /* of an answer with fewer connections than were wanted: errno of the next; EAGAIN: its backlog is full */
+	__u32 pad;
 };
 
 struct redirector_statistics {

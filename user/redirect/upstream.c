@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Upstream connections: which address, with which socket. The sockets come from the loader, made in the pod's network
- * namespace and marked with the workload; the kernel judges each connect of theirs once more.
+ * namespace and marked with the workload; the kernel judges each connect of theirs once more. Those to Unix sockets come
+ * connected.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -25,11 +26,14 @@
 
 /* ---- pools of sockets ---- */
 
-static struct pool *pool_of(struct worker *worker, struct place *place, uint32_t workload)
+/* `socket`: the identity of a Unix socket, or NULL. */
+static struct pool *pool_of(struct worker *worker, struct place *place, uint32_t workload, const uint8_t *socket)
 {
-	struct pool_key key = {place->cookie, workload, 0};
+	struct pool_key key = {place->cookie, workload, 0, {0}};
 	struct pool *pool;
 
+	if (socket)
+		memcpy(key.socket, socket, sizeof(key.socket));
 	HASH_FIND(hh, worker->pools, &key, sizeof(key), pool);
 	if (pool)
 		return pool;
@@ -55,25 +59,41 @@ static size_t room_of(const struct pool *pool)
 	return room < ARRAY_SIZE(pool->fds) - pool->count ? room : ARRAY_SIZE(pool->fds) - pool->count;
 }
 
+static bool is_of_unix_socket(const struct pool *pool)
+{
+	static const uint8_t none[sizeof(pool->key.socket)];
+
+	return memcmp(pool->key.socket, none, sizeof(none)) != 0;
+}
+
+/* A connection is for one that waits: it would grow old with a server that ends meanwhile. */
+static size_t wanted_of(const struct pool *pool)
+{
+	size_t count = share_of_worker() - share_of_worker() / 4, room = room_of(pool);
+
+	if (is_of_unix_socket(pool))
+		return pool->waiting.count;
+	if (count < pool->waiting.count)
+		count = pool->waiting.count;
+	return count < room ? count : room;
+}
+
 static void pool_ask(struct worker *worker, struct pool *pool)
 {
 	struct {
 		struct message head;
 		struct want want;
-	} request = {{MESSAGE_WANT, sizeof(struct want), 0}, {pool->key.netns, pool->key.workload, 0}};
-	size_t count = share_of_worker() - share_of_worker() / 4, room = room_of(pool);
+	} request = {{MESSAGE_WANT, sizeof(struct want), 0}, {.netns = pool->key.netns, .workload = pool->key.workload}};
+	size_t count = wanted_of(pool);
 
 	if (worker->supply < 0 || (pool->asked && worker->now_ms - pool->asked_ms < ASK_AGAIN_MS))
 		return;
-	if (count < pool->waiting.count)
-		count = pool->waiting.count;
-	if (count > room)
-		count = room;
 	if (count > MESSAGE_MAX_FDS)
 		count = MESSAGE_MAX_FDS;
 	if (!count || worker->descriptors + count > worker->descriptor_limit)
 		return;
 	request.want.count = (__u32)count;
+	memcpy(request.want.socket, pool->key.socket, sizeof(request.want.socket));
 	pool->asked = send(worker->supply, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(request);
 	pool->asked_ms = worker->now_ms;
 }
@@ -150,23 +170,52 @@ static bool is_v4_only(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET;
 }
 
+/* Returns how many were taken; so do the next. */
+static size_t pool_add(struct worker *worker, struct pool *pool, const int *fds, size_t count)
+{
+	size_t kept = room_of(pool);
+
+	kept = kept < count ? kept : count;
+	pool->v4_only = kept && is_v4_only(fds[0]);
+	memcpy(pool->fds + pool->count, fds, kept * sizeof(*fds));
+	pool->count += kept;
+	atomic_fetch_add_explicit(&pool->place->idle, kept, memory_order_relaxed);
+	worker->descriptors += kept;
+	pool_wake(pool, kept);
+	return kept;
+}
+
+static void unix_answered(struct conn *conn, int fd, int error);
+
+/* Those who found a server busy ask again when their time comes. */
+static size_t pool_hand_out(struct worker *worker, struct pool *pool, const struct want *want, const int *fds, size_t count)
+{
+	size_t used = 0;
+
+	for (; used < count && pool->waiting.first; used++) {
+		worker->descriptors++;
+		unix_answered(pool->waiting.first, fds[used], 0);
+	}
+	if (want->error == EAGAIN)
+		return used;
+	for (size_t i = count; want->error && i < want->count && pool->waiting.first; i++)
+		unix_answered(pool->waiting.first, -1, (int)want->error);
+	if (pool->waiting.first)
+		pool_ask(worker, pool);
+	return used;
+}
+
 static void pool_fill(struct worker *worker, const struct want *want, const int *fds, size_t count)
 {
-	struct pool_key key = {want->netns, want->workload, 0};
+	struct pool_key key = {want->netns, want->workload, 0, {0}};
 	struct pool *pool;
 	size_t kept = 0;
 
+	memcpy(key.socket, want->socket, sizeof(key.socket));
 	HASH_FIND(hh, worker->pools, &key, sizeof(key), pool);
 	if (pool) { /* else the pod went away in between */
-		kept = room_of(pool);
-		kept = kept < count ? kept : count;
 		pool->asked = false;
-		pool->v4_only = kept && is_v4_only(fds[0]);
-		memcpy(pool->fds + pool->count, fds, kept * sizeof(*fds));
-		pool->count += kept;
-		atomic_fetch_add_explicit(&pool->place->idle, kept, memory_order_relaxed);
-		worker->descriptors += kept;
-		pool_wake(pool, kept);
+		kept = is_of_unix_socket(pool) ? pool_hand_out(worker, pool, want, fds, count) : pool_add(worker, pool, fds, count);
 	}
 	for (size_t i = kept; i < count; i++)
 		close(fds[i]);
@@ -231,7 +280,7 @@ void upstream_places_gone(struct worker *worker)
 
 		for (size_t i = 0; known && i < worker->view->listener_count && !present; i++)
 			present = worker->view->listeners[i]->place->cookie == pool->key.netns;
-		if (present || pool->waiting.first)
+		if ((present && !is_of_unix_socket(pool)) || pool->waiting.first)
 			continue;
 		pool_empty(worker, pool);
 		place_release(pool->place);
@@ -296,6 +345,8 @@ static size_t add_target(const struct conn *conn, struct candidate *out, size_t 
 	const struct upstream_target *target = &conn->service->targets[i];
 	bool v4 = addr_is_v4(conn->record.addr);
 
+	if (target->socket) /* every pod has a route there */
+		return same_family ? add_candidate(out, n, target->addr, 0) : n;
 	if (!target->host)
 		return (addr_is_v4(target->addr) == v4) == same_family ? add_candidate(out, n, target->addr, target->port) : n;
 	return add_addresses(conn, out, n, addresses_of(conn, i), target->port, same_family);
@@ -360,7 +411,7 @@ static size_t own_family(const struct conn *conn, const struct candidate *candid
 {
 	size_t own = 0;
 
-	while (own < count && addr_is_v4(candidates[own].addr) == addr_is_v4(conn->record.addr))
+	while (own < count && (!candidates[own].port || addr_is_v4(candidates[own].addr) == addr_is_v4(conn->record.addr)))
 		own++;
 	return own;
 }
@@ -441,7 +492,7 @@ static void ask_for(struct conn *conn, const char *host)
 {
 	struct worker *worker = conn->worker;
 
-	conn->name_refused = !may_ask(worker, pool_of(worker, conn->place, conn->record.workload)) ||
+	conn->name_refused = !may_ask(worker, pool_of(worker, conn->place, conn->record.workload, NULL)) ||
 			     !directory_want(worker, conn->record.workload, host);
 	tally(conn->name_refused ? &worker->statistics.names_refused : &worker->statistics.names_asked, 1);
 }
@@ -855,6 +906,8 @@ static int join_session(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
 
+	if (conn->purpose != FOR_HTTP || !h2_is_spoken(conn, conn->service))
+		return -1;
 	if (h2_join(conn)) {
 		conn->tries++;
 		conn->outcome.has_upstream = true;
@@ -871,14 +924,60 @@ static int join_session(struct conn *conn)
 	return 0;
 }
 
-/* Takes a socket and dials the next candidate. */
-static enum step begin_try(struct conn *conn)
+/* A try for conn->addr, with `fd`; -1: there is none. */
+static void count_try(struct conn *conn, int fd)
+{
+	conn->tries++;
+	circuit_dial(conn);
+	conn->local_port = 0;
+	conn->outcome.has_upstream = true;
+	if (conn->purpose == FOR_HTTP)
+		http_start_try(conn);
+	conn->upstream.fd = fd;
+	conn->upstream.registered = conn->worker->round;
+}
+
+/* 0 or -errno. */
+static int await_connection(struct conn *conn)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &conn->upstream.watch};
 	struct worker *worker = conn->worker;
+
+	conn->state = CONN_CONNECT;
+	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, conn->upstream.fd, &event) < 0)
+		return -errno;
+	worker_timer(conn, worker->now_ms + connect_timeout_of(conn->service, conn->table->config->mesh));
+	return 0;
+}
+
+/* The loader has made the connection to conn->addr, or could not. */
+static void unix_answered(struct conn *conn, int fd, int error)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+
+	upstream_forget_waiting(conn);
+	if (!error && join_session(conn) >= 0) { /* that another request has begun meanwhile */
+		close(fd);
+		conn->worker->descriptors--;
+		worker_ready(conn);
+		return;
+	}
+	count_try(conn, fd);
+	if (!error)
+		error = -await_connection(conn);
+	if (error)
+		try_failed(conn, error, candidates_of(conn, candidates));
+	if (conn->state != CONN_CLOSED)
+		worker_ready(conn);
+}
+
+/* Takes a socket and dials the next candidate. */
+static enum step begin_try(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
 	struct candidate candidates[MAX_CANDIDATES];
 	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
-	struct pool *pool = pool_of(worker, conn->place, conn->record.workload);
+	struct pool *pool;
 	size_t count = choose(conn, candidates), at;
 	int fd, error, joined, on = 1;
 
@@ -900,9 +999,10 @@ static enum step begin_try(struct conn *conn)
 	at = candidate_at(conn, candidates, count);
 	memcpy(conn->addr, candidates[at].addr, 16);
 	conn->port = candidates[at].port;
-	joined = conn->purpose == FOR_HTTP && h2_is_spoken(conn, conn->service) ? join_session(conn) : -1;
+	joined = join_session(conn);
 	if (joined >= 0)
 		return joined ? STEP_ADVANCED : STEP_BLOCKED;
+	pool = pool_of(worker, conn->place, conn->record.workload, conn->port ? NULL : conn->addr);
 	fd = pool_take(worker, pool);
 	if (fd < 0) {
 		queue_add(&pool->waiting, conn);
@@ -911,29 +1011,17 @@ static enum step begin_try(struct conn *conn)
 		worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
 		return STEP_BLOCKED;
 	}
-	conn->tries++;
-	circuit_dial(conn);
-	conn->local_port = 0;
-	conn->outcome.has_upstream = true;
-	if (conn->purpose == FOR_HTTP)
-		http_start_try(conn);
+	count_try(conn, fd);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (pool_settings->keepalive.present)
 		keep_alive(fd, &pool_settings->keepalive);
-	conn->upstream.fd = fd;
-	conn->upstream.registered = worker->round;
 	error = dial(conn, fd, pool->v4_only);
-	if (error && error != -EINPROGRESS) {
-		try_failed(conn, -error, count);
-		return STEP_ADVANCED;
-	}
-	conn->state = CONN_CONNECT;
-	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
-		try_failed(conn, errno, count);
-		return STEP_ADVANCED;
-	}
-	worker_timer(conn, worker->now_ms + connect_timeout_of(conn->service, conn->table->config->mesh));
-	return STEP_BLOCKED;
+	if (!error || error == -EINPROGRESS)
+		error = await_connection(conn);
+	if (!error)
+		return STEP_BLOCKED;
+	try_failed(conn, -error, count);
+	return STEP_ADVANCED;
 }
 
 static enum step finish_try(struct conn *conn)
@@ -975,6 +1063,14 @@ enum step upstream_step(struct conn *conn)
 	}
 }
 
+/* How long a connection looks for a socket; a Unix socket's comes connected, or when its server is less busy. */
+static uint64_t patience_of(const struct conn *conn)
+{
+	bool is_busy = !conn->port && conn->worker->supply >= 0;
+
+	return is_busy ? connect_timeout_of(conn->service, conn->table->config->mesh) : CONNECT_TIMEOUT_MS;
+}
+
 void upstream_timeout(struct conn *conn)
 {
 	struct candidate candidates[MAX_CANDIDATES];
@@ -991,8 +1087,14 @@ void upstream_timeout(struct conn *conn)
 		overflow(conn);
 		break;
 	case CONN_SOCKET:
-		if (conn->worker->now_ms < conn->connect_ms + CONNECT_TIMEOUT_MS) {
+		if (conn->worker->now_ms < conn->connect_ms + patience_of(conn)) {
 			upstream_forget_waiting(conn);
+			break;
+		}
+		if (!conn->port && conn->worker->supply >= 0) {
+			upstream_forget_waiting(conn);
+			count_try(conn, -1);
+			try_failed(conn, ETIMEDOUT, candidates_of(conn, candidates));
 			break;
 		}
 		fail(conn, "local connection failure", conn->worker->supply < 0 ? "loader unavailable" :

@@ -237,6 +237,7 @@ int table_compile(struct table **out, uint64_t generation, int memfd, const char
 	void *bytes = length ? mmap(NULL, length, PROT_READ, MAP_PRIVATE, memfd, 0) : MAP_FAILED;
 
 	snprintf(why, room, "the table cannot be read");
+	config->unix_directory = ""; /* the loader has judged where they may be, and it dials them */
 	if (bytes != MAP_FAILED && !config_source_unpack(&source, bytes, length)) {
 		config_parse_source(config, &source, root_namespace);
 		policy = config->error_count ? NULL : policy_compile(config, &options);

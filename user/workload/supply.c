@@ -12,9 +12,13 @@
 #include <uthash.h>
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/memory.h"
 #include "redirect/packet.h"
 #include "workload/netns.h"
+#include "workload/unix_dial.h"
+
+#define SAY_AGAIN_MS 1000 /* a server that comes and goes must not fill the log */
 
 struct source {
 	UT_hash_handle hh; /* by cookie */
@@ -22,8 +26,18 @@ struct source {
 	int netns_fd;
 };
 
+/* A Unix socket that policies name. */
+struct unix_socket {
+	UT_hash_handle hh;
+	uint8_t identity[16];
+	char *path;
+	int error; /* that was said of its last connections, positive; 0: none */
+	uint64_t said_ms;
+};
+
 struct supply {
 	const struct kernel *kernel;
+	const char *unix_directory;
 	pthread_t thread;
 	bool running;
 	int epoll_fd;
@@ -31,6 +45,8 @@ struct supply {
 	int own_netns_fd;
 	pthread_mutex_t lock; /* of all below: the loader's loop changes them */
 	struct source *sources;
+	struct unix_socket *sockets;
+	bool knows_sockets; /* a policy was seen */
 	int *channels;
 	size_t channel_count;
 };
@@ -99,6 +115,69 @@ static void answer(int channel, const struct want *want, const int *fds, size_t 
 	(void)sendmsg(channel, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+static bool is_channel(const struct supply *supply, int fd)
+{
+	for (size_t i = 0; i < supply->channel_count; i++)
+		if (supply->channels[i] == fd)
+			return true;
+	return false;
+}
+
+static struct unix_socket *find_socket(const struct supply *supply, const uint8_t identity[16])
+{
+	struct unix_socket *found;
+
+	HASH_FIND(hh, supply->sockets, identity, sizeof(found->identity), found);
+	return found;
+}
+
+/* Clients learn only that there is no connection. */
+static void note_failure(struct supply *supply, const struct want *want)
+{
+	struct unix_socket *socket = find_socket(supply, want->socket);
+	int error = want->error == EAGAIN ? 0 : (int)want->error; /* a busy server is none of ours */
+
+	if (!socket || socket->error == error || (error && loop_now_ms() - socket->said_ms < SAY_AGAIN_MS))
+		return;
+	socket->error = error;
+	if (!error)
+		return;
+	socket->said_ms = loop_now_ms();
+	log_warning("endpoint unix://%s: %s: connections to it fail", socket->path, strerror(error));
+}
+
+/* Not under the lock, for which the loader's loop waits: a file system may take its time. */
+static size_t dial_socket(struct supply *supply, struct want *want, int *fds)
+{
+	const struct unix_socket *socket = find_socket(supply, want->socket);
+	_cleanup_free_ char *path = socket ? xstrdup(socket->path) : NULL;
+	size_t made = 0;
+
+	if (!path) { /* a policy that is gone by now */
+		want->error = ECONNREFUSED;
+		return 0;
+	}
+	pthread_mutex_unlock(&supply->lock);
+	for (want->error = 0; made < want->count && !want->error;) {
+		int fd = unix_dial(supply->unix_directory, path);
+
+		if (fd < 0)
+			want->error = (uint32_t)-fd;
+		else
+			fds[made++] = fd;
+	}
+	pthread_mutex_lock(&supply->lock);
+	note_failure(supply, want);
+	return made;
+}
+
+static bool is_of_unix_socket(const struct want *want)
+{
+	static const uint8_t none[sizeof(want->socket)];
+
+	return memcmp(want->socket, none, sizeof(none)) != 0;
+}
+
 /* 0, or -errno when the channel is of no more use. */
 static int serve(struct supply *supply, int channel)
 {
@@ -114,19 +193,17 @@ static int serve(struct supply *supply, int channel)
 		return -EPIPE;
 	if (!message_want(request, (size_t)n, &want))
 		return 0;
-	made = make_sockets(supply, &want, fds);
-	answer(channel, &want, fds, made);
+	if (!is_of_unix_socket(&want))
+		made = make_sockets(supply, &want, fds);
+	else if (supply->knows_sockets)
+		made = dial_socket(supply, &want, fds);
+	else
+		return 0; /* a loader that has just begun: asked again */
+	if (is_channel(supply, channel))
+		answer(channel, &want, fds, made);
 	for (size_t i = 0; i < made; i++)
 		close(fds[i]);
 	return 0;
-}
-
-static bool is_channel(const struct supply *supply, int fd)
-{
-	for (size_t i = 0; i < supply->channel_count; i++)
-		if (supply->channels[i] == fd)
-			return true;
-	return false;
 }
 
 static void *run(void *context)
@@ -157,12 +234,13 @@ static int watch(struct supply *supply, int fd)
 	return epoll_ctl(supply->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-int supply_new(struct supply **out, const struct kernel *kernel)
+int supply_new(struct supply **out, const struct kernel *kernel, const char *unix_directory)
 {
 	struct supply *supply = xcalloc(1, sizeof(*supply));
 	int error;
 
 	supply->kernel = kernel;
+	supply->unix_directory = unix_directory;
 	pthread_mutex_init(&supply->lock, NULL);
 	supply->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	supply->stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -188,6 +266,17 @@ static void close_channels(struct supply *supply)
 	supply->channel_count = 0;
 }
 
+static void forget_sockets(struct supply *supply)
+{
+	struct unix_socket *socket, *next;
+
+	HASH_ITER(hh, supply->sockets, socket, next) {
+		HASH_DEL(supply->sockets, socket);
+		free(socket->path);
+		free(socket);
+	}
+}
+
 void supply_free(struct supply *supply)
 {
 	struct source *source, *next;
@@ -204,6 +293,7 @@ void supply_free(struct supply *supply)
 		close(source->netns_fd);
 		free(source);
 	}
+	forget_sockets(supply);
 	close_channels(supply);
 	if (supply->epoll_fd >= 0)
 		close(supply->epoll_fd);
@@ -243,6 +333,34 @@ void supply_remove_netns(struct supply *supply, uint64_t cookie)
 		close(source->netns_fd);
 		free(source);
 	}
+	pthread_mutex_unlock(&supply->lock);
+}
+
+static void add_sockets(struct supply *supply, const struct service *service)
+{
+	for (size_t i = 0; i < service->target_count; i++) {
+		const struct upstream_target *target = &service->targets[i];
+		struct unix_socket *socket;
+
+		if (!target->socket || find_socket(supply, target->addr))
+			continue;
+		socket = xcalloc(1, sizeof(*socket));
+		memcpy(socket->identity, target->addr, sizeof(socket->identity));
+		socket->path = xstrdup(target->socket);
+		HASH_ADD(hh, supply->sockets, identity, sizeof(socket->identity), socket);
+	}
+}
+
+void supply_set_sockets(struct supply *supply, const struct policy *policy, const struct policy *next)
+{
+	const struct policy *both[] = {policy, next};
+
+	pthread_mutex_lock(&supply->lock);
+	forget_sockets(supply);
+	for (size_t i = 0; i < ARRAY_SIZE(both); i++)
+		for (uint32_t id = 1; both[i] && id <= policy_service_count(both[i]); id++)
+			add_sockets(supply, policy_service(both[i], id));
+	supply->knows_sockets = policy || next;
 	pthread_mutex_unlock(&supply->lock);
 }
 
