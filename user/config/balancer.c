@@ -279,7 +279,7 @@ static void check_size(struct walk *walk, const struct node *node, void *out)
 	int64_t value;
 
 	(void)out;
-	walk_integer(walk, node, 0, UINT32_MAX, &value);
+	walk_integer(walk, node, 1, UINT32_MAX, &value);
 }
 
 static void read_zones(struct walk *walk, const struct node *node, void *out)
@@ -340,6 +340,7 @@ void read_balancer(struct walk *walk, const struct node *node, void *out)
 	static const struct field fields[] = {
 		{"simple", read_simple, 0, FIELD_OPTIONAL},
 		{"consistentHash", read_consistent_hash, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("backendUtilization"),
 		{"localityLbSetting", read_locality, 0, FIELD_OPTIONAL},
 		{"zoneAwareLbSetting", read_zones, 0, FIELD_OPTIONAL},
 		{"warmup", read_warmup, 0, FIELD_OPTIONAL},
@@ -415,6 +416,8 @@ void read_outlier(struct walk *walk, const struct node *node, void *out)
 		{"baseEjectionTime", walk_duration, offsetof(struct outlier_settings, base_ejection_ms), FIELD_OPTIONAL},
 		{"maxEjectionPercent", read_max_ejection, offsetof(struct outlier_settings, max_ejection_percent), FIELD_OPTIONAL},
 		{"minHealthPercent", read_percent, offsetof(struct outlier_settings, min_health_percent), FIELD_OPTIONAL},
+		UNSUPPORTED("failurePercentageThreshold"),
+		UNSUPPORTED("outlierDetectionHttpErrorCodes"),
 	};
 	struct outlier_settings *outlier = out;
 

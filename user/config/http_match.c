@@ -39,17 +39,23 @@ static void read_prefix(struct walk *walk, const struct node *node, void *out)
 	set_rule(walk, node, out, TEXT_PREFIX);
 }
 
+static void read_suffix(struct walk *walk, const struct node *node, void *out)
+{
+	set_rule(walk, node, out, TEXT_SUFFIX);
+}
+
 static void read_regex(struct walk *walk, const struct node *node, void *out)
 {
 	set_rule(walk, node, out, TEXT_REGEX);
 }
 
-/* exact, prefix or regex. With none of them anything will do. */
+/* exact, prefix, suffix or regex. With none of them anything will do. */
 static void read_text_match(struct walk *walk, const struct node *node, struct text_match *out)
 {
 	static const struct field fields[] = {
 		{"exact", read_exact, 0, FIELD_OPTIONAL},
 		{"prefix", read_prefix, 0, FIELD_OPTIONAL},
+		{"suffix", read_suffix, 0, FIELD_OPTIONAL},
 		{"regex", read_regex, 0, FIELD_OPTIONAL},
 	};
 	size_t given = 0;
@@ -58,7 +64,7 @@ static void read_text_match(struct walk *walk, const struct node *node, struct t
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
 		given += node_field(node, fields[i].name) != NULL;
 	if (given > 1)
-		walk_error(walk, node, "has %zu of exact, prefix and regex; only one can be asked for", given);
+		walk_error(walk, node, "has %zu of exact, prefix, suffix and regex; only one can be asked for", given);
 }
 
 static void refuse_empty(struct walk *walk, const struct node *node, const struct text_match *match)
@@ -67,6 +73,8 @@ static void refuse_empty(struct walk *walk, const struct node *node, const struc
 		walk_error(walk, node, "has an empty regex");
 	else if (match->text && !match->length && match->rule == TEXT_PREFIX)
 		walk_error(walk, node, "has an empty prefix, which everything has; leave it out");
+	else if (match->text && !match->length && match->rule == TEXT_SUFFIX)
+		walk_error(walk, node, "has an empty suffix, which everything has; leave it out");
 }
 
 static void read_whole(struct walk *walk, const struct node *node, void *out)
@@ -83,6 +91,8 @@ static void read_uri(struct walk *walk, const struct node *node, void *out)
 	read_text_match(walk, node, match);
 	if (match->rule == TEXT_REGEX)
 		refuse_empty(walk, node, match);
+	if (match->rule == TEXT_SUFFIX)
+		walk_error(walk, node, "has a suffix, which Istio takes for no path; a regex can ask for it");
 }
 
 void read_text_item(struct walk *walk, const struct node *node, void *out)
@@ -92,7 +102,7 @@ void read_text_item(struct walk *walk, const struct node *node, void *out)
 
 	read_whole(walk, node, &match);
 	if (node->type == NODE_MAPPING && match.rule == TEXT_ANY)
-		walk_error(walk, node, "must have exact, prefix or regex");
+		walk_error(walk, node, "must have exact, prefix, suffix or regex");
 	if (match.rule == TEXT_EXACT && match.text && !match.length)
 		walk_error(walk, node, "has an empty exact, which nothing is");
 	*arena_append(walk->config->arena, matches->items, matches->count, matches->capacity) = match;

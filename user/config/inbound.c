@@ -109,7 +109,7 @@ enum { PASSTHROUGH, SIMPLE, MUTUAL, OPTIONAL_MUTUAL, AUTO_PASSTHROUGH, ISTIO_MUT
 struct server_tls {
 	int mode;
 	const char *certificate, *key, *authorities, *revoked;
-	bool redirects;
+	bool redirects, skips;
 };
 
 static void read_server_mode(struct walk *walk, const struct node *node, void *out)
@@ -180,7 +180,9 @@ void check_server_tls(struct walk *walk, const struct node *node, void *has_tls)
 		{"tlsCertificates", refuse_for_sidecars, 0, FIELD_OPTIONAL}, {"subjectAltNames", refuse_for_sidecars, 0, FIELD_OPTIONAL},
 		{"verifyCertificateSpki", check_strings, 0, FIELD_OPTIONAL}, {"verifyCertificateHash", check_strings, 0, FIELD_OPTIONAL},
 		{"minProtocolVersion", check_tls_version, 0, FIELD_OPTIONAL}, {"maxProtocolVersion", check_tls_version, 0, FIELD_OPTIONAL},
-		{"cipherSuites", check_strings, 0, FIELD_OPTIONAL},
+		{"cipherSuites", check_strings, 0, FIELD_OPTIONAL}, {"ecdhCurves", check_strings, 0, FIELD_OPTIONAL},
+		{"alpnProtocols", check_strings, 0, FIELD_OPTIONAL},
+		{"insecureSkipVerify", read_flag, offsetof(struct server_tls, skips), FIELD_OPTIONAL},
 	};
 	struct server_tls tls = {.mode = PASSTHROUGH};
 

@@ -115,7 +115,7 @@ void read_balancer(struct walk *walk, const struct node *node, void *balance); /
 void read_outlier(struct walk *walk, const struct node *node, void *outlier); /* struct outlier_settings */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
-void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */
+void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix, suffix or regex */
 bool is_header_name(const char *text); /* RFC 9110 §5.6.2 */
 enum operators_of { OPERATORS_OF_REQUEST, OPERATORS_OF_RESPONSE, OPERATORS_OF_LOG };
 /* Whether each % of `value` begins an operator that can be said there; `node` is named if not. */
