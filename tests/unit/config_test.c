@@ -371,7 +371,22 @@ Test(config, file_over_16_mib_is_refused_unread)
 
 Test(config, field_given_twice_is_refused)
 {
-	expect_only(ENTRY "  hosts: [a.com]\n  hosts: [b.com]\n" HTTP_PORTS, "p.yaml:6:3: \"hosts\" is given twice, first at line 5");
+	expect_only(ENTRY "  hosts: [a.com]\n  hosts: [b.com]\n" HTTP_PORTS, "p.yaml:6:3: ServiceEntry/a: spec.hosts: \"hosts\" is given twice, first at line 5");
+}
+
+Test(config, field_given_twice_is_named_where_it_stands)
+{
+	expect_line(ROUTES "  hosts: [a.com]\n  http:\n  - timeout: 1s\n" ROUTE "    timeout: 2s\n",
+		    "p.yaml:9:5: VirtualService/a: spec.http[0].timeout: \"timeout\" is given twice, first at line 7");
+	expect_line("apiVersion: v1\nkind: List\nitems: []\nitems: []\n", "p.yaml:4:1: List/: items: \"items\" is given twice, first at line 3");
+	expect_line("a: &a {b: 1, b: 2}\nc: [*a]\n", "p.yaml:1:14: /: c[0].b: \"b\" is given twice, first at line 1");
+}
+
+Test(config, merge_keys_are_refused)
+{
+	expect_line(ENTRY "  hosts: [a.com]\n  ports:\n  - &p {number: 80, name: a}\n  - {<<: *p, number: 81}\n",
+		    "p.yaml:8:6: merge keys (<<) are not supported; write the fields out");
+	expect_line(ENTRY "  hosts: [a.com]\n  \"<<\": 1\n", "p.yaml:6:3: ServiceEntry/a: spec: \"<<\" is an unknown field");
 }
 
 /* A fuzzer's: the check looked at the first, which is null, for what was read from the second. */
@@ -379,7 +394,7 @@ Test(config, field_given_twice_is_read_and_checked_alike)
 {
 	struct config *config = parse(ENTRY "  hosts: [a.com]\n  endpoints:\n  endpoints: [{address: 1.2.3.4}]\n" HTTP_PORTS);
 
-	cr_expect(has_line(config, "p.yaml:7:3: \"endpoints\" is given twice, first at line 6"));
+	cr_expect(has_line(config, "p.yaml:7:3: ServiceEntry/a: spec.endpoints: \"endpoints\" is given twice, first at line 6"));
 	cr_expect(has_line(config, "p.yaml:7:14: ServiceEntry/a: spec.endpoints: resolution NONE dials the original address and takes no endpoints"));
 	config_free(config);
 }
