@@ -63,6 +63,21 @@ Test(http_route, fields_of_a_match_are_and_matches_are_or)
 	EXPECT_RULE(1, rules, "GET /ab HTTP/1.1");
 }
 
+Test(http_route, a_suffix_is_how_a_text_ends)
+{
+	static const char header[] = "[{match: [{headers: {x: {suffix: -dev}}}]" ANSWER "]";
+	static const char authority[] = "[{match: [{authority: {suffix: .com}, queryParams: {q: {suffix: b}}}]" ANSWER "]";
+
+	EXPECT_RULE(0, header, "GET / HTTP/1.1\r\nx: a-dev");
+	EXPECT_RULE(0, header, "GET / HTTP/1.1\r\nx: -dev");
+	EXPECT_RULE(-1, header, "GET / HTTP/1.1\r\nx: dev");
+	EXPECT_RULE(-1, header, "GET / HTTP/1.1\r\nx: -devil");
+	EXPECT_RULE(-1, header, "GET / HTTP/1.1");
+	EXPECT_RULE(0, authority, "GET /?q=ab HTTP/1.1");
+	EXPECT_RULE(-1, authority, "GET /?q=ba HTTP/1.1");
+	EXPECT_RULE(0, "[{match: [{withoutHeaders: {x: {suffix: -dev}}}]" ANSWER "]", "GET / HTTP/1.1\r\nx: prod");
+}
+
 Test(http_route, what_is_for_nobody_here_leaves_the_service_as_it_is)
 {
 	EXPECT_RULE(-2, "[{match: [{port: 81}, {sourceNamespace: x}, {sourceLabels: {app: back}}, {gateways: [g]}]" ANSWER "]", "GET / HTTP/1.1");
@@ -148,6 +163,8 @@ Test(http_route, what_a_delegate_matches_beyond_the_rule_is_left_out)
 	EXPECT_WITH(-2, rules, "[{match: [{headers: {X: {exact: y2}}}]" ANSWER "]", "GET /a HTTP/1.1\r\nx: y2");
 	EXPECT_WITH(0, rules, "[{match: [{headers: {z: {exact: y2}}}]" ANSWER "]", "GET /a HTTP/1.1\r\nx: y1\r\nz: y2");
 	EXPECT_WITH(-1, rules, "[{match: [{headers: {z: {exact: y2}}}]" ANSWER "]", "GET /a HTTP/1.1\r\nz: y2");
+	EXPECT_WITH(0, "[{match: [{headers: {x: {suffix: b}}}], " TO_OTHER "]", "[{match: [{headers: {x: {suffix: ab}}}]" ANSWER "]", "GET / HTTP/1.1\r\nx: cab");
+	EXPECT_WITH(-2, "[{match: [{headers: {x: {suffix: ab}}}], " TO_OTHER "]", "[{match: [{headers: {x: {suffix: b}}}]" ANSWER "]", "GET / HTTP/1.1\r\nx: cab");
 	EXPECT_WITH(-2, "[{match: [{port: 80}], " TO_OTHER "]", "[{match: [{port: 81}]" ANSWER "]", "GET / HTTP/1.1");
 	EXPECT_WITH(0, "[{" TO_OTHER "]", "[{match: [{uri: {exact: /b}}]" ANSWER "]", "GET /b HTTP/1.1");
 	EXPECT_WITH(-2, "[{delegate: {name: nobody}}]", "[{directResponse: {status: 200}}]", "GET /b HTTP/1.1");

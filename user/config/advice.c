@@ -140,6 +140,9 @@ static bool text_covers(const struct text_match *outer, const struct text_match 
 	if (outer->rule == TEXT_PREFIX)
 		return (inner->rule == TEXT_PREFIX || inner->rule == TEXT_EXACT) && inner->length >= outer->length &&
 		       !memcmp(inner->text, outer->text, outer->length);
+	if (outer->rule == TEXT_SUFFIX)
+		return (inner->rule == TEXT_SUFFIX || inner->rule == TEXT_EXACT) && inner->length >= outer->length &&
+		       !memcmp(inner->text + inner->length - outer->length, outer->text, outer->length);
 	return outer->rule == inner->rule && outer->length == inner->length && !memcmp(outer->text, inner->text, outer->length);
 }
 

@@ -274,6 +274,30 @@ static void read_locality(struct walk *walk, const struct node *node, void *out)
 	walk_warning(walk, node, "has no effect here: no endpoint is nearer than another");
 }
 
+static void check_size(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	(void)out;
+	walk_integer(walk, node, 1, UINT32_MAX, &value);
+}
+
+static void read_zones(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"enabled", read_flag, 0, FIELD_OPTIONAL},
+		{"minClusterSize", check_size, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("failover"),
+		UNSUPPORTED("failoverPriority"),
+	};
+	bool enabled = false;
+
+	(void)out;
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &enabled);
+	if (enabled)
+		walk_warning(walk, node, "has no effect here: no endpoint is nearer than another");
+}
+
 struct warmup {
 	uint64_t ms;
 	double percent, aggression;
@@ -316,7 +340,9 @@ void read_balancer(struct walk *walk, const struct node *node, void *out)
 	static const struct field fields[] = {
 		{"simple", read_simple, 0, FIELD_OPTIONAL},
 		{"consistentHash", read_consistent_hash, 0, FIELD_OPTIONAL},
+		UNSUPPORTED("backendUtilization"),
 		{"localityLbSetting", read_locality, 0, FIELD_OPTIONAL},
+		{"zoneAwareLbSetting", read_zones, 0, FIELD_OPTIONAL},
 		{"warmup", read_warmup, 0, FIELD_OPTIONAL},
 		{"warmupDurationSecs", read_old_warmup, 0, FIELD_OPTIONAL},
 	};
@@ -326,6 +352,8 @@ void read_balancer(struct walk *walk, const struct node *node, void *out)
 	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), balance);
 	if (balance->has_simple && balance->ring_size)
 		walk_error(walk, node, "has simple and consistentHash: only one of them can be given");
+	if (node_field(node, "warmup") && node_field(node, "warmupDurationSecs"))
+		walk_error(walk, node, "has warmup and warmupDurationSecs: only one of them can be given");
 }
 
 /* ---- outlierDetection ---- */
@@ -388,6 +416,8 @@ void read_outlier(struct walk *walk, const struct node *node, void *out)
 		{"baseEjectionTime", walk_duration, offsetof(struct outlier_settings, base_ejection_ms), FIELD_OPTIONAL},
 		{"maxEjectionPercent", read_max_ejection, offsetof(struct outlier_settings, max_ejection_percent), FIELD_OPTIONAL},
 		{"minHealthPercent", read_percent, offsetof(struct outlier_settings, min_health_percent), FIELD_OPTIONAL},
+		UNSUPPORTED("failurePercentageThreshold"),
+		UNSUPPORTED("outlierDetectionHttpErrorCodes"),
 	};
 	struct outlier_settings *outlier = out;
 

@@ -167,7 +167,7 @@ struct header_changes {
 	struct header_ops request, response;
 };
 
-enum text_rule { TEXT_ANY /* not asked for */, TEXT_PRESENT, TEXT_EXACT, TEXT_PREFIX, TEXT_REGEX };
+enum text_rule { TEXT_ANY /* not asked for */, TEXT_PRESENT, TEXT_EXACT, TEXT_PREFIX, TEXT_SUFFIX, TEXT_REGEX };
 
 struct text_match {
 	const char *name; /* of a header (any case) or of a parameter; else NULL */

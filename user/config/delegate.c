@@ -17,6 +17,11 @@ static bool begins(const struct text_match *text, const struct text_match *with)
 	return text->length >= with->length && !memcmp(text->text, with->text, with->length);
 }
 
+static bool ends(const struct text_match *text, const struct text_match *with)
+{
+	return text->length >= with->length && !memcmp(text->text + text->length - with->length, with->text, with->length);
+}
+
 /* Whether `leaf` could hold where `root` does not. */
 static bool contradicts(const struct text_match *root, const struct text_match *leaf)
 {
@@ -26,6 +31,8 @@ static bool contradicts(const struct text_match *root, const struct text_match *
 		return leaf->rule != TEXT_EXACT || root->length != leaf->length || !begins(leaf, root);
 	if (root->rule == TEXT_PREFIX)
 		return (leaf->rule != TEXT_EXACT && leaf->rule != TEXT_PREFIX) || !begins(leaf, root);
+	if (root->rule == TEXT_SUFFIX)
+		return (leaf->rule != TEXT_EXACT && leaf->rule != TEXT_SUFFIX) || !ends(leaf, root);
 	return true; /* patterns are not compared */
 }
 

@@ -81,6 +81,7 @@ static void read_pool_http(struct walk *walk, const struct node *node, void *out
 		{"maxConcurrentStreams", read_count, offsetof(struct pool_settings, max_streams), FIELD_OPTIONAL},
 		{"h2UpgradePolicy", read_h2_upgrade, offsetof(struct pool_settings, upgrades_to_h2), FIELD_OPTIONAL},
 		{"useClientProtocol", read_flag, offsetof(struct pool_settings, use_client_protocol), FIELD_OPTIONAL},
+		{"http2KeepAlive", check_pings, 0, FIELD_OPTIONAL},
 	};
 	const struct pool_settings *pool = out;
 
@@ -152,7 +153,8 @@ static void read_alt_names(struct walk *walk, const struct node *node, void *out
 
 static void read_sni(struct walk *walk, const struct node *node, void *out)
 {
-	read_host(walk, node, HOST_EXACT, out);
+	if (node->type != NODE_SCALAR || node->plain || *node->text) /* "" is as if it were not there */
+		read_host(walk, node, HOST_EXACT, out);
 }
 
 static void read_credential_name(struct walk *walk, const struct node *node, void *out)
@@ -272,11 +274,22 @@ static void read_budget_percent(struct walk *walk, const struct node *node, void
 	*(double *)out = value;
 }
 
+static void check_budget_interval(struct walk *walk, const struct node *node, void *out)
+{
+	uint64_t ms = 0;
+
+	(void)out;
+	walk_duration_or_zero(walk, node, &ms);
+	if (ms)
+		walk_warning(walk, node, "has no effect here: only requests under way are counted, as with 0s");
+}
+
 static void read_retry_budget(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"percent", read_budget_percent, offsetof(struct retry_budget, percent), FIELD_OPTIONAL},
 		{"minRetryConcurrency", read_count, offsetof(struct retry_budget, least), FIELD_OPTIONAL},
+		{"budgetInterval", check_budget_interval, 0, FIELD_OPTIONAL},
 	};
 	struct retry_budget *budget = out;
 
@@ -311,7 +324,7 @@ static void read_port_policy(struct walk *walk, const struct node *node, void *o
 		walk_error(walk, node, "says nothing of the port; one of connectionPool, loadBalancer, outlierDetection, tls is wanted");
 	for (size_t i = 0; i < rules->port_count; i++)
 		if (rules->ports[i].port == one.port && one.port)
-			walk_error(walk, node, "port %u is that of item %zu too", one.port, i);
+			walk_warning(walk, node, "has no effect: item %zu is for port %u too, and the first one holds", i, one.port);
 	*arena_append(walk->config->arena, rules->ports, rules->port_count, rules->port_capacity) = one;
 }
 
@@ -332,12 +345,13 @@ static void read_traffic_policy(struct walk *walk, const struct node *node, void
 		{"tunnel", read_tunnel, offsetof(struct traffic_rules, all.tunnel), FIELD_OPTIONAL},
 		{"proxyProtocol", read_proxy_protocol, offsetof(struct traffic_rules, all.proxy_protocol), FIELD_OPTIONAL},
 	};
+	const struct node *ports = node_field(node, "portLevelSettings");
 	struct traffic_rules *rules = out;
 
 	rules->present = true;
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rules))
 		return;
-	if (!node->count)
+	if (!node->count || (node->count == 2 && ports && !ports->count))
 		walk_error(walk, node, "is empty; leave it out, or say something of the connections");
 	if (node_field(node, "tunnel") && node_field(node, "proxyProtocol"))
 		walk_error(walk, node, "has tunnel and proxyProtocol; one of them at most may be set");

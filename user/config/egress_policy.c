@@ -178,7 +178,7 @@ static void read_drain(struct walk *walk, const struct node *node, void *out)
 
 	policy->has_drain = true;
 	policy->at[SETTING_DRAIN] = walk_position(walk, node);
-	walk_duration_or_zero(walk, node, &policy->drain_ms);
+	walk_duration_of_day(walk, node, &policy->drain_ms);
 }
 
 void read_egress_policy(struct walk *walk, const struct node *spec, const struct object *object)

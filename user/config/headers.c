@@ -94,7 +94,7 @@ static void read_lines(struct walk *walk, const struct node *node, struct header
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
 		const struct node *name = node->items[i], *value = node->items[i + 1];
-		size_t state = walk_enter(walk, name->text);
+		size_t state = walk_enter_key(walk, name);
 		const char *text;
 
 		if (ops->of_request && is_authority(name->text)) {

@@ -39,28 +39,32 @@ static void read_prefix(struct walk *walk, const struct node *node, void *out)
 	set_rule(walk, node, out, TEXT_PREFIX);
 }
 
+static void read_suffix(struct walk *walk, const struct node *node, void *out)
+{
+	set_rule(walk, node, out, TEXT_SUFFIX);
+}
+
 static void read_regex(struct walk *walk, const struct node *node, void *out)
 {
 	set_rule(walk, node, out, TEXT_REGEX);
 }
 
-/* exact, prefix or regex. False: none of them. */
-static bool read_text_match(struct walk *walk, const struct node *node, struct text_match *out)
+/* exact, prefix, suffix or regex. With none of them anything will do. */
+static void read_text_match(struct walk *walk, const struct node *node, struct text_match *out)
 {
 	static const struct field fields[] = {
 		{"exact", read_exact, 0, FIELD_OPTIONAL},
 		{"prefix", read_prefix, 0, FIELD_OPTIONAL},
+		{"suffix", read_suffix, 0, FIELD_OPTIONAL},
 		{"regex", read_regex, 0, FIELD_OPTIONAL},
 	};
 	size_t given = 0;
 
-	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out))
-		return true;
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
 		given += node_field(node, fields[i].name) != NULL;
 	if (given > 1)
-		walk_error(walk, node, "has %zu of exact, prefix and regex; only one can be asked for", given);
-	return given;
+		walk_error(walk, node, "has %zu of exact, prefix, suffix and regex; only one can be asked for", given);
 }
 
 static void refuse_empty(struct walk *walk, const struct node *node, const struct text_match *match)
@@ -69,12 +73,13 @@ static void refuse_empty(struct walk *walk, const struct node *node, const struc
 		walk_error(walk, node, "has an empty regex");
 	else if (match->text && !match->length && match->rule == TEXT_PREFIX)
 		walk_error(walk, node, "has an empty prefix, which everything has; leave it out");
+	else if (match->text && !match->length && match->rule == TEXT_SUFFIX)
+		walk_error(walk, node, "has an empty suffix, which everything has; leave it out");
 }
 
 static void read_whole(struct walk *walk, const struct node *node, void *out)
 {
-	if (!read_text_match(walk, node, out))
-		walk_error(walk, node, "must have exact, prefix or regex");
+	read_text_match(walk, node, out);
 	refuse_empty(walk, node, out);
 }
 
@@ -83,10 +88,11 @@ static void read_uri(struct walk *walk, const struct node *node, void *out)
 {
 	struct text_match *match = out;
 
-	if (!read_text_match(walk, node, match))
-		walk_error(walk, node, "must have exact, prefix or regex");
+	read_text_match(walk, node, match);
 	if (match->rule == TEXT_REGEX)
 		refuse_empty(walk, node, match);
+	if (match->rule == TEXT_SUFFIX)
+		walk_error(walk, node, "has a suffix, which Istio takes for no path; a regex can ask for it");
 }
 
 void read_text_item(struct walk *walk, const struct node *node, void *out)
@@ -95,6 +101,8 @@ void read_text_item(struct walk *walk, const struct node *node, void *out)
 	struct text_match match = {.rule = TEXT_ANY};
 
 	read_whole(walk, node, &match);
+	if (node->type == NODE_MAPPING && match.rule == TEXT_ANY)
+		walk_error(walk, node, "must have exact, prefix, suffix or regex");
 	if (match.rule == TEXT_EXACT && match.text && !match.length)
 		walk_error(walk, node, "has an empty exact, which nothing is");
 	*arena_append(walk->config->arena, matches->items, matches->count, matches->capacity) = match;
@@ -134,8 +142,10 @@ static void add_condition(struct walk *walk, const struct node *name, const stru
 	struct text_match match = {.name = arena_strdup(walk->config->arena, name->text), .rule = TEXT_PRESENT};
 
 	/* Istio takes a null for {}. */
-	if (!node_is_null(value) && read_text_match(walk, value, &match))
+	if (!node_is_null(value)) {
+		read_text_match(walk, value, &match);
 		refuse_empty(walk, value, &match);
+	}
 	*arena_append(walk->config->arena, out->items, out->count, out->capacity) = match;
 }
 
@@ -173,7 +183,7 @@ static void read_conditions(struct walk *walk, const struct node *node, conditio
 		return;
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
-		size_t state = walk_enter(walk, node->items[i]->text);
+		size_t state = walk_enter_key(walk, node->items[i]);
 
 		add(walk, node->items[i], node->items[i + 1], out);
 		walk_leave(walk, state);
@@ -218,7 +228,7 @@ static void read_http_match(struct walk *walk, const struct node *node, void *ou
 		{"ignoreUriCase", read_flag, offsetof(struct http_match, ignore_case), FIELD_OPTIONAL},
 		{"port", read_port_or_none, offsetof(struct http_match, port), FIELD_OPTIONAL},
 		{"sourceLabels", walk_labels, offsetof(struct http_match, source_labels), FIELD_OPTIONAL},
-		{"sourceNamespace", read_label_name, offsetof(struct http_match, source_namespace), FIELD_OPTIONAL},
+		{"sourceNamespace", read_label_or_none, offsetof(struct http_match, source_namespace), FIELD_OPTIONAL},
 		{"gateways", read_match_gateways, 0, FIELD_OPTIONAL},
 		IGNORED("statPrefix"),
 	};

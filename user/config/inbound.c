@@ -62,6 +62,16 @@ static void check_upgrade(struct walk *walk, const struct node *node, void *out)
 	walk_choice(walk, node, "a way to upgrade", choices, ARRAY_SIZE(choices), out);
 }
 
+void check_pings(struct walk *walk, const struct node *node, void *out)
+{
+	static const struct field fields[] = {
+		{"interval", check_duration, 0, FIELD_OPTIONAL}, {"timeout", check_duration, 0, FIELD_OPTIONAL},
+	};
+
+	walk_mapping(walk, node, fields, ARRAY_SIZE(fields), out);
+	walk_warning(walk, node, "has no effect here: no PING of HTTP/2 is sent; tcp.tcpKeepalive finds dead connections too");
+}
+
 struct pool_http {
 	int upgrade;
 	bool clients_protocol;
@@ -75,6 +85,7 @@ static void check_pool_http(struct walk *walk, const struct node *node, void *ou
 		{"idleTimeout", check_duration, 0, FIELD_OPTIONAL}, {"maxConcurrentStreams", check_count, 0, FIELD_OPTIONAL},
 		{"h2UpgradePolicy", check_upgrade, offsetof(struct pool_http, upgrade), FIELD_OPTIONAL},
 		{"useClientProtocol", read_flag, offsetof(struct pool_http, clients_protocol), FIELD_OPTIONAL},
+		{"http2KeepAlive", check_pings, 0, FIELD_OPTIONAL},
 	};
 	struct pool_http read = {0};
 
@@ -98,7 +109,7 @@ enum { PASSTHROUGH, SIMPLE, MUTUAL, OPTIONAL_MUTUAL, AUTO_PASSTHROUGH, ISTIO_MUT
 struct server_tls {
 	int mode;
 	const char *certificate, *key, *authorities, *revoked;
-	bool redirects;
+	bool redirects, skips;
 };
 
 static void read_server_mode(struct walk *walk, const struct node *node, void *out)
@@ -169,7 +180,9 @@ void check_server_tls(struct walk *walk, const struct node *node, void *has_tls)
 		{"tlsCertificates", refuse_for_sidecars, 0, FIELD_OPTIONAL}, {"subjectAltNames", refuse_for_sidecars, 0, FIELD_OPTIONAL},
 		{"verifyCertificateSpki", check_strings, 0, FIELD_OPTIONAL}, {"verifyCertificateHash", check_strings, 0, FIELD_OPTIONAL},
 		{"minProtocolVersion", check_tls_version, 0, FIELD_OPTIONAL}, {"maxProtocolVersion", check_tls_version, 0, FIELD_OPTIONAL},
-		{"cipherSuites", check_strings, 0, FIELD_OPTIONAL},
+		{"cipherSuites", check_strings, 0, FIELD_OPTIONAL}, {"ecdhCurves", check_strings, 0, FIELD_OPTIONAL},
+		{"alpnProtocols", check_strings, 0, FIELD_OPTIONAL},
+		{"insecureSkipVerify", read_flag, offsetof(struct server_tls, skips), FIELD_OPTIONAL},
 	};
 	struct server_tls tls = {.mode = PASSTHROUGH};
 

@@ -56,7 +56,7 @@ static void read_sni_hosts(struct walk *walk, const struct node *node, void *out
 	{"destinationSubnets", read_subnets, offsetof(struct l4_match, subnets), FIELD_OPTIONAL},                   \
 	{"port", read_port_or_none, offsetof(struct l4_match, port), FIELD_OPTIONAL},                               \
 	{"sourceLabels", walk_labels, offsetof(struct l4_match, source_labels), FIELD_OPTIONAL},                    \
-	{"sourceNamespace", read_label_name, offsetof(struct l4_match, source_namespace), FIELD_OPTIONAL},          \
+	{"sourceNamespace", read_label_or_none, offsetof(struct l4_match, source_namespace), FIELD_OPTIONAL},       \
 	{"gateways", read_match_gateways, offsetof(struct l4_match, never), FIELD_OPTIONAL}
 
 static void add_match(struct walk *walk, struct l4_route *route, const struct l4_match *match)

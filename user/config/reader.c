@@ -171,13 +171,16 @@ static int check_keys(struct reader *reader, const struct node *mapping)
 
 		if (mapping->items[i]->type != NODE_SCALAR)
 			return fail(reader, at, "a field's name must be a plain string");
+		if (mapping->items[i]->plain && !strcmp(mapping->items[i]->text, "<<"))
+			return fail(reader, at, "merge keys (<<) are not supported; write the fields out");
 		keys[n++] = mapping->items[i];
 	}
 	qsort(keys, n, sizeof(struct node *), by_key);
 	for (size_t i = 1; i < n; i++) {
-		if (!strcmp(keys[i - 1]->text, keys[i]->text))
-			walk_problem(reader->walk, SEVERITY_ERROR, keys[i]->line, keys[i]->column,
-				     "\"%.64s\" is given twice, first at line %u", keys[i]->text, keys[i - 1]->line);
+		if (strcmp(keys[i - 1]->text, keys[i]->text))
+			continue;
+		keys[i]->repeats = keys[i - 1]->line;
+		reader->repeats = true;
 	}
 	return 0;
 }
@@ -243,8 +246,41 @@ static int read_node(struct reader *reader, const yaml_event_t *event, unsigned 
 	return error;
 }
 
+static void report_keys(struct walk *walk, const struct node *node, unsigned int depth)
+{
+	size_t step = node->type == NODE_MAPPING ? 2 : 1;
+
+	for (size_t i = 0; i < node->count && depth < READER_MAX_DEPTH; i += step) { /* aliases can be deeper */
+		const struct node *key = step == 2 ? node->items[i] : NULL;
+		size_t state = key ? walk_enter_key(walk, key) : walk_enter_item(walk, i);
+
+		if (key && key->repeats)
+			walk_error(walk, key, "\"%.64s\" is given twice, first at line %u", key->text, key->repeats);
+		report_keys(walk, node->items[i + step - 1], depth + 1);
+		walk_leave(walk, state);
+	}
+}
+
+static const char *text_of(const struct node *node)
+{
+	return node && node->type == NODE_SCALAR ? node->text : "";
+}
+
+/* Once the document is read, so that they are told with whose they are. */
+static void report_repeated(struct reader *reader, const struct node *root)
+{
+	const char *object = reader->walk->object;
+
+	if (!*object)
+		reader->walk->object = arena_printf(reader->walk->config->arena, "%.64s/%.253s", text_of(node_field(root, "kind")),
+						    text_of(node_field(node_field(root, "metadata"), "name")));
+	report_keys(reader->walk, root, 0);
+	reader->walk->object = object;
+}
+
 int reader_next(struct reader *reader, const struct node **out)
 {
+	reader->repeats = false;
 	reader->anchor_count = 0;
 	for (;;) {
 		_cleanup_event_ yaml_event_t event;
@@ -261,6 +297,8 @@ int reader_next(struct reader *reader, const struct node **out)
 		error = read_node(reader, &event, 0, &root);
 		if (error)
 			return error;
+		if (reader->repeats)
+			report_repeated(reader, root);
 		*out = root;
 		return 1;
 	}

@@ -19,6 +19,7 @@ struct node {
 	bool plain; /* neither quoted nor tagged as a string: may be a null, a number or a boolean */
 	uint32_t line;
 	uint32_t column;
+	uint32_t repeats; /* of a key that stands in its mapping before: the line there */
 	size_t weight; /* nodes of this tree with aliases expanded */
 	const char *text; /* of a scalar */
 	struct node **items; /* of a sequence; of a mapping: key, value, key, value, … */
@@ -37,6 +38,7 @@ struct reader {
 	struct arena *arena; /* of the nodes */
 	const char *text;
 	size_t nodes;
+	bool repeats; /* a key of this document */
 	struct anchor *anchors;
 	size_t anchor_count, anchor_capacity;
 };

@@ -188,6 +188,12 @@ void read_label_name(struct walk *walk, const struct node *node, void *string)
 		*(const char **)string = arena_strdup(walk->config->arena, text);
 }
 
+void read_label_or_none(struct walk *walk, const struct node *node, void *string)
+{
+	if (node->type != NODE_SCALAR || node->plain || *node->text)
+		read_label_name(walk, node, string);
+}
+
 void read_object_name(struct walk *walk, const struct node *node, void *string)
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
@@ -434,7 +440,7 @@ void walk_labels(struct walk *walk, const struct node *node, void *label_list)
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
 		const struct node *key = node->items[i], *value = node->items[i + 1];
-		size_t state = walk_enter(walk, key->text);
+		size_t state = walk_enter_key(walk, key);
 		const char *text = "";
 
 		if (!is_label_key(key->text)) {
@@ -453,7 +459,8 @@ void walk_labels(struct walk *walk, const struct node *node, void *label_list)
 		qsort(list->items, list->count, sizeof(*list->items), by_label_key);
 }
 
-#define MAX_DURATION_MS (24ULL * 3600 * 1000)
+#define HOUR_MS (3600ULL * 1000)
+#define MAX_DURATION_MS (87600 * HOUR_MS) /* ten years: sums of two are far from the end of 64 bits, in nanoseconds too */
 
 static uint64_t unit_nanoseconds(const char **text)
 {
@@ -481,7 +488,7 @@ static const char *parse_decimal_part(const char *text, uint64_t *whole, uint64_
 	uint64_t scale = 100000000;
 
 	*whole = *billionths = 0;
-	if (digits > 8)
+	if (digits > 18)
 		return NULL;
 	for (size_t i = 0; i < digits; i++)
 		*whole = *whole * 10 + (uint64_t)(text[i] - '0');
@@ -500,6 +507,7 @@ static int parse_duration(uint64_t *out, const char *text)
 {
 	uint64_t total = 0;
 
+	text += *text == '+';
 	if (!*text)
 		return -EINVAL;
 	while (*text) {
@@ -519,26 +527,31 @@ static int parse_duration(uint64_t *out, const char *text)
 	return 0;
 }
 
-static void read_duration(struct walk *walk, const struct node *node, bool may_be_zero, uint64_t *out)
+static void read_duration(struct walk *walk, const struct node *node, uint64_t low_ms, uint64_t high_ms, uint64_t *out)
 {
 	const char *text;
 	uint64_t ms;
 
 	if (!walk_text(walk, node, &text))
 		return;
-	if (parse_duration(&ms, text) || (!ms && !may_be_zero))
-		walk_error(walk, node, "%s is not a duration of whole milliseconds from %s to 24h, as in 5s or 1.5s",
-			   node_shown(walk, node), may_be_zero ? "0s" : "1ms");
+	if (parse_duration(&ms, text) || ms < low_ms || ms > high_ms)
+		walk_error(walk, node, "%s is not a duration of whole milliseconds from %s to %lluh, as in 5s or 1.5s",
+			   node_shown(walk, node), low_ms ? "1ms" : "0s", (unsigned long long)(high_ms / HOUR_MS));
 	else
 		*out = ms;
 }
 
 void walk_duration(struct walk *walk, const struct node *node, void *out)
 {
-	read_duration(walk, node, false, out);
+	read_duration(walk, node, 1, MAX_DURATION_MS, out);
 }
 
 void walk_duration_or_zero(struct walk *walk, const struct node *node, void *out)
 {
-	read_duration(walk, node, true, out);
+	read_duration(walk, node, 0, MAX_DURATION_MS, out);
+}
+
+void walk_duration_of_day(struct walk *walk, const struct node *node, void *out)
+{
+	read_duration(walk, node, 0, 24 * HOUR_MS, out);
 }

@@ -125,7 +125,7 @@ static void read_endpoint_ports(struct walk *walk, const struct node *node, void
 		return;
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
-		size_t state = walk_enter(walk, node->items[i]->text);
+		size_t state = walk_enter_key(walk, node->items[i]);
 		const char *name = node->items[i]->text;
 		struct endpoint_port *port = arena_append(walk->config->arena, endpoint->ports, endpoint->port_count,
 							  endpoint->port_capacity);
@@ -455,7 +455,7 @@ static void check_selector(struct walk *walk, const struct node *spec, const str
 	const struct node *node = node_field(spec, "workloadSelector");
 	size_t state = walk_enter(walk, "workloadSelector");
 
-	if (entry->has_selector && entry->endpoint_count)
+	if (entry->has_selector && node_field(spec, "endpoints"))
 		walk_error(walk, node, "stands beside endpoints: only one of them can say where the service is");
 	else if (entry->has_selector && entry->resolution == RESOLUTION_NONE)
 		walk_warning(walk, node, "has no effect: resolution NONE dials the original address");

@@ -67,9 +67,20 @@ static void read_protocol(struct walk *walk, const struct node *node, void *out)
 	walk_error(walk, node, "%s is no protocol that Istio knows", node_shown(walk, node));
 }
 
+/* Istio's port of a gateway has it, and it is shared. */
+static void refuse_target_port(struct walk *walk, const struct node *node, void *out)
+{
+	int64_t value;
+
+	(void)out;
+	if (walk_integer(walk, node, 0, UINT32_MAX, &value) && value)
+		walk_error(walk, node, "has no effect in a Sidecar; remove it");
+}
+
 static void read_port(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
+		{"targetPort", refuse_target_port, 0, FIELD_OPTIONAL},
 		{"number", read_number, offsetof(struct listener_port, number), FIELD_OPTIONAL},
 		{"protocol", read_protocol, offsetof(struct listener_port, protocol), FIELD_OPTIONAL},
 		{"name", read_string, offsetof(struct listener_port, name), FIELD_OPTIONAL},
@@ -143,6 +154,7 @@ static void read_imported(struct walk *walk, const struct node *node, void *out)
 	struct import import = {.namespace_ = "*", .host = "*"};
 	struct import_listener *listener = imports->listener;
 	const char *text, *slash, *dns, *fault;
+	bool is_any;
 	size_t n;
 
 	if (!walk_text(walk, node, &text))
@@ -156,7 +168,8 @@ static void read_imported(struct walk *walk, const struct node *node, void *out)
 	import.excludes = *text == '~';
 	text += import.excludes;
 	n = (size_t)(slash - text);
-	if (n && !(n == 1 && (*text == '*' || *text == '.')) && !is_label(text, n))
+	is_any = n == 1 && (*text == '*' || *text == '.');
+	if (n ? !is_any && !is_label(text, n) : !import.excludes)
 		walk_error(walk, node, "%s has a namespace that is not one: a name, \"*\", \".\" or \"~\"", node_shown(walk, node));
 	else if (n == 1 && *text == '.')
 		import.namespace_ = imports->object->namespace_;
@@ -373,7 +386,7 @@ static void read_proxy(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
 		{"host", read_proxy_host, offsetof(struct sidecar, proxy_host), FIELD_REQUIRED},
-		{"subset", read_label_name, offsetof(struct sidecar, proxy_subset), FIELD_OPTIONAL},
+		{"subset", read_label_or_none, offsetof(struct sidecar, proxy_subset), FIELD_OPTIONAL},
 		{"port", read_proxy_port, offsetof(struct sidecar, proxy_port), FIELD_REQUIRED},
 	};
 
@@ -427,7 +440,7 @@ void read_sidecar(struct walk *walk, const struct node *spec, const struct objec
 	*arena_append(config->arena, config->sidecars, config->sidecar_count, config->sidecar_capacity) = sidecar;
 	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), sidecar))
 		return;
-	if (!node_field(spec, "ingress") && !node_field(spec, "egress") && !node_field(spec, "inboundConnectionPool") &&
+	if (node_is_empty(node_field(spec, "ingress")) && node_is_empty(node_field(spec, "egress")) && !node_field(spec, "inboundConnectionPool") &&
 	    !node_field(spec, "outboundTrafficPolicy"))
 		walk_error(walk, spec, "must have egress, ingress, inboundConnectionPool or outboundTrafficPolicy");
 }

@@ -273,7 +273,7 @@ static void read_destination(struct walk *walk, const struct node *node, void *o
 	static const struct field fields[] = {
 		{"host", read_destination_host, offsetof(struct route_destination, host), FIELD_REQUIRED},
 		{"port", read_destination_port, offsetof(struct route_destination, port), FIELD_OPTIONAL},
-		{"subset", read_label_name, offsetof(struct route_destination, subset), FIELD_OPTIONAL},
+		{"subset", read_label_or_none, offsetof(struct route_destination, subset), FIELD_OPTIONAL},
 	};
 
 	((struct route_destination *)out)->at = walk_position(walk, node);
@@ -331,16 +331,11 @@ static void read_route(struct walk *walk, const struct node *node, void *out)
 	check_weights(walk, node, route->destinations, route->destination_count);
 }
 
-static bool is_empty(const struct node *list)
-{
-	return !list || (list->type == NODE_SEQUENCE && !list->count);
-}
-
 /* One of these decides what a route does; exactly one must be there. */
 static void check_action(struct walk *walk, const struct node *node)
 {
 	static const char *const others[] = {"redirect", "directResponse", "delegate"};
-	bool has_route = !is_empty(node_field(node, "route"));
+	bool has_route = !node_is_empty(node_field(node, "route"));
 
 	if (node_field(node, "delegate") && node_field(node, "redirect"))
 		walk_error(walk, node, "has both redirect and delegate");
@@ -463,7 +458,7 @@ void read_retries(struct walk *walk, const struct node *node, void *out)
 	retries->has_remote = node_field(node, "retryRemoteLocalities") != NULL;
 	retries->has_ignore = node_field(node, "retryIgnorePreviousHosts") != NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(needing) && !retries->attempts && walk->config->error_count == errors; i++)
-		if (node_field(node, needing[i]))
+		if (node_field(node, needing[i]) && (strcmp(needing[i], "retryOn") || retries->has_on))
 			walk_error(walk, node, "has %s, but attempts is 0: no retries", needing[i]);
 }
 
@@ -471,7 +466,7 @@ static void read_redirect_code(struct walk *walk, const struct node *node, void 
 {
 	int64_t code;
 
-	if (node->type == NODE_SCALAR && !strcmp(node->text, "0")) /* protobuf's way of leaving it out */
+	if (node->type == NODE_SCALAR && node->plain && !strcmp(node->text, "0")) /* protobuf's way of leaving it out */
 		return;
 	if (!walk_integer(walk, node, 300, 399, &code))
 		return;
@@ -559,7 +554,7 @@ static void check_direct_response(struct walk *walk, const struct node *route)
 {
 	static const char *const others[] = {"fault", "rewrite"};
 
-	for (size_t i = 0; node_field(route, "directResponse") && i < ARRAY_SIZE(others); i++)
+	for (size_t i = 0; node_field(route, "directResponse") && !node_field(route, "delegate") && i < ARRAY_SIZE(others); i++)
 		if (node_field(route, others[i]))
 			walk_error(walk, route, "has both directResponse and %s", others[i]);
 }
@@ -671,7 +666,7 @@ struct regex_fields {
 static void read_regex_rewrite(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"match", read_header_text, offsetof(struct regex_fields, match), FIELD_REQUIRED},
+		{"match", read_string, offsetof(struct regex_fields, match), FIELD_REQUIRED},
 		{"rewrite", read_header_text, offsetof(struct regex_fields, rewrite), FIELD_REQUIRED},
 	};
 	struct http_rewrite *rewrite = out;
@@ -702,7 +697,7 @@ static void read_rewrite(struct walk *walk, const struct node *node, void *out)
 	rewrite->at = walk_position(walk, node);
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), rewrite))
 		return;
-	if (node_field(node, "uri") && node_field(node, "uriRegexRewrite"))
+	if (is_given(rewrite->uri) && node_field(node, "uriRegexRewrite"))
 		walk_error(walk, node, "has both uri and uriRegexRewrite");
 	else if (!is_given(rewrite->uri) && !is_given(rewrite->authority) && !node_field(node, "uriRegexRewrite"))
 		walk_error(walk, node, "must have uri, uriRegexRewrite or authority");
@@ -748,15 +743,17 @@ static void read_mirror(struct walk *walk, const struct node *node, void *out)
 /* Of `mirror`: mirrorPercentage, else the old mirrorPercent. */
 static void settle_mirror(struct walk *walk, const struct node *node, struct http_route *route)
 {
-	if (node_field(node, "mirror") && !is_empty(node_field(node, "mirrors")))
+	const struct node *percent = node_field(node, "mirrorPercent") ? node_field(node, "mirrorPercent") : node_field(node, "mirror_percent");
+
+	if (node_field(node, "mirror") && !node_is_empty(node_field(node, "mirrors")) && !node_field(node, "delegate"))
 		walk_error(walk, node, "has both mirror and mirrors");
-	if (node_field(node, "mirrorPercent"))
+	if (percent)
 		walk_warning(walk, node, "has mirrorPercent, which Istio has replaced by mirrorPercentage: {value: ...}");
 	if (!node_field(node, "mirror") || route->mirror_count != 1)
 		return;
 	if (node_field(node, "mirrorPercentage"))
 		route->mirrors[0].percent = route->mirror_percentage;
-	else if (node_field(node, "mirrorPercent"))
+	else if (percent)
 		route->mirrors[0].percent = route->mirror_percent;
 }
 
@@ -767,10 +764,10 @@ struct delegate_fields {
 static void read_delegate(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"name", read_object_name, offsetof(struct delegate_fields, name), FIELD_REQUIRED},
-		{"namespace", read_label_name, offsetof(struct delegate_fields, namespace_), FIELD_OPTIONAL},
+		{"name", read_string, offsetof(struct delegate_fields, name), FIELD_OPTIONAL},
+		{"namespace", read_label_or_none, offsetof(struct delegate_fields, namespace_), FIELD_OPTIONAL},
 	};
-	struct delegate_fields read = {0};
+	struct delegate_fields read = {.name = ""}; /* of no VirtualService */
 	struct http_route *route = out;
 
 	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &read))
@@ -798,6 +795,7 @@ static void read_http_route(struct walk *walk, const struct node *node, void *ou
 		{"mirrors", read_mirrors, 0, FIELD_OPTIONAL},
 		{"mirrorPercentage", read_share, offsetof(struct http_route, mirror_percentage), FIELD_OPTIONAL},
 		{"mirrorPercent", read_percent, offsetof(struct http_route, mirror_percent), FIELD_OPTIONAL},
+		{"mirror_percent", read_percent, offsetof(struct http_route, mirror_percent), FIELD_OPTIONAL},
 	};
 	struct virtual_service *service = out;
 	struct http_route route = {.at = walk_position(walk, node)};
@@ -851,15 +849,15 @@ void read_virtual_service(struct walk *walk, const struct node *spec, const stru
 	struct virtual_service *service = arena_alloc(config->arena, 1, sizeof(*service));
 
 	service->object = *object;
-	service->is_delegate = is_empty(node_field(spec, "hosts"));
+	service->is_delegate = node_is_empty(node_field(spec, "hosts"));
 	service->is_mesh = names_mesh(node_field(spec, "gateways"));
 	*arena_append(config->arena, config->virtual_services, config->virtual_service_count,
 		      config->virtual_service_capacity) = service;
 	if (!walk_mapping(walk, spec, fields, ARRAY_SIZE(fields), service))
 		return;
-	if (service->is_delegate && !is_empty(node_field(spec, "gateways")))
+	if (service->is_delegate && !node_is_empty(node_field(spec, "gateways")))
 		walk_error(walk, spec, "has gateways, but no hosts: what others delegate to has none");
-	if (is_empty(node_field(spec, "http")) && is_empty(node_field(spec, "tls")) && is_empty(node_field(spec, "tcp")))
+	if (node_is_empty(node_field(spec, "http")) && node_is_empty(node_field(spec, "tls")) && node_is_empty(node_field(spec, "tcp")))
 		walk_error(walk, spec, "must have http, tls or tcp routes");
 	if (service->is_delegate && (service->tls_count || service->tcp_count))
 		walk_error(walk, spec, "has tls or tcp routes, but no hosts: what others delegate to has http routes only");

@@ -66,6 +66,17 @@ size_t walk_enter(struct walk *walk, const char *field)
 					  walk->length ? "." : "", field));
 }
 
+static bool is_plain(const char *name)
+{
+	return *name && !name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")];
+}
+
+/* What a path cannot hold stands in the message only. */
+size_t walk_enter_key(struct walk *walk, const struct node *key)
+{
+	return is_plain(key->text) ? walk_enter(walk, key->text) : walk->length;
+}
+
 size_t walk_enter_item(struct walk *walk, size_t index)
 {
 	return extend_path(walk, snprintf(walk->path + walk->length, sizeof(walk->path) - walk->length, "[%zu]", index));
@@ -88,6 +99,11 @@ bool node_is_null(const struct node *node)
 			return true;
 	}
 	return false;
+}
+
+bool node_is_empty(const struct node *list)
+{
+	return !list || (list->type == NODE_SEQUENCE && !list->count);
 }
 
 const struct node *node_field(const struct node *mapping, const char *name)
@@ -164,7 +180,9 @@ static void unknown_field(struct walk *walk, const struct node *key, const struc
 	for (size_t i = 0; i < count && n < ARRAY_SIZE(names); i++)
 		names[n++] = fields[i].name;
 	nearest = nearest_name(key->text, names, n);
-	if (nearest)
+	if (!is_plain(key->text))
+		walk_error(walk, key, "%s is an unknown field", node_shown(walk, key));
+	else if (nearest)
 		walk_error(walk, key, "unknown field; did you mean \"%s\"?", nearest);
 	else
 		walk_error(walk, key, "unknown field");
@@ -189,7 +207,7 @@ bool walk_mapping(struct walk *walk, const struct node *node, const struct field
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
 		const struct node *key = node->items[i], *value = node->items[i + 1];
-		size_t state = walk_enter(walk, key->text), f = 0;
+		size_t state = walk_enter_key(walk, key), f = 0;
 
 		while (f < count && strcmp(fields[f].name, key->text))
 			f++;

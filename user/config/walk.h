@@ -58,6 +58,7 @@ struct position walk_position(const struct walk *walk, const struct node *node);
 
 /* The path of what is read now. Each yields the state to go back to with walk_leave(). */
 size_t walk_enter(struct walk *walk, const char *field);
+size_t walk_enter_key(struct walk *walk, const struct node *key); /* a name that the document chose */
 size_t walk_enter_item(struct walk *walk, size_t index);
 void walk_leave(struct walk *walk, size_t state);
 
@@ -68,11 +69,13 @@ void walk_labels(struct walk *walk, const struct node *node, void *label_list); 
 
 const struct node *node_field(const struct node *mapping, const char *name); /* NULL if absent or null */
 bool node_is_null(const struct node *node);
+bool node_is_empty(const struct node *list); /* no item, or NULL */
 const char *node_shown(struct walk *walk, const struct node *node); /* quoted for a message, cut if long */
 
 /* Scalars, typed as Kubernetes does: numbers unquoted, strings not looking like anything else unless quoted. */
-void walk_duration(struct walk *walk, const struct node *node, void *uint64_ms); /* a read_fn: from 1 ms to a day */
+void walk_duration(struct walk *walk, const struct node *node, void *uint64_ms); /* a read_fn: from 1 ms to ten years */
 void walk_duration_or_zero(struct walk *walk, const struct node *node, void *uint64_ms);
+void walk_duration_of_day(struct walk *walk, const struct node *node, void *uint64_ms); /* 0 to 24 h */
 bool walk_text(struct walk *walk, const struct node *node, const char **out); /* borrowed from the node */
 bool walk_integer(struct walk *walk, const struct node *node, int64_t low, int64_t high, int64_t *out);
 bool walk_number(struct walk *walk, const struct node *node, double *out);
@@ -84,6 +87,7 @@ const char *nearest_name(const char *text, const char *const *names, size_t coun
 void read_string(struct walk *walk, const struct node *node, void *string);        /* const char * */
 void read_string_item(struct walk *walk, const struct node *node, void *list);    /* struct string_list */
 void read_label_name(struct walk *walk, const struct node *node, void *string);    /* const char *, RFC 1123 label */
+void read_label_or_none(struct walk *walk, const struct node *node, void *string); /* "" says none, as in protobuf */
 void read_object_name(struct walk *walk, const struct node *node, void *string);   /* const char * */
 void read_port_number(struct walk *walk, const struct node *node, void *number);   /* uint16_t */
 void read_port_or_none(struct walk *walk, const struct node *node, void *number);  /* uint16_t; 0 says none */
@@ -111,7 +115,7 @@ void read_balancer(struct walk *walk, const struct node *node, void *balance); /
 void read_outlier(struct walk *walk, const struct node *node, void *outlier); /* struct outlier_settings */
 void read_export_to(struct walk *walk, const struct node *node, void *object); /* of it: struct object */
 void read_cors(struct walk *walk, const struct node *node, void *cors); /* struct http_cors */
-void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix or regex */
+void read_text_item(struct walk *walk, const struct node *node, void *text_matches); /* exact, prefix, suffix or regex */
 bool is_header_name(const char *text); /* RFC 9110 §5.6.2 */
 enum operators_of { OPERATORS_OF_REQUEST, OPERATORS_OF_RESPONSE, OPERATORS_OF_LOG };
 /* Whether each % of `value` begins an operator that can be said there; `node` is named if not. */
@@ -134,6 +138,7 @@ bool is_capture_annotation(const char *name); /* traffic.sidecar.istio.io/... */
 void read_capture_annotation(struct walk *walk, const struct node *name, const struct node *value, struct egress_policy *out);
 void read_retries(struct walk *walk, const struct node *node, void *retries); /* struct http_retries */
 void check_server_tls(struct walk *walk, const struct node *node, void *has_tls);    /* bool; of inbound traffic */
+void check_pings(struct walk *walk, const struct node *node, void *out);             /* http2KeepAlive */
 void check_inbound_pool(struct walk *walk, const struct node *node, void *has_http); /* bool */
 void read_sidecar(struct walk *walk, const struct node *spec, const struct object *object);
 bool read_endpoint_fields(struct walk *walk, const struct node *node, struct endpoint *out); /* false: it is none */

@@ -17,6 +17,8 @@ static bool has_text(const struct text_match *match, struct slice value, bool ig
 {
 	if (value.n < match->length || (match->rule == TEXT_EXACT && value.n != match->length))
 		return false;
+	if (match->rule == TEXT_SUFFIX)
+		value.p += value.n - match->length;
 	return ignore_case ? !strncasecmp(value.p, match->text, match->length) : !memcmp(value.p, match->text, match->length);
 }
 
