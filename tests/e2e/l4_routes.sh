@@ -91,6 +91,38 @@ test_the_order_of_tcp_rules()
 	expect 'result=ECONNRESET'
 }
 
+# As Envoy finds them: the longest prefix, then the name that says most; not the order of the list.
+test_the_closest_rule_takes_the_connection()
+{
+	local to_one='route: [{destination: {host: one.example.com}}]' to_nobody='route: [{destination: {host: nowhere.example.com}}]'
+
+	policy "$(mode REGISTRY_ONLY)" "$(tcp one 203.0.113.77 9000)" "$(rules one.example.com tcp "{match: [{destinationSubnets: [203.0.113.0/24]}], $to_nobody}" \
+		"{match: [{destinationSubnets: [203.0.113.64/26, 198.51.100.0/24]}], $to_one}")"
+	probe -d hello tcp 203.0.113.77 5432
+	expect 'result=ok .*data=hello'
+	policy "$(mode REGISTRY_ONLY)" "$(service '*.wild.example.org' 443/TLS 'resolution: NONE')" "$(service firewall.example.com 8443/TLS/443 'resolution: STATIC' \
+		'endpoints: [{address: 203.0.113.10}]')" "$(rules '"*.wild.example.org"' tls "{match: [{sniHosts: [\"*.wild.example.org\"]}], $to_nobody}" \
+		'{match: [{sniHosts: ["*.b.wild.example.org"]}, {sniHosts: [a.wild.example.org]}], route: [{destination: {host: firewall.example.com}}]}')"
+	get 14 -kI https://a.wild.example.org/
+	expect '^[sS]erver: Tengine'
+	get 14 -kI https://x.b.wild.example.org/
+	expect '^[sS]erver: Tengine'
+	get 14 -kI https://b.wild.example.org/
+	expect_status 35
+}
+
+# The ServiceEntry is a wildcard, the VirtualService is for one name below it.
+test_rules_below_a_wildcard()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service '*.wild.example.org' 443/TLS 'resolution: NONE')" "$(service firewall.example.com 8443/TLS/443 'resolution: STATIC' \
+		'endpoints: [{address: 203.0.113.10}]')" "$(rules a.wild.example.org tls \
+		'{match: [{sniHosts: [a.wild.example.org]}], route: [{destination: {host: firewall.example.com}}]}')"
+	get 14 -kI https://a.wild.example.org/
+	expect '^[sS]erver: Tengine'
+	get 14 -k https://b.wild.example.org/
+	expect '^this is b.wild.example.org$'
+}
+
 # What its source is does not matter, as in Istio.
 test_a_tcp_rule_for_other_sources_takes_all()
 {

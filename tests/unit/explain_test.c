@@ -150,6 +150,7 @@ Test(explain, tells_programs_the_same)
 #define POLICY(name, namespace_, spec) \
 	"---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: " name ", namespace: " namespace_ "}\nspec: {" spec "}\n"
 #define ONLY POLICY("default", "istio-system", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}, interception: {excludePorts: [25]}")
+#define TLS_TO(name) ENTRY(name, "shop", "hosts: [" name ".com], resolution: DNS, ports: [{number: 443, name: t, protocol: TLS}]")
 #define HTTP "ports: [{number: 80, name: http, protocol: HTTP}]"
 #define TO_A "route: [{destination: {host: a.com}}]"
 #define A ONLY ENTRY("a", "shop", "hosts: [a.com], resolution: DNS, " HTTP)
@@ -196,6 +197,26 @@ static const struct {
 	   ROUTES("r", "hosts: [d.com], tcp: [{match: [{port: 5432}], route: [{destination: {host: d.com}}]}, {route: [{destination: {host: d.com}}]}]"),
 	 {"d.com:5432", NULL}, 0, {"shown       nothing: a TCP service", "addresses   192.0.2.9", "route       tcp[0] (", "at      192.0.2.10:5432",
 				   "tcp[1]: it takes the connection, too, but comes later"}},
+	{ONLY TLS_TO("one") TLS_TO("two") ENTRY("w", "shop", "hosts: ['*.w.com'], ports: [{number: 443, name: t, protocol: TLS}]")
+	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: ['*.w.com']}], route: [{destination: {host: one.com}}]}, "
+		  "{match: [{sniHosts: [a.w.com]}, {sniHosts: ['*.w.com'], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: two.com}}]}]"),
+	 {"https://a.w.com", NULL}, 0, {"route       tls[1] (", "match     match[0] (", "to        two.com", "tls[0]: it takes the connection, too, but says less of"}},
+	{ONLY TLS_TO("one") TLS_TO("two") ENTRY("w", "shop", "hosts: ['*.w.com'], ports: [{number: 443, name: t, protocol: TLS}]")
+	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: [a.w.com]}], route: [{destination: {host: one.com}}]}, "
+		  "{match: [{sniHosts: ['*.w.com'], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: two.com}}]}]"),
+	 {"--address", "10.1.2.3", "https://a.w.com", NULL}, 0, {"route       tls[1] (", "tls[0]: it takes the connection, too, but says less of"}},
+	/* Of a wildcard also the rules of VirtualServices below it. */
+	{ONLY TLS_TO("one") TLS_TO("two") ENTRY("w", "shop", "hosts: ['*.w.com'], ports: [{number: 443, name: t, protocol: TLS}]")
+	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: ['*.w.com']}], route: [{destination: {host: one.com}}]}]")
+	   ROUTES("below", "hosts: [b.w.com, a.w.com], tls: [{match: [{sniHosts: [b.w.com]}], route: [{destination: {host: one.com}}]}, "
+		  "{match: [{sniHosts: [a.w.com]}], route: [{destination: {host: two.com}}]}]"),
+	 {"https://a.w.com", NULL}, 0, {"route       tls[1] (", "VirtualService/below)", "to        two.com", "VirtualService/r, tls[0]: it takes the connection, too"}},
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], addresses: [192.0.2.0/24], ports: [{number: 5432, name: d, protocol: TCP}]")
+	   ROUTES("r", "hosts: [d.com], tcp: [{match: [{destinationSubnets: [192.0.2.0/25]}], route: [{destination: {host: d.com}}]}, "
+		  "{match: [{destinationSubnets: [192.0.2.9/32]}], route: [{destination: {host: d.com}}]}, {route: [{destination: {host: d.com}}]}, "
+		  "{match: [{destinationSubnets: [192.0.2.9/32]}], route: [{destination: {host: gone.com}}]}]"),
+	 {"--address", "192.0.2.9", "d.com:5432", NULL}, 0, {"route       tcp[1] (", "tcp[0]: it takes the connection, too, but says less of",
+							    "tcp[3]: it takes the connection, too, but comes later"}},
 	/* DestinationRules. */
 	{A RULE("near", "host: a.com, trafficPolicy: {loadBalancer: {simple: RANDOM}, connectionPool: {tcp: {connectTimeout: 2s}}, tls: {mode: SIMPLE}}, "
 		"subsets: [{name: v1, labels: {v: '1'}}]")

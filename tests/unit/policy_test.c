@@ -224,6 +224,49 @@ Test(policy, where_a_route_leads_is_known_whatever_is_imported)
 	cr_expect_str_eq(seen_from("a", NULL, "far.com", 80), "");
 }
 
+/* Only the ports that it leads to; and these, too, where others of the host are imported. */
+Test(policy, of_where_a_route_leads_its_port_is_known)
+{
+#define THREE "resolution: DNS, ports: [{number: 80, name: a, protocol: HTTP}, {number: 8080, name: b, protocol: HTTP}, {number: 443, name: c, protocol: TLS}]}\n"
+	compile(IN("a", "own") "{hosts: [own.com], " HTTP80 "}\n" IN("b", "to") "{hosts: [to.com], " THREE
+		ROUTES_IN("a", "r") "{hosts: [own.com], http: [{route: [{destination: {host: to.com, port: {number: 8080}}}]}]}\n"
+		SIDECAR_IN("a", "own") "{egress: [{hosts: ['./own.com']}]}\n"
+		SIDECAR_IN("a", "ports") "{workloadSelector: {labels: {app: ports}}, egress: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['*/*']}]}\n"
+		SIDECAR_IN("a", "all") "{workloadSelector: {labels: {app: all}}, egress: [{hosts: ['*/*']}]}\n");
+	cr_expect_str_eq(seen_from("a", NULL, "to.com", 8080), "to");
+	cr_expect_str_eq(seen_from("a", NULL, "to.com", 80), "");
+	cr_expect_str_eq(seen_from("a", "ports", "to.com", 80), "to");
+	cr_expect_str_eq(seen_from("a", "ports", "to.com", 8080), "to");
+	cr_expect_str_eq(seen_from("a", "all", "to.com", 8080), "to");
+}
+
+/* What is imported explicitly is not replaced by what a route would find in an older entry. */
+Test(policy, where_a_route_leads_replaces_nothing_imported)
+{
+	compile(IN("c", "older") "{hosts: [to.com], " THREE IN("b", "to") "{hosts: [to.com], " THREE IN("a", "own") "{hosts: [own.com], " HTTP80 "}\n"
+		ROUTES_IN("a", "r") "{hosts: [own.com], http: [{route: [{destination: {host: to.com, port: {number: 8080}}}]}]}\n"
+		SIDECAR_IN("a", "own") "{egress: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['./*', 'b/*']}]}\n");
+	cr_expect_str_eq(seen_from("a", NULL, "to.com", 80), "to");
+	cr_expect_str_eq(seen_from("a", NULL, "to.com", 8080), "to");
+}
+
+/* As in Istio: the hosts of a VirtualService and those that a Sidecar imports need only have something in common. */
+Test(policy, a_virtual_service_is_imported_with_any_of_its_hosts)
+{
+	static const struct label app = {"app", "without"};
+	const struct workload_identity imports = {"a", "w", NULL, 0}, excludes = {"a", "w", &app, 1};
+	const struct rule_set *rules;
+
+	compile(IN("b", "x") "{hosts: [a.x.com], " HTTP80 "}\n" ROUTES_IN("b", "r") "{hosts: ['*.x.com'], " SLOW_TO("a.x.com")
+		SIDECAR_IN("a", "s") "{egress: [{hosts: ['b/a.x.com']}]}\n"
+		SIDECAR_IN("a", "without") "{workloadSelector: {labels: {app: without}}, egress: [{hosts: ['b/a.x.com', '~b/*.x.com']}]}\n");
+	policy_rule_set(policy, &imports, &rules);
+	cr_assert_not_null(policy_find(policy, rules->registry, "a.x.com", 7, 80, true));
+	cr_expect_not_null(policy_find(policy, rules->registry, "a.x.com", 7, 80, true)->virtual_service);
+	policy_rule_set(policy, &excludes, &rules);
+	cr_expect_null(policy_find(policy, rules->registry, "a.x.com", 7, 80, true));
+}
+
 Test(policy, a_virtual_service_routes_where_it_is_exported)
 {
 	const char *const from[] = {"a", "b"};
@@ -402,6 +445,15 @@ Test(policy, a_tunnel_and_the_proxy_protocol_are_of_all_ports)
 	cr_expect(must_have("x.com", 81)->policy.tunnel.present && !service_originates(must_have("x.com", 81)));
 	cr_expect(must_have("x.com", 80)->policy.tunnel.present && service_originates(must_have("x.com", 80)));
 	cr_expect_eq(must_have("y.com", 81)->policy.proxy_protocol, PROXY_PROTOCOL_V2);
+}
+
+/* As these, it is nothing that a port could say. */
+Test(policy, a_retry_budget_is_of_all_ports)
+{
+	compile(ENTRY("x") "{hosts: [x.com], " HTTP80 "}\n"
+		RULE_IN("default", "d") "{host: x.com, trafficPolicy: {retryBudget: {percent: 7}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}}\n");
+	cr_expect(must_have("x.com", 80)->policy.budget.present);
+	cr_expect_eq((int)must_have("x.com", 80)->policy.budget.percent, 7);
 }
 
 Test(policy, a_server_whose_name_nobody_knows_is_refused)

@@ -363,25 +363,36 @@ static void explain_http(const struct source *source, struct answer *answer, con
 	explain_other_http_rules(answer, service, port, result == ROUTE_FOUND ? found->rule : NULL);
 }
 
+static const char *l4_list(const struct service *service)
+{
+	return service->flags & SERVICE_TLS ? "tls" : "tcp";
+}
+
+static size_t l4_index(const struct service *service, const struct service_l4_route *route)
+{
+	return (size_t)(route->rule - (service->flags & SERVICE_TLS ? route->owner->tls : route->owner->tcp));
+}
+
 static void explain_other_l4_rules(struct answer *answer, const struct service *service, const struct l4_connection *connection,
-				   const char *list, const struct service_l4_route *taken)
+				   const struct service_l4_route *taken, const struct l4_fit *best)
 {
 	bool is_behind = false;
 
 	for (size_t i = 0; i < service->l4_route_count; i++) {
-		const struct l4_route *rule = service->l4_routes[i].rule;
-		const struct l4_match *match;
+		const struct service_l4_route *one = &service->l4_routes[i];
+		struct l4_fit fit = l4_rule_fit(one->rule, connection);
 		bool has_subnets = false;
 
-		for (size_t k = 0; k < rule->match_count; k++)
-			has_subnets |= rule->matches[k].subnets.count != 0;
-		if (taken == &service->l4_routes[i])
+		for (size_t k = 0; k < one->rule->match_count; k++)
+			has_subnets |= one->rule->matches[k].subnets.count != 0;
+		if (taken == one)
 			is_behind = true;
-		else if (l4_rule_takes(rule, connection, &match))
-			add_lost_rule(answer, service->virtual_service, list, i, match ? match->at : rule->at,
-				      "it takes the connection, too, but comes later");
-		else if (!is_behind && has_subnets && !answer->place.known)
-			add_lost_rule(answer, service->virtual_service, list, i, rule->at,
+		else if (fit.takes)
+			add_lost_rule(answer, one->owner, l4_list(service), l4_index(service, one), fit.match ? fit.match->at : one->rule->at,
+				      l4_is_closer(best, &fit) ? "it takes the connection, too, but says less of its address or name"
+							       : "it takes the connection, too, but comes later");
+		else if ((!is_behind || service->flags & SERVICE_TLS) && has_subnets && !answer->place.known)
+			add_lost_rule(answer, one->owner, l4_list(service), l4_index(service, one), one->rule->at,
 				      "its destinationSubnets hold an address that is not known offline: give one with --address");
 	}
 }
@@ -392,25 +403,24 @@ static void explain_connection(const struct source *source, struct answer *answe
 	struct l4_connection connection = {.who = &answer->who, .name = name, .addr = answer->place.addr, .port = port};
 	const struct service_l4_route *found = l4_rule_find(service, &connection);
 	const struct virtual_service *owner = service->virtual_service;
-	const char *list = service->flags & SERVICE_TLS ? "tls" : "tcp";
-	const struct l4_match *match;
+	struct l4_fit fit = {.takes = false};
 
 	if (found) {
-		l4_rule_takes(found->rule, &connection, &match);
-		notes_add(&answer->route, 0, "route", place_of_line(answer->arena, found->rule->at, &owner->object), "%s[%zu]", list,
-			  (size_t)(found - service->l4_routes));
-		if (match)
-			notes_add(&answer->route, 1, "match", line_of(answer, match->at), "match[%zu]", (size_t)(match - found->rule->matches));
+		fit = l4_rule_fit(found->rule, &connection);
+		notes_add(&answer->route, 0, "route", place_of_line(answer->arena, found->rule->at, &found->owner->object), "%s[%zu]",
+			  l4_list(service), l4_index(service, found));
+		if (fit.match)
+			notes_add(&answer->route, 1, "match", line_of(answer, fit.match->at), "match[%zu]", (size_t)(fit.match - found->rule->matches));
 		if (service->connection_fault)
 			describe_faults(answer, service->connection_fault, "reset");
 		describe_targets(source, answer, found->targets, found->target_count, found->weights, "the connection ends");
 	} else {
-		describe_own_way(source, answer, service, owner ? arena_printf(answer->arena, "no %s rule of VirtualService/%s takes it", list,
+		describe_own_way(source, answer, service, owner ? arena_printf(answer->arena, "no %s rule of VirtualService/%s takes it", l4_list(service),
 									       owner->object.name) : "");
 		if (service->connection_fault)
 			describe_faults(answer, service->connection_fault, "reset");
 	}
-	explain_other_l4_rules(answer, service, &connection, list, found);
+	explain_other_l4_rules(answer, service, &connection, found, &fit);
 	if (owner && owner->http_count && !service->connection_fault)
 		notes_add(&answer->lost, 0, "http", place_of_line(answer->arena, owner->http[0].at, &owner->object),
 			  "http rules do nothing on a %s port", service->flags & SERVICE_TLS ? "TLS" : "TCP");

@@ -201,43 +201,38 @@ static bool http_covers(const struct http_match *outer, const struct http_match 
 	       source_covers(outer->source_namespace, inner->source_namespace);
 }
 
-static bool subnet_covers(const struct cidr *outer, const struct cidr *inner)
+static bool subnets_among(const struct cidr_list *some, const struct cidr_list *all)
 {
-	for (unsigned int i = 0; i < outer->bits; i++)
-		if ((outer->addr[i / 8] ^ inner->addr[i / 8]) & (0x80 >> i % 8))
-			return false;
-	return inner->bits >= outer->bits;
-}
-
-static bool subnets_within(const struct cidr_list *inner, const struct cidr_list *outer)
-{
-	for (size_t i = 0; outer->count && i < inner->count; i++) {
+	for (size_t i = 0; i < some->count; i++) {
 		size_t k = 0;
 
-		while (k < outer->count && !subnet_covers(&outer->items[k], &inner->items[i]))
+		while (k < all->count && (all->items[k].bits != some->items[i].bits || memcmp(all->items[k].addr, some->items[i].addr, 16) != 0))
 			k++;
-		if (k == outer->count)
+		if (k == all->count)
 			return false;
 	}
-	return !outer->count || inner->count;
+	return some->count || !all->count;
 }
 
-static bool hosts_within(const struct string_list *inner, const struct string_list *outer)
+static bool names_among(const struct string_list *some, const struct string_list *all)
 {
-	for (size_t i = 0; i < inner->count; i++) {
+	for (size_t i = 0; i < some->count; i++) {
 		size_t k = 0;
 
-		while (k < outer->count && !host_covers(outer->items[k], inner->items[i]))
+		while (k < all->count && strcmp(all->items[k], some->items[i]) != 0)
 			k++;
-		if (k == outer->count)
+		if (k == all->count)
 			return false;
 	}
 	return true;
 }
 
+/* A longer prefix, or a name that says more, is found wherever it stands; a tcp match for all addresses is the last one. */
 static bool l4_covers(const struct l4_match *outer, const struct l4_match *inner)
 {
-	return !outer->never && hosts_within(&inner->sni_hosts, &outer->sni_hosts) && subnets_within(&inner->subnets, &outer->subnets) &&
+	bool is_last = !outer->sni_hosts.count && !outer->subnets.count;
+
+	return !outer->never && (is_last || subnets_among(&inner->subnets, &outer->subnets)) && names_among(&inner->sni_hosts, &outer->sni_hosts) &&
 	       (!outer->port || outer->port == inner->port) && labels_within(&inner->source_labels, &outer->source_labels) &&
 	       source_covers(outer->source_namespace, inner->source_namespace);
 }

@@ -119,7 +119,7 @@ void rivals_add(struct rivals *rivals, const struct object *object, struct posit
 
 /* visibility.c */
 bool policy_is_exported(const struct object *object, const char *namespace_);
-bool policy_is_imported(const struct sidecar *sidecar, const char *namespace_, const char *host, uint16_t port); /* 0: on any */
+bool policy_is_imported(const struct sidecar *sidecar, const char *namespace_, const char *host, uint16_t port);
 bool policy_imports_any_host(const struct sidecar *sidecar, const struct virtual_service *service);
 int policy_nearness(const struct object *object, const char *namespace_);
 const char *policy_conflict_of(const struct offer *older, const struct offer *younger);

@@ -39,6 +39,7 @@ struct service_route {
 /* The same of a tls or tcp rule. */
 struct service_l4_route {
 	const struct l4_route *rule;
+	const struct virtual_service *owner;
 	const struct route_target *targets;
 	size_t target_count;
 	uint64_t weights;
@@ -119,6 +120,7 @@ struct workload_identity {
 	size_t label_count;
 };
 
+const struct cidr *cidrs_longest(const struct cidr_list *list, const uint8_t addr[16]); /* that holds it; NULL: none does */
 bool cidrs_hold(const struct cidr_list *list, const uint8_t addr[16]);
 bool workload_has_labels(const struct workload_identity *who, const struct label_list *wanted);
 

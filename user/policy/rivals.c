@@ -235,6 +235,15 @@ static void add_virtual_service(const struct search *search, const struct virtua
 		rivals_add(search->out, object, object->at, covers, "of a host that is not registered it has the requests to port 80");
 }
 
+/* tls rules are of all whose hosts fit. */
+static bool has_rules_of(const struct service *service, const struct virtual_service *one)
+{
+	for (size_t i = 0; i < service->l4_route_count; i++)
+		if (service->l4_routes[i].owner == one)
+			return true;
+	return false;
+}
+
 void policy_other_virtual_services(const struct policy *policy, const struct workload_identity *who, const struct asked *asked,
 				   struct rivals *out)
 {
@@ -245,7 +254,7 @@ void policy_other_virtual_services(const struct policy *policy, const struct wor
 		const struct virtual_service *one = policy->virtual_services_by_age[i];
 		const char *covers = host_for(one, host);
 
-		if (covers && !(asked->found && asked->found->virtual_service == one))
+		if (covers && !(asked->found && (asked->found->virtual_service == one || has_rules_of(asked->found, one))))
 			add_virtual_service(&search, one, covers, host);
 	}
 }

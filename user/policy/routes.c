@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "config/walk.h"
 #include "policy/internal.h"
 
 /* The rules of a VirtualService for services of one port: the same for all of these below one of its hosts. */
@@ -308,33 +309,86 @@ static bool changes_nothing(const struct service *service, const struct service_
 	       !rule->headers.present && !rule->rewrite.present && !rule->mirror_count;
 }
 
-static void attach_l4_routes(struct policy *policy, const struct routes *routes, const struct virtual_service *virtual_service,
-			     struct service *service)
+struct l4_routes {
+	struct service_l4_route *items;
+	size_t count, capacity;
+};
+
+static void add_l4_routes(struct policy *policy, const struct routes *routes, const struct routed_host *host, uint16_t port, bool is_tls,
+			  struct l4_routes *out)
 {
-	bool is_tls = policy_is_tls(service->protocol);
-	const struct l4_route *rules = is_tls ? virtual_service->tls : virtual_service->tcp;
-	size_t count = is_tls ? virtual_service->tls_count : virtual_service->tcp_count;
-	struct service_l4_route *own;
+	const struct virtual_service *owner = host->owner;
+	const struct l4_route *rules = is_tls ? owner->tls : owner->tcp;
 
-	if (!count)
-		return;
-	own = arena_alloc(policy->arena, count, sizeof(*own));
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < (is_tls ? owner->tls_count : owner->tcp_count); i++) {
 		struct route_target *targets = arena_alloc(policy->arena, rules[i].destination_count, sizeof(*targets));
+		struct service_l4_route route = {.rule = &rules[i], .owner = owner, .targets = targets};
 
-		own[i] = (struct service_l4_route){.rule = &rules[i], .targets = targets};
 		for (size_t d = 0; d < rules[i].destination_count; d++) {
 			const struct route_destination *to = &rules[i].destinations[d];
 
 			if (!to->weight)
 				continue;
-			targets[own[i].target_count++] = (struct route_target){
-				.service = l4_destination_of(policy, routes, to, service->port), .weight = to->weight, .destination = to};
-			own[i].weights += to->weight;
+			targets[route.target_count++] = (struct route_target){
+				.service = l4_destination_of(policy, routes, to, port), .weight = to->weight, .destination = to};
+			route.weights += to->weight;
 		}
+		*arena_append(policy->arena, out->items, out->count, out->capacity) = route;
 	}
-	service->l4_routes = own;
-	service->l4_route_count = count;
+}
+
+static int hosts_by_rank(const void *a, const void *b)
+{
+	const struct routed_host *const *x = a, *const *y = b;
+
+	return ((*x)->rank > (*y)->rank) - ((*x)->rank < (*y)->rank);
+}
+
+struct routed_hosts {
+	const struct routed_host **items;
+	size_t count, capacity;
+};
+
+static void add_routed(struct policy *policy, struct routed_hosts *out, const struct routed_host *host)
+{
+	if (host && host->owner->tls_count)
+		*arena_append(policy->arena, out->items, out->count, out->capacity) = host;
+}
+
+/* The hosts over a TLS service and, of a wildcard, below it, by precedence: what name a client shows says which one's rules count. */
+static struct routed_hosts tls_hosts(struct policy *policy, const struct routes *routes, const struct service *service)
+{
+	struct routed_hosts out = {0};
+
+	add_routed(policy, &out, find_routed(routes, service->host));
+	for (const char *rest = service->host + 1; *rest; rest++)
+		if (rest > service->host + service->wildcard && (*rest == '.' || routes->has_partial))
+			add_routed(policy, &out, find_routed_wildcard(routes, rest));
+	for (size_t i = 0; service->wildcard && i < routes->host_count; i++)
+		if (routes->hosts[i].owner->tls_count && strcmp(routes->hosts[i].name, service->host) && host_covers(service->host, routes->hosts[i].name))
+			add_routed(policy, &out, &routes->hosts[i]);
+	if (out.count)
+		qsort(out.items, out.count, sizeof(*out.items), hosts_by_rank);
+	return out;
+}
+
+static void attach_l4_routes(struct policy *policy, const struct routes *routes, const struct routed_host *host, struct service *service)
+{
+	struct l4_routes own = {0};
+	struct routed_hosts hosts;
+
+	if (policy_is_tls(service->protocol)) {
+		hosts = tls_hosts(policy, routes, service);
+		for (size_t i = 0; i < hosts.count; i++)
+			if (!i || hosts.items[i]->rank != hosts.items[i - 1]->rank)
+				add_l4_routes(policy, routes, hosts.items[i], service->port, true, &own);
+	} else if (host) {
+		add_l4_routes(policy, routes, host, service->port, false, &own);
+	}
+	if (!own.count)
+		return;
+	service->l4_routes = own.items;
+	service->l4_route_count = own.count;
 	service->flags |= SERVICE_ROUTED;
 }
 
@@ -359,8 +413,8 @@ static void attach_routes(struct policy *policy, const struct routes *routes, st
 	const struct port_routes *own;
 
 	service->virtual_service = virtual_service;
-	if (virtual_service && service->flags & (SERVICE_TLS | SERVICE_TCP) && service->protocol != PROTOCOL_UDP)
-		attach_l4_routes(policy, routes, virtual_service, service);
+	if (service->flags & (SERVICE_TLS | SERVICE_TCP) && service->protocol != PROTOCOL_UDP)
+		attach_l4_routes(policy, routes, host, service);
 	if (virtual_service && virtual_service->object.connection_fault && service->flags & SERVICE_TLS)
 		attach_connection_fault(virtual_service, service);
 	if (!virtual_service || !virtual_service->http_count || service->protocol == PROTOCOL_UDP)

@@ -282,23 +282,24 @@ static bool holds(const struct cidr *cidr, const uint8_t addr[16])
 	return true;
 }
 
+const struct cidr *cidrs_longest(const struct cidr_list *list, const uint8_t addr[16])
+{
+	const struct cidr *longest = NULL;
+
+	for (size_t i = 0; i < list->count; i++)
+		if (holds(&list->items[i], addr) && (!longest || list->items[i].bits > longest->bits))
+			longest = &list->items[i];
+	return longest;
+}
+
 bool cidrs_hold(const struct cidr_list *list, const uint8_t addr[16])
 {
-	for (size_t i = 0; i < list->count; i++)
-		if (holds(&list->items[i], addr))
-			return true;
-	return false;
+	return cidrs_longest(list, addr) != NULL;
 }
 
 const struct cidr *policy_excluded(const struct policy *policy, const struct rule_set *rules, const uint8_t addr[16])
 {
-	const struct cidr_list *exclude = &policy->interceptions[rules->interception - 1].exclude;
-	const struct cidr *longest = NULL;
-
-	for (size_t i = 0; i < exclude->count; i++)
-		if (holds(&exclude->items[i], addr) && (!longest || exclude->items[i].bits > longest->bits))
-			longest = &exclude->items[i];
-	return longest;
+	return cidrs_longest(&policy->interceptions[rules->interception - 1].exclude, addr);
 }
 
 void policy_settings_of(const struct policy *policy, const struct workload_identity *who, struct settled by[SETTING_COUNT],

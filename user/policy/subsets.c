@@ -174,6 +174,7 @@ static void overlay_port(struct traffic_policy *out, const struct traffic_policy
 {
 	struct traffic_policy own = *with;
 
+	own.budget = out->budget;
 	own.tunnel = out->tunnel;
 	own.proxy_protocol = out->proxy_protocol;
 	*out = own;

@@ -21,22 +21,28 @@ bool policy_is_exported(const struct object *object, const char *namespace_)
 	return !to->count;
 }
 
-static bool covers(const struct import *import, const char *namespace_, const char *host)
+static bool is_of(const struct import *import, const char *namespace_)
 {
-	return (!strcmp(import->namespace_, "*") || !strcmp(import->namespace_, namespace_)) &&
-	       (!strcmp(import->host, "*") || host_covers(import->host, host));
+	return !strcmp(import->namespace_, "*") || !strcmp(import->namespace_, namespace_);
 }
 
-static bool listener_imports(const struct import_listener *listener, const char *namespace_, const char *host)
+static bool covers(const struct import *import, const char *namespace_, const char *host)
+{
+	return is_of(import, namespace_) && (!strcmp(import->host, "*") || host_covers(import->host, host));
+}
+
+/* `parts`: a wildcard of which it imports some is imported, too. */
+static bool listener_imports(const struct import_listener *listener, const char *namespace_, const char *host, bool parts)
 {
 	bool included = false;
 
 	for (size_t i = 0; i < listener->import_count; i++) {
-		if (!covers(&listener->imports[i], namespace_, host))
-			continue;
-		if (listener->imports[i].excludes)
+		const struct import *import = &listener->imports[i];
+		bool is_covered = covers(import, namespace_, host);
+
+		if (is_covered && import->excludes)
 			return false;
-		included = true;
+		included |= is_covered || (parts && !import->excludes && is_of(import, namespace_) && host_covers(host, import->host));
 	}
 	return included;
 }
@@ -50,24 +56,14 @@ bool policy_is_imported(const struct sidecar *sidecar, const char *namespace_, c
 	for (size_t i = 0; i < sidecar->listener_count; i++) {
 		const struct import_listener *one = &sidecar->listeners[i];
 
-		if (!port && listener_imports(one, namespace_, host))
-			return true;
 		/* The one for the port, else the one for all the others. */
-		if (port && (one->port == port || (!one->port && !found)))
+		if (one->port == port || (!one->port && !found))
 			found = one;
 	}
-	return port && found && listener_imports(found, namespace_, host);
+	return found && listener_imports(found, namespace_, host, false);
 }
 
 /* ---- what is offered ---- */
-
-static bool is_registered(const struct registry *registry, const char *host)
-{
-	for (size_t i = 0; i < registry->offer_count; i++)
-		if (!strcmp(registry->offers[i].host->name, host))
-			return true;
-	return false;
-}
 
 static void offer(struct policy *policy, struct registry *registry, const struct service_entry *entry, const struct service_host *host,
 		  const struct service_port *port)
@@ -88,40 +84,132 @@ static void collect_offers(struct policy *policy, struct registry *registry)
 	}
 }
 
-/* Where a route of a VirtualService leads is known, whatever the Sidecar imports. */
-static void collect_destination(struct policy *policy, struct registry *registry, const char *host)
-{
-	if (is_registered(registry, host))
-		return;
-	for (size_t i = 0; i < policy->config->service_entry_count; i++) {
-		const struct service_entry *entry = policy->entries_by_age[i];
+/* Where a route of a VirtualService leads. */
+struct destination {
+	const char *host;
+	uint16_t port;     /* 0: to any */
+	const char *owner; /* of the first of a host: the namespace whose entries have it already; NULL: none */
+};
 
-		for (size_t h = 0; h < entry->host_count && policy_is_exported(&entry->object, registry->namespace_); h++)
-			for (size_t p = 0; p < entry->port_count && !strcmp(entry->hosts[h].name, host); p++)
-				offer(policy, registry, entry, &entry->hosts[h], &entry->ports[p]);
-	}
+struct destinations {
+	struct destination *items; /* by host and port, each once */
+	size_t count, capacity;
+};
+
+static void add_destination(struct policy *policy, struct destinations *out, const char *host, uint16_t port)
+{
+	*arena_append(policy->arena, out->items, out->count, out->capacity) = (struct destination){.host = host, .port = port};
 }
 
-static void collect_l4_destinations(struct policy *policy, struct registry *registry, const struct l4_route *routes, size_t count)
+static void add_http_destinations(struct policy *policy, struct destinations *out, const struct http_route *route)
+{
+	for (size_t d = 0; d < route->destination_count; d++)
+		add_destination(policy, out, route->destinations[d].host, route->destinations[d].port);
+	for (size_t m = 0; m < route->mirror_count; m++)
+		add_destination(policy, out, route->mirrors[m].destination.host, route->mirrors[m].destination.port);
+}
+
+static void add_l4_destinations(struct policy *policy, struct destinations *out, const struct l4_route *routes, size_t count)
 {
 	for (size_t r = 0; r < count; r++)
 		for (size_t d = 0; d < routes[r].destination_count; d++)
-			collect_destination(policy, registry, routes[r].destinations[d].host);
+			add_destination(policy, out, routes[r].destinations[d].host, routes[r].destinations[d].port);
 }
 
-static void collect_destinations(struct policy *policy, struct registry *registry)
+static int by_destination(const void *a, const void *b)
 {
+	const struct destination *x = a, *y = b;
+	int order = strcmp(x->host, y->host);
+
+	return order ? order : (x->port > y->port) - (x->port < y->port);
+}
+
+static void sort_destinations(struct destinations *list)
+{
+	size_t kept = 0;
+
+	if (list->count)
+		qsort(list->items, list->count, sizeof(*list->items), by_destination);
+	for (size_t i = 0; i < list->count; i++)
+		if (!kept || by_destination(&list->items[kept - 1], &list->items[i]))
+			list->items[kept++] = list->items[i];
+	list->count = kept;
+}
+
+static struct destinations list_destinations(struct policy *policy, const struct registry *registry)
+{
+	struct destinations list = {0};
+
 	for (size_t i = 0; i < registry->virtual_service_count; i++) {
 		const struct virtual_service *service = registry->virtual_services[i];
 
 		for (size_t r = 0; r < service->http_count; r++)
-			for (size_t d = 0; d < service->http[r].destination_count; d++)
-				collect_destination(policy, registry, service->http[r].destinations[d].host);
-		for (size_t r = 0; r < service->http_count; r++)
-			for (size_t m = 0; m < service->http[r].mirror_count; m++)
-				collect_destination(policy, registry, service->http[r].mirrors[m].destination.host);
-		collect_l4_destinations(policy, registry, service->tls, service->tls_count);
-		collect_l4_destinations(policy, registry, service->tcp, service->tcp_count);
+			add_http_destinations(policy, &list, &service->http[r]);
+		add_l4_destinations(policy, &list, service->tls, service->tls_count);
+		add_l4_destinations(policy, &list, service->tcp, service->tcp_count);
+	}
+	if (registry->sidecar->proxy_host)
+		add_destination(policy, &list, registry->sidecar->proxy_host, registry->sidecar->proxy_port);
+	sort_destinations(&list);
+	return list;
+}
+
+static int compare_host(const void *host, const void *destination)
+{
+	return strcmp(host, ((const struct destination *)destination)->host);
+}
+
+/* The first of this host, or NULL. */
+static struct destination *find_destination(const struct destinations *list, const char *host)
+{
+	struct destination *found = list->count ? bsearch(host, list->items, list->count, sizeof(*list->items), compare_host) : NULL;
+
+	while (found && found > list->items && !strcmp(found[-1].host, host))
+		found--;
+	return found;
+}
+
+/* What is imported of a host says whose it is: the workloads' own, else that of the oldest entry. */
+static void find_owners(const struct destinations *list, const struct registry *registry)
+{
+	for (size_t i = 0; i < registry->offer_count; i++) {
+		struct destination *found = find_destination(list, registry->offers[i].host->name);
+		const char *namespace_ = registry->offers[i].entry->object.namespace_;
+
+		if (found && (!found->owner || (registry->namespace_ && !strcmp(namespace_, registry->namespace_))))
+			found->owner = namespace_;
+	}
+}
+
+static bool is_destination(const struct destinations *list, const struct service_entry *entry, const char *host, uint16_t port)
+{
+	const struct destination *one = find_destination(list, host);
+
+	if (!one || (one->owner && strcmp(one->owner, entry->object.namespace_)))
+		return false;
+	for (; one < list->items + list->count && !strcmp(one->host, host); one++)
+		if (!one->port || one->port == port)
+			return true;
+	return false;
+}
+
+/* Where routes lead is known, whatever the Sidecar imports. */
+static void collect_destinations(struct policy *policy, struct registry *registry)
+{
+	struct destinations list = list_destinations(policy, registry);
+
+	find_owners(&list, registry);
+	for (size_t i = 0; list.count && i < policy->config->service_entry_count; i++) {
+		const struct service_entry *entry = policy->entries_by_age[i];
+
+		for (size_t h = 0; h < entry->host_count && policy_is_exported(&entry->object, registry->namespace_); h++) {
+			const char *host = entry->hosts[h].name;
+
+			for (size_t p = 0; p < entry->port_count; p++)
+				if (!policy_is_imported(registry->sidecar, entry->object.namespace_, host, entry->ports[p].number) &&
+				    is_destination(&list, entry, host, entry->ports[p].number))
+					offer(policy, registry, entry, &entry->hosts[h], &entry->ports[p]);
+		}
 	}
 }
 
@@ -135,10 +223,11 @@ int policy_nearness(const struct object *object, const char *namespace_)
 
 bool policy_imports_any_host(const struct sidecar *sidecar, const struct virtual_service *service)
 {
-	for (size_t i = 0; i < service->host_count; i++)
-		if (policy_is_imported(sidecar, service->object.namespace_, service->hosts[i].name, 0))
-			return true;
-	return false;
+	for (size_t i = 0; sidecar && i < sidecar->listener_count; i++)
+		for (size_t h = 0; h < service->host_count; h++)
+			if (listener_imports(&sidecar->listeners[i], service->object.namespace_, service->hosts[h].name, true))
+				return true;
+	return !sidecar || !sidecar->listener_count;
 }
 
 static void collect_virtual_services(struct policy *policy, struct registry *registry)
@@ -359,8 +448,6 @@ static void add_class(struct policy *policy, const char *namespace_, const struc
 	collect_offers(policy, &registry);
 	if (sidecar && sidecar->listener_count)
 		collect_destinations(policy, &registry);
-	if (sidecar && sidecar->proxy_host)
-		collect_destination(policy, &registry, sidecar->proxy_host);
 	drop_hidden(policy, &registry);
 	policy_choose_rules(policy, &registry);
 	*arena_append(policy->arena, policy->classes, policy->class_count, policy->class_capacity) =

@@ -13,13 +13,23 @@ struct l4_connection {
 	uint64_t draw;    /* random: settles which of several destinations */
 };
 
-/* Whether a rule takes a connection, and by which of its matches (NULL: it has none, and takes every one). */
-bool l4_rule_takes(const struct l4_route *rule, const struct l4_connection *connection, const struct l4_match **match);
+/* How closely a rule fits a connection. */
+struct l4_fit {
+	bool takes;
+	unsigned int prefix; /* how long the longest is that holds the address, and 1; 1: any does */
+	size_t name;         /* how much the name says that covers what the client showed */
+	const struct l4_match *match; /* by which it takes it; NULL: it has none, and takes every one */
+};
 
-/* The first rule that takes the connection, or NULL. */
+struct l4_fit l4_rule_fit(const struct l4_route *rule, const struct l4_connection *connection);
+
+/* Envoy's order: the longest prefix, and then the name that says most. */
+bool l4_is_closer(const struct l4_fit *fit, const struct l4_fit *than);
+
+/* The rule that fits the connection most closely, of equal ones the first; or NULL. */
 const struct service_l4_route *l4_rule_find(const struct service *service, const struct l4_connection *connection);
 
-/* The target, drawn, of the first rule that takes the connection, or NULL: none takes it, and it goes the service's own way. */
+/* The target, drawn, of that rule, or NULL: none takes it, and it goes the service's own way. */
 const struct route_target *l4_route_find(const struct service *service, const struct l4_connection *connection);
 
 #endif
