@@ -53,6 +53,8 @@ test_lines_of_requests()
 	expect_logged '"GET /status/503 HTTP/1\.1" 503 URX via_upstream - .* - again$'
 	get 13 http://httpbin.example.com/other
 	expect_logged '"GET /other HTTP/1\.1" 404 NR route_not_found - "-" 0 0 .* "-" - - 203\.0\.113\.13:80 .* - -$'
+	raw 13 80 'GET / HTTP/1.1\r\nHost: a b\r\n\r\n'
+	expect_logged "^$time \"- - HTTP/1\.1\" 400 DPE http1\.codec_error - "
 	policy "$(to "$log")" "$(mode REGISTRY_ONLY)" "$(service refused.example.com 80/HTTP/1 'resolution: STATIC' 'endpoints: [{address: 203.0.113.12}]')"
 	get 12 http://refused.example.com/
 	expect_logged '503 UF,URX upstream_reset_before_response_started\{remote_connection_failure\|delayed_connect_error:_Connection_refused\} - "delayed_connect_error:_Connection_refused" .* "203\.0\.113\.12:1" outbound\|80\|\|refused\.example\.com - '

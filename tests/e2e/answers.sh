@@ -198,6 +198,21 @@ test_headers_of_a_rule_are_in_our_own_answers()
 	expect '^location: http://httpbin.example.com/new'
 }
 
+# More than has room beside an answer of ours is left out, and the answer stays what it is.
+test_a_rule_with_endless_headers()
+{
+	local long lines='' i
+
+	long=$(printf 'x%.0s' {1..1000})
+	for i in {1..60}; do lines+="x-$i: $long, "; done
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules httpbin.example.com "{headers: {response: {set: {${lines%, }}, add: {${lines%, }}}}, directResponse: {status: 200, body: {string: done}}}")"
+	expect_answer 13 http://httpbin.example.com/ '200 OK' 'done' 2
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules httpbin.example.com "{headers: {response: {set: {x-1: $long, x-2: $long, x-3: $long, x-4: $long}}}, directResponse: {status: 200, body: {string: done}}}")"
+	get 13 -i http://httpbin.example.com/
+	expect_count 4 "^x-[1-4]: x{1000}.?$"
+	expect '^done$'
+}
+
 # What arrives at the server, and what is added to its answer.
 test_headers_of_the_proxy()
 {

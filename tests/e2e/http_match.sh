@@ -388,6 +388,22 @@ fault: {abort: {httpStatus: 418, percentage: {value: 0}}}, route: [{destination:
 	get 13 -i -X OPTIONS -H 'Origin: http://bar.example' -H 'Access-Control-Request-Method: POST' http://httpbin.example.com/head
 	expect '^HTTP/1.1 200'
 	refuse '^access-control|^OPTIONS'
+	# Envoy looks at the origin before it answers by itself
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{match: [{uri: {prefix: /moved}}], corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}], allowMethods: [GET]}, redirect: {uri: /new}}" \
+		"{corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}], allowMethods: [GET]}, directResponse: {status: 200, body: {string: done}}}")"
+	for path in moved direct; do
+		get 13 -i -X OPTIONS -H 'Origin: http://foo.example' -H 'Access-Control-Request-Method: GET' http://httpbin.example.com/$path
+		expect '^HTTP/1.1 200'
+		expect '^access-control-allow-origin: http://foo.example'
+		expect '^access-control-allow-methods: GET'
+		expect '^content-length: 0'
+		get 13 -i -H 'Origin: http://foo.example' http://httpbin.example.com/$path
+		expect '^HTTP/1.1 (301|200)'
+		expect '^access-control-allow-origin: http://foo.example'
+		refuse '^access-control-allow-methods'
+		get 13 -i -H 'Origin: http://bar.example' http://httpbin.example.com/$path
+		refuse '^access-control'
+	done
 }
 
 # redirects REDIRECT LOCATION [STATUS]

@@ -432,6 +432,12 @@ const char *http_asked_host(const struct conn *conn)
 	return authority ? authority : conn->shown;
 }
 
+static void answer_preflight(struct conn *conn)
+{
+	conn_note(conn, 0, "cors_response");
+	answer(conn, &(struct own_answer){.status = 200, .extra = conn->cors->bytes});
+}
+
 /* After a delay, or at once: abort, or go where the route leads. */
 static void follow_route(struct conn *conn)
 {
@@ -445,8 +451,7 @@ static void follow_route(struct conn *conn)
 		return;
 	}
 	if (conn->is_preflight) {
-		conn_note(conn, 0, "cors_response");
-		answer(conn, &(struct own_answer){.status = 200, .extra = conn->cors->bytes});
+		answer_preflight(conn);
 		return;
 	}
 	http_start_timeout(conn);
@@ -686,6 +691,17 @@ static void answer_directly(struct conn *conn)
 	answer(conn, &(struct own_answer){.status = direct->status, .body = {direct->body, direct->length}});
 }
 
+/* No fault comes before it: a rule has either. */
+static void answer_by_rule(struct conn *conn, const struct http_head *head, size_t matched)
+{
+	if (conn->is_preflight)
+		answer_preflight(conn);
+	else if (conn->route->redirect.present)
+		redirect(conn, head, matched);
+	else
+		answer_directly(conn);
+}
+
 /* What nobody registers is for the rule set's proxy, if it has one. False: that is nobody's either, and this was answered. */
 static bool find_proxy(struct conn *conn)
 {
@@ -733,15 +749,11 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		return;
 	if (conn->is_passthrough && !find_proxy(conn))
 		return;
-	if (conn->route && conn->route->redirect.present) {
-		redirect(conn, head, matched);
-		return;
-	}
-	if (conn->route && conn->route->direct.present) {
-		answer_directly(conn);
-		return;
-	}
 	look_at_origin(conn, head);
+	if (conn->route && (conn->route->redirect.present || conn->route->direct.present)) {
+		answer_by_rule(conn, head, matched);
+		return;
+	}
 	settle_hash(conn, head);
 	if (!build_request(conn, head, matched)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
@@ -832,7 +844,8 @@ static void reset_exchange(struct conn *conn)
 	buffer_put(conn->worker, &conn->cors);
 	buffer_put(conn->worker, &conn->copy);
 	conn->incomplete = 0;
-	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
+	conn->client_minor = 1; /* until a head says otherwise, as that there is no body */
+	conn->request_body = (struct http_body){.done = true};
 	conn->response_body = (struct http_body){0};
 	conn->service = NULL;
 	conn->route = NULL;
