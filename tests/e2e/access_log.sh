@@ -53,9 +53,30 @@ test_lines_of_requests()
 	expect_logged '"GET /status/503 HTTP/1\.1" 503 URX via_upstream - .* - again$'
 	get 13 http://httpbin.example.com/other
 	expect_logged '"GET /other HTTP/1\.1" 404 NR route_not_found - "-" 0 0 .* "-" - - 203\.0\.113\.13:80 .* - -$'
+	raw 13 80 'GET / HTTP/1.1\r\nHost: a b\r\n\r\n'
+	expect_logged "^$time \"- - HTTP/1\.1\" 400 DPE http1\.codec_error - "
 	policy "$(to "$log")" "$(mode REGISTRY_ONLY)" "$(service refused.example.com 80/HTTP/1 'resolution: STATIC' 'endpoints: [{address: 203.0.113.12}]')"
 	get 12 http://refused.example.com/
 	expect_logged '503 UF,URX upstream_reset_before_response_started\{remote_connection_failure\|delayed_connect_error:_Connection_refused\} - "delayed_connect_error:_Connection_refused" .* "203\.0\.113\.12:1" outbound\|80\|\|refused\.example\.com - '
+}
+
+# Istio: the rule's name and its match's; a rule without one is nameless.
+test_names_of_rules()
+{
+	policy "$(to "$log" "accessLogFormat: '%REQ(:PATH)% is %ROUTE_NAME%.'")" "$registry" "$(rules \
+		"{name: main, match: [{name: first, uri: {prefix: /a}}, {uri: {prefix: /b}}], $to_httpbin}" \
+		"{match: [{name: second, uri: {prefix: /c}}], $to_httpbin}" "{match: [{uri: {prefix: /d}}], $to_httpbin}")"
+	get 13 http://httpbin.example.com/a
+	expect_logged '^/a is main\.first\.$'
+	get 13 http://httpbin.example.com/b
+	expect_logged '^/b is main\.$'
+	get 13 http://httpbin.example.com/c
+	expect_logged '^/c is \.second\.$'
+	get 13 http://httpbin.example.com/d
+	expect_logged '^/d is -\.$'
+	policy "$(to "$log" "accessLogFormat: '%REQ(:PATH)% is %ROUTE_NAME%.'")" "$registry"
+	get 13 http://httpbin.example.com/e
+	expect_logged '^/e is default\.$'
 }
 
 test_lines_of_connections()
@@ -76,6 +97,9 @@ test_objects()
 	policy "$(to "$log" 'accessLogEncoding: JSON' "accessLogFormat: '{\"who\": \"%HOSTNAME%\", \"code\": \"%RESPONSE_CODE%\"}'")" "$registry"
 	get 13 http://httpbin.example.com/head
 	expect_logged '^\{"code":200,"who":"web"\}$'
+	policy "$(to "$log" 'accessLogEncoding: JSON' "accessLogFormat: '{\"z\": [\"%PROTOCOL%\", 1.5, null], \"at\": {\"to\": {}, \"code\": \"%RESPONSE_CODE%\", \"100%%\": true, \"by\": \"<%REQ(:METHOD):2%>\"}}'")" "$registry"
+	get 13 http://httpbin.example.com/head
+	expect_logged '^\{"at":\{"100%%":true,"by":"<GE>","code":200,"to":\{\}\},"z":\["HTTP/1\.1",1\.5,null\]\}$'
 }
 
 test_a_client_cannot_write_lines_of_its_own()

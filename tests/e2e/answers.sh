@@ -58,7 +58,7 @@ test_blocked()
 	expect '^sluice: blocked evil.example.com port 80 \(203.0.113.13:80\) for default/web: not registered, mode REGISTRY_ONLY set by .*test.yaml:[0-9]+ EgressPolicy/default$'
 	get 13 -i -X POST -H 'content-type: application/grpc' http://evil.example.com/
 	expect '^grpc-status: 14'
-	expect '^grpc-message: sluice: blocked evil.example.com .*%0A'
+	expect '^grpc-message: sluice: blocked evil.example.com .*EgressPolicy/default.?$'
 }
 
 test_no_rule()
@@ -153,6 +153,64 @@ test_a_head_has_no_body()
 	expect '^HTTP/1.1 503 Service Unavailable'
 	expect '^content-length: 190'
 	refuse 'upstream connect error'
+}
+
+# Envoy: what a rule does to the headers of an answer it does to ours, too, once it has the request.
+test_headers_of_a_rule_are_in_our_own_answers()
+{
+	local set='headers: {response: {set: {x-rule: set, server: hidden}, add: {x-rule: added, content-type: text/html}, remove: [date]}}'
+	local to='route: [{destination: {host: httpbin.example.com}, headers: {response: {set: {x-to: there}}}}]'
+
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$nobody" "$(rules httpbin.example.com \
+		"{match: [{uri: {prefix: /abort}}], $set, fault: {abort: {httpStatus: 418, percentage: {value: 100}}}, $to}" \
+		"{match: [{uri: {prefix: /slow}}], $set, timeout: 100ms, $to}" \
+		"{match: [{uri: {prefix: /refused}}], $set, retries: {attempts: 0}, route: [{destination: {host: nobody.example.com}}]}" \
+		"{match: [{uri: {prefix: /nowhere}}], $set, route: [{destination: {host: nowhere.example.com}}]}" \
+		"{match: [{uri: {prefix: /direct}}], $set, directResponse: {status: 201, body: {string: done}}}" \
+		"{match: [{uri: {prefix: /moved}}], $set, redirect: {uri: /new}}")"
+	for path in abort slow/1000 refused direct; do
+		get 13 -i "http://httpbin.example.com/$path"
+		expect_count 2 '^x-rule: '
+		expect_count 1 '^content-type: text/html.?$'
+		refuse '^content-type: text/plain'
+		expect_count 1 '^server: hidden'
+		refuse '^server: sluice'
+		expect_count 1 '^date: '
+	done
+	get 13 -i http://httpbin.example.com/abort
+	expect '^x-to: there'
+	for path in nowhere moved; do
+		get 13 -i "http://httpbin.example.com/$path"
+		expect_count 2 '^x-rule: '
+		refuse '^content-type: '
+	done
+	expect '^location: http://httpbin.example.com/new'
+	for path in abort slow/1000 refused nowhere direct moved; do
+		get 13 -i -X POST -H 'content-type: application/grpc' "http://httpbin.example.com/$path"
+		expect '^HTTP/1.1 200'
+		expect '^grpc-status: [0-9]'
+		expect_count 1 '^content-type: application/grpc.?$'
+		refuse '^content-type: text'
+		expect_count 2 '^x-rule: '
+		expect_count 1 '^server: hidden'
+		refuse '^server: sluice'
+	done
+	expect '^location: http://httpbin.example.com/new'
+}
+
+# More than has room beside an answer of ours is left out, and the answer stays what it is.
+test_a_rule_with_endless_headers()
+{
+	local long lines='' i
+
+	long=$(printf 'x%.0s' {1..1000})
+	for i in {1..60}; do lines+="x-$i: $long, "; done
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules httpbin.example.com "{headers: {response: {set: {${lines%, }}, add: {${lines%, }}}}, directResponse: {status: 200, body: {string: done}}}")"
+	expect_answer 13 http://httpbin.example.com/ '200 OK' 'done' 2
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules httpbin.example.com "{headers: {response: {set: {x-1: $long, x-2: $long, x-3: $long, x-4: $long}}}, directResponse: {status: 200, body: {string: done}}}")"
+	get 13 -i http://httpbin.example.com/
+	expect_count 4 "^x-[1-4]: x{1000}.?$"
+	expect '^done$'
 }
 
 # What arrives at the server, and what is added to its answer.

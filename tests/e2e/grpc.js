@@ -57,6 +57,8 @@ const serveStream = (stream, headers) => {
 		stream.on('end', () => stream.end());
 	} else if (action === 'status' && count <= Number(second)) {
 		stream.respond({...GRPC, 'grpc-status': first, 'grpc-message': 'as asked'}, {endStream: true});
+	} else if (action === 'reset') {
+		stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
 	} else if (action === 'refuse' && count <= Number(first)) {
 		stream.close(REFUSED);
 	} else if (action === 'late') {

@@ -226,6 +226,27 @@ test_faults_and_timeouts_of_grpc()
 	expect '^head grpc-status: 14'
 }
 
+# Envoy's flag is another one than that of a connection that failed or ended; a gRPC client's answer has the status 200.
+test_a_stream_that_the_server_resets()
+{
+	local log=$scratch/access.log
+
+	start_grpc
+	policy "$(mode REGISTRY_ONLY)" "$grpc" "---
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: {name: installed}
+spec: {meshConfig: {accessLogFile: $log, accessLogFormat: '%PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%'}}"
+	get 13 --http2-prior-knowledge http://grpc.example.com:7202/reset
+	expect '^upstream connect error or disconnect/reset before headers. reset reason: remote reset'
+	call call /reset
+	expect '^head grpc-status: 14'
+	eventually grep -q '^HTTP/2 200 UR ' "$log"
+	output=$(<"$log")
+	expect '^HTTP/2 503 UR upstream_reset_before_response_started\{remote_reset\}$'
+	expect '^HTTP/2 200 UR upstream_reset_before_response_started\{remote_reset\}$'
+}
+
 test_a_server_that_says_goodbye()
 {
 	start_grpc

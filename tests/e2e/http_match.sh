@@ -5,6 +5,7 @@
 
 httpbin=$(service httpbin.example.com 80/HTTP 8080/HTTP)
 aliyun=$(service www.aliyun.com 80/HTTP)
+log=$(service log.example.com 80/HTTP 'resolution: STATIC' 'endpoints: [{address: 203.0.113.11}]') # nginx, which logs what it is asked
 
 # A VirtualService for httpbin.example.com with these http rules, a line each.
 rules()
@@ -270,16 +271,32 @@ test_weights()
 	expect_count 50 '^301$'
 }
 
-test_headers_of_a_destination_come_before_those_of_its_rule()
+# Of several destinations each has its changes made before those of the rule (Envoy); those of a single one are made together
+# with the rule's, and the last to set a header wins (Istio's processDestination).
+test_headers_of_a_destination_and_of_its_rule()
 {
-	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{headers: {request: {set: {x-a: rule}, add: {x-b: rule}}}, route: [{destination: {host: httpbin.example.com}, \
-headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: '100%% destination'}}, response: {add: {x-d: '1'}}}}]}")"
-	get 13 -i -H 'x-a: client' http://httpbin.example.com/head
-	expect '^x-a: rule'
+	local own="headers: {request: {set: {x-a: destination}, add: {x-b: destination, x-c: '100%% destination'}, remove: [x-e]}, response: {add: {x-d: '1'}}}"
+	local of_rule='headers: {request: {set: {x-a: rule}, add: {x-b: rule, x-e: rule}, remove: [x-c]}}'
+
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{$of_rule, route: [{destination: {host: httpbin.example.com}, $own}]}")"
+	get 13 -i -H 'x-a: client' -H 'x-c: client' -H 'x-e: client' http://httpbin.example.com/head
+	expect '^x-a: destination'
 	expect_count 1 '^x-a:'
 	expect_count 2 '^x-b:'
 	expect '^x-c: 100% destination'
+	expect_count 1 '^x-c:'
 	expect '^x-d: 1'
+	expect '^x-e: rule'
+	expect_count 1 '^x-e:'
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{$of_rule, route: [{destination: {host: httpbin.example.com}, weight: 1, $own}, {destination: {host: httpbin.example.com}, weight: 0}]}")"
+	get 13 -i -H 'x-a: client' -H 'x-c: client' -H 'x-e: client' http://httpbin.example.com/head
+	expect '^x-a: rule'
+	expect_count 1 '^x-a:'
+	expect_count 2 '^x-b:'
+	refuse '^x-c:'
+	expect '^x-d: 1'
+	expect '^x-e: rule'
+	expect_count 1 '^x-e:'
 }
 
 test_variables_in_headers()
@@ -301,13 +318,17 @@ route: [{destination: {host: httpbin.example.com}}]}")"
 
 test_a_path_is_rewritten()
 {
-	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules '{match: [{uri: {prefix: /old}}], rewrite: {uri: /}, route: [{destination: {host: httpbin.example.com}}]}' \
+	: >"$LAB/nginx.log"
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$log" "$(rules '{match: [{uri: {prefix: /old/}}], rewrite: {uri: /}, route: [{destination: {host: httpbin.example.com}}]}' \
+		'{match: [{uri: {prefix: /bare}}], rewrite: {uri: /}, route: [{destination: {host: log.example.com}}]}' \
 		'{match: [{uri: {exact: /exact}}], rewrite: {uri: /head, authority: other.example}, route: [{destination: {host: httpbin.example.com}}]}' \
 		'{rewrite: {uri: /he}, route: [{destination: {host: httpbin.example.com}}]}')"
 	get 13 -H 'x-envoy-original-path: forged' 'http://httpbin.example.com/old/head?q=1'
 	expect '^GET /head\?q=1 HTTP/1.1'
 	expect '^x-envoy-original-path: /old/head\?q=1'
 	refuse forged
+	get 13 -o /dev/null 'http://httpbin.example.com/bare/x?q=1'
+	eventually grep -q 'httpbin.example.com "GET //x?q=1 HTTP' "$LAB/nginx.log" # as in Istio: the prefix is replaced, not more
 	get 13 'http://httpbin.example.com/exact?q=1'
 	expect '^GET /head\?q=1 HTTP/1.1'
 	expect '^[hH]ost: other.example'
@@ -367,6 +388,22 @@ fault: {abort: {httpStatus: 418, percentage: {value: 0}}}, route: [{destination:
 	get 13 -i -X OPTIONS -H 'Origin: http://bar.example' -H 'Access-Control-Request-Method: POST' http://httpbin.example.com/head
 	expect '^HTTP/1.1 200'
 	refuse '^access-control|^OPTIONS'
+	# Envoy looks at the origin before it answers by itself
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{match: [{uri: {prefix: /moved}}], corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}], allowMethods: [GET]}, redirect: {uri: /new}}" \
+		"{corsPolicy: {allowOrigins: [{exact: 'http://foo.example'}], allowMethods: [GET]}, directResponse: {status: 200, body: {string: done}}}")"
+	for path in moved direct; do
+		get 13 -i -X OPTIONS -H 'Origin: http://foo.example' -H 'Access-Control-Request-Method: GET' http://httpbin.example.com/$path
+		expect '^HTTP/1.1 200'
+		expect '^access-control-allow-origin: http://foo.example'
+		expect '^access-control-allow-methods: GET'
+		expect '^content-length: 0'
+		get 13 -i -H 'Origin: http://foo.example' http://httpbin.example.com/$path
+		expect '^HTTP/1.1 (301|200)'
+		expect '^access-control-allow-origin: http://foo.example'
+		refuse '^access-control-allow-methods'
+		get 13 -i -H 'Origin: http://bar.example' http://httpbin.example.com/$path
+		refuse '^access-control'
+	done
 }
 
 # redirects REDIRECT LOCATION [STATUS]

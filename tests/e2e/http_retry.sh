@@ -17,7 +17,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while self.headers.get("transfer-encoding") and (size := int(self.rfile.readline(), 16)):
             body += self.rfile.read(size)
             self.rfile.readline()
-        seen.setdefault(self.path, []).append(self.headers.get("x-envoy-attempt-count", "-"))
+        told = self.headers.get("x-envoy-expected-rq-timeout-ms")
+        seen.setdefault(self.path, []).append(self.headers.get("x-envoy-attempt-count", "-") + ("/" + told if told else ""))
         status = 200
         if len(seen[self.path]) <= int(times):
             if action == "close":
@@ -25,13 +26,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             if action == "sleep":
                 time.sleep(1)
+            elif action == "nap":
+                time.sleep(0.5)
+                status = 503
             elif action != "ok":
                 status = int(action)
         shown = body.decode() if len(body) < 100 else "of %d %s" % (len(body), set(body.decode()))
         text = "attempts %s body %s\n" % (",".join(seen[self.path]), shown)
         self.send_response(status)
         self.send_header("content-length", str(len(text)))
-        if status == 429:
+        self.send_header("x-envoy-upstream-service-time", "7777")
+        if "limited" in self.path or status == 429:
             self.send_header("x-envoy-ratelimited", "true")
         self.end_headers()
         self.wfile.write(text.encode())
@@ -101,6 +106,41 @@ test_the_statuses_of_each_condition()
 	expect '^attempts 1 '
 }
 
+test_the_time_of_a_proxy_before_the_server_is_not_ours()
+{
+	policy "$(mode REGISTRY_ONLY)" "$service"
+	get_from /ok/0 -i
+	expect_count 1 '^x-envoy-upstream-service-time: '
+	refuse 7777
+}
+
+# Envoy: only envoy-ratelimited tries such an answer again.
+test_an_answer_that_is_rate_limited()
+{
+	retries 'retries: {attempts: 1, retryOn: "5xx,418"}'
+	get_from /503/1/limited
+	expect '^attempts 1 '
+	get 13 http://httpbin.example.com:7300/418/1/limited
+	expect '^attempts 1 '
+	retries 'retries: {attempts: 1, retryOn: "5xx,envoy-ratelimited"}'
+	get 13 http://httpbin.example.com:7300/503/1/limited/again
+	expect '^attempts 1,2 '
+}
+
+# Each try is told what is left of the rule's time.
+test_what_the_server_is_told_of_the_time()
+{
+	retries 'timeout: 5s, retries: {attempts: 2, perTryTimeout: 300ms, retryOn: 5xx}'
+	get_from /sleep/2
+	expect '^attempts 1/300,2/300,3/300 '
+	retries 'timeout: 1400ms, retries: {attempts: 1, perTryTimeout: 1200ms, retryOn: 5xx, backoff: 1ms}'
+	get 13 http://httpbin.example.com:7300/nap/1
+	expect '^attempts 1/1200,2/([5-9][0-9]{2}|1000) '
+	retries 'retries: {attempts: 1, retryOn: 5xx}'
+	get 13 http://httpbin.example.com:7300/503/1/none
+	expect '^attempts 1,2 '
+}
+
 test_a_server_that_closes()
 {
 	retries 'retries: {attempts: 2, retryOn: reset}'
@@ -131,7 +171,7 @@ test_a_try_has_its_own_time()
 {
 	retries 'retries: {attempts: 2, perTryTimeout: 300ms, retryOn: 5xx}'
 	get_from /sleep/2
-	expect '^attempts 1,2,3 '
+	expect '^attempts 1/300,2/300,3/300 '
 	expect '^200 0\.[6-9]|^200 1\.[0-2]'
 	retries 'retries: {attempts: 1, perTryTimeout: 300ms, retryOn: 5xx}'
 	get 13 -w ' %{http_code}' http://httpbin.example.com:7300/sleep/5

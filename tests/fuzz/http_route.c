@@ -239,7 +239,7 @@ static void check_routes(struct feed *feed)
 	const struct service_route *found = NULL;
 	static struct request request;
 	enum route_result result;
-	size_t matched;
+	const struct http_match *match;
 	int index;
 
 	service.route_count = 1 + feed_byte(feed) % MAX_RULES;
@@ -249,12 +249,13 @@ static void check_routes(struct feed *feed)
 			*arena_append(arena, rules[i].matches, rules[i].match_count, rules[i].match_capacity) = make_match(feed);
 	}
 	make_request(feed, &request);
-	result = http_route_find(&service, &request.head, &who, 80, &found, &matched);
+	result = http_route_find(&service, &request.head, &who, 80, &found, &match);
 	index = result == ROUTE_FOUND ? (int)(found - routes) : result == ROUTE_NONE ? -1 : -2;
 	CHECK(index == model_route(rules, service.route_count, &request), "rule %d, the model says %d: %s", index,
 	      model_route(rules, service.route_count, &request), request.bytes);
 	if (result == ROUTE_FOUND)
-		CHECK(matched <= request.head.path.n, "%zu bytes of %s", matched, request.path);
+		CHECK(http_matched_path(match, &request.head) <= request.head.path.n, "%zu bytes of %s", http_matched_path(match, &request.head),
+		      request.path);
 }
 
 /* ---- paths ---- */

@@ -19,7 +19,7 @@ static int rule_with(const char *rules, const char *delegate, const char *reques
 	struct http_head head;
 	char text[4096], bytes[4096];
 	const char *why;
-	size_t matched;
+	const struct http_match *match;
 	int index;
 
 	snprintf(text, sizeof(text),
@@ -37,7 +37,7 @@ static int rule_with(const char *rules, const char *delegate, const char *reques
 	service = policy_find(policy, 1, "a.com", 5, 80, true);
 	snprintf(bytes, sizeof(bytes), "%s\r\nHost: a.com\r\n\r\n", request);
 	cr_assert_eq(http_parse_request(&head, bytes, strlen(bytes), &why), HTTP_OK, "%s", request);
-	result = http_route_find(service, &head, &who, 80, &route, &matched);
+	result = http_route_find(service, &head, &who, 80, &route, &match);
 	index = result == ROUTE_FOUND ? (int)(route - service->routes) : result == ROUTE_NONE ? -1 : -2;
 	policy_free(policy);
 	config_free(config);

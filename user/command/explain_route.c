@@ -340,14 +340,13 @@ static void explain_http(const struct source *source, struct answer *answer, con
 	const struct service_route *found = NULL;
 	const struct http_match *match;
 	enum route_result result;
-	size_t matched;
 
 	if (!service->route_count) {
 		describe_own_way(source, answer, service, owner ? arena_printf(answer->arena, "VirtualService/%s has no http rules",
 									       owner->object.name) : "");
 		return;
 	}
-	result = http_route_find(service, answer->request, &answer->who, port, &found, &matched);
+	result = http_route_find(service, answer->request, &answer->who, port, &found, &match);
 	if (result == ROUTE_NONE) {
 		notes_add(&answer->route, 0, "route", place_of_line(answer->arena, owner->object.at, &owner->object),
 			  "no rule of VirtualService/%s takes it: 404", owner->object.name);
@@ -355,7 +354,6 @@ static void explain_http(const struct source *source, struct answer *answer, con
 		describe_own_way(source, answer, service, arena_printf(answer->arena, "no rule of VirtualService/%s is for this workload and port",
 								       owner->object.name));
 	} else {
-		http_rule_takes(found->rule, answer->request, &answer->who, port, &match);
 		notes_add(&answer->route, 0, "route", place_of_line(answer->arena, found->rule->at, &owner->object), "http[%zu]%s%s",
 			  (size_t)(found->rule - owner->http), found->rule->name ? " " : "", found->rule->name ? found->rule->name : "");
 		describe_http_rule(source, answer, found, match);

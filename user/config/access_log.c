@@ -17,12 +17,10 @@ static const char default_text[] =
 	"\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% "
 	"%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%";
 
-struct entry {
-	const char *key, *value;
-};
-
 /* As Envoy, which sorts them. */
-static const struct entry default_entries[] = {
+static const struct {
+	const char *key, *value;
+} default_entries[] = {
 	{"authority", "%REQ(:AUTHORITY)%"},
 	{"bytes_received", "%BYTES_RECEIVED%"},
 	{"bytes_sent", "%BYTES_SENT%"},
@@ -100,28 +98,33 @@ static void add_format(struct walk *walk, struct access_log *log, const char *fo
 	}
 }
 
-/* Of an operator alone the type is kept, as Envoy does. */
-static void add_entry(struct walk *walk, struct access_log *log, const struct entry *entry)
+static void add_key(struct walk *walk, struct access_log *log, const char *key, bool is_first)
 {
-	size_t n = strlen(entry->value);
-
-	add_text(walk, log, log->count ? "," : "{", 1);
-	add_text(walk, log, "\"", 1);
-	add_json_text(walk, log, entry->key, strlen(entry->key));
+	add_text(walk, log, is_first ? "{\"" : ",\"", 2);
+	add_json_text(walk, log, key, strlen(key));
 	add_text(walk, log, "\":", 2);
-	if (entry->value[0] == '%' && n > 2 && operator_length(entry->value) == n) {
-		add_operator(walk, log, entry->value + 1, n - 2, true);
+}
+
+/* Of an operator alone the type is kept, as Envoy does. */
+static void add_string(struct walk *walk, struct access_log *log, const char *format)
+{
+	size_t n = strlen(format);
+
+	if (format[0] == '%' && n > 2 && operator_length(format) == n) {
+		add_operator(walk, log, format + 1, n - 2, true);
 		return;
 	}
 	add_text(walk, log, "\"", 1);
-	add_format(walk, log, entry->value);
+	add_format(walk, log, format);
 	add_text(walk, log, "\"", 1);
 }
 
-static void add_entries(struct walk *walk, struct access_log *log, const struct entry *entries, size_t count)
+static void add_default_entries(struct walk *walk, struct access_log *log)
 {
-	for (size_t i = 0; i < count; i++)
-		add_entry(walk, log, &entries[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(default_entries); i++) {
+		add_key(walk, log, default_entries[i].key, !i);
+		add_string(walk, log, default_entries[i].value);
+	}
 	add_text(walk, log, "}", 1);
 }
 
@@ -150,35 +153,83 @@ static void read_text_format(struct walk *walk, const struct node *node, struct 
 		add_format(walk, log, format);
 }
 
-static int by_key(const void *a, const void *b)
+/* ---- objects ---- */
+
+static void read_value(struct walk *walk, const struct node *node, struct access_log *log);
+
+/* RFC 8259 §3, §6 */
+static bool is_literal(const char *text)
 {
-	return strcmp(((const struct entry *)a)->key, ((const struct entry *)b)->key);
+	const char *p = text + (*text == '-'), *digits = p;
+
+	if (!strcmp(text, "true") || !strcmp(text, "false") || !strcmp(text, "null"))
+		return true;
+	p += strspn(p, "0123456789");
+	if (p == digits || (*digits == '0' && p > digits + 1))
+		return false;
+	if (*p == '.') {
+		digits = ++p;
+		p += strspn(p, "0123456789");
+	}
+	if (p > digits && (*p == 'e' || *p == 'E')) {
+		p += 1 + (p[1] == '+' || p[1] == '-');
+		digits = p;
+		p += strspn(p, "0123456789");
+	}
+	return p > digits && !*p;
 }
 
-static void read_entries(struct walk *walk, const struct node *node, struct access_log *log)
+static int by_key(const void *a, const void *b)
 {
-	struct entry entries[ACCESS_LOG_OPERATORS];
-	size_t errors = walk->config->error_count;
+	const struct node *const *x = a, *const *y = b;
 
-	if (node->type != NODE_MAPPING || !node->count || node->count / 2 > ACCESS_LOG_OPERATORS) {
-		walk_error(walk, node, "must be a JSON object of at most %d strings, as accessLogEncoding is JSON", ACCESS_LOG_OPERATORS);
-		return;
-	}
+	return strcmp((*x)->text, (*y)->text);
+}
+
+static void read_object(struct walk *walk, const struct node *node, struct access_log *log)
+{
+	struct node **items = arena_alloc(walk->config->arena, node->count + 1, sizeof(*items));
+
+	for (size_t i = 0; i < node->count; i++)
+		items[i] = node->items[i];
+	qsort(items, node->count / 2, 2 * sizeof(*items), by_key);
 	for (size_t i = 0; i < node->count; i += 2) {
-		size_t state = walk_enter(walk, node->items[i]->text);
+		size_t state = walk_enter(walk, items[i]->text);
 
-		entries[i / 2] = (struct entry){node->items[i]->text, ""};
-		if (node->items[i + 1]->type != NODE_SCALAR)
-			walk_error(walk, node->items[i + 1], "is %s: what is no string " NOT_IMPLEMENTED, node_shown(walk, node->items[i + 1]));
-		else if (walk_text(walk, node->items[i + 1], &entries[i / 2].value))
-			check_format(walk, node->items[i + 1], entries[i / 2].value);
-		check_format(walk, node->items[i], node->items[i]->text);
+		check_format(walk, items[i], items[i]->text);
+		add_key(walk, log, items[i]->text, !i);
+		read_value(walk, items[i + 1], log);
 		walk_leave(walk, state);
 	}
-	if (walk->config->error_count != errors)
-		return;
-	qsort(entries, node->count / 2, sizeof(*entries), by_key);
-	add_entries(walk, log, entries, node->count / 2);
+	add_text(walk, log, node->count ? "}" : "{}", node->count ? 1 : 2);
+}
+
+static void read_array(struct walk *walk, const struct node *node, struct access_log *log)
+{
+	add_text(walk, log, "[", 1);
+	for (size_t i = 0; i < node->count; i++) {
+		size_t state = walk_enter_item(walk, i);
+
+		if (i)
+			add_text(walk, log, ",", 1);
+		read_value(walk, node->items[i], log);
+		walk_leave(walk, state);
+	}
+	add_text(walk, log, "]", 1);
+}
+
+static void read_value(struct walk *walk, const struct node *node, struct access_log *log)
+{
+	const char *text;
+
+	if (node->type == NODE_MAPPING)
+		read_object(walk, node, log);
+	else if (node->type == NODE_SEQUENCE)
+		read_array(walk, node, log);
+	else if (node->plain && is_literal(node->text))
+		add_text(walk, log, node->text, strlen(node->text));
+	else if (walk_text(walk, node, &text) && check_format(walk, node, text))
+		add_string(walk, log, text);
 }
 
 /* A document within a string: what is wrong in it is shown at its line if it stands in one. */
@@ -189,8 +240,12 @@ static void read_json_format(struct walk *walk, const struct node *node, struct 
 	struct reader reader;
 
 	walk->first_line += node->line - 1;
-	if (!reader_init(&reader, walk, format, strlen(format)) && reader_next(&reader, &root) >= 0)
-		read_entries(walk, root, log);
+	if (!reader_init(&reader, walk, format, strlen(format)) && reader_next(&reader, &root) >= 0) {
+		if (root->type == NODE_MAPPING && root->count)
+			read_object(walk, root, log);
+		else
+			walk_error(walk, root, "must be a JSON object, as accessLogEncoding is JSON");
+	}
 	reader_fini(&reader);
 	walk->first_line = outer;
 }
@@ -215,7 +270,7 @@ static void read_format(struct walk *walk, const struct node *node, struct acces
 			read_text_format(walk, node, log, format);
 		check_size(walk, node, log);
 	} else if (log->is_json) {
-		add_entries(walk, log, default_entries, ARRAY_SIZE(default_entries));
+		add_default_entries(walk, log);
 	} else {
 		add_format(walk, log, default_text);
 	}

@@ -156,6 +156,7 @@ struct header_ops {
 	bool of_request;         /* else of the response */
 	struct string_list drop; /* names, in any case: what the message loses */
 	const char *lines;       /* "Name: value\r\n" and so on: what it gets, with Envoy's variables (%NAME%) and %% for % */
+	size_t set_length;       /* of those at the start, that `set` gives; behind them are those of `add` */
 	const char *authority;   /* that a request gets, as it stands; NULL: it keeps its own */
 };
 

@@ -84,6 +84,11 @@ static bool matches_contradict(const struct http_match *root, const struct http_
 
 /* ---- merging ---- */
 
+static const char *merge_names(struct arena *arena, const char *root, const char *leaf)
+{
+	return root && leaf ? arena_printf(arena, "%s-%s", root, leaf) : leaf ? leaf : root;
+}
+
 static void merge_list(struct arena *arena, struct text_matches *out, const struct text_matches *root)
 {
 	struct text_matches merged = {0};
@@ -112,6 +117,7 @@ static struct http_match merge_matches(struct arena *arena, const struct http_ma
 {
 	struct http_match out = *leaf;
 
+	out.name = merge_names(arena, root->name, leaf->name);
 	if (out.uri.rule == TEXT_ANY)
 		out.uri = root->uri;
 	if (out.scheme.rule == TEXT_ANY)
@@ -163,7 +169,7 @@ static struct http_route merge_actions(struct arena *arena, const struct http_ro
 {
 	struct http_route out = *leaf;
 
-	out.name = !leaf->name || !root->name ? (leaf->name ? leaf->name : root->name) : arena_printf(arena, "%s-%s", root->name, leaf->name);
+	out.name = merge_names(arena, root->name, leaf->name);
 	if (!out.rewrite.present)
 		out.rewrite = root->rewrite;
 	if (!out.direct.present)

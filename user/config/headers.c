@@ -88,6 +88,9 @@ static void read_authority(struct walk *walk, const struct node *name, const str
 
 static void read_lines(struct walk *walk, const struct node *node, struct header_ops *ops, bool replace)
 {
+	const char *set = arena_strndup(walk->config->arena, ops->lines, ops->set_length), *added = ops->lines + ops->set_length;
+	const char **lines = replace ? &set : &added;
+
 	if (node->type != NODE_MAPPING || node->count / 2 > MAX_OPERATIONS) {
 		walk_error(walk, node, "must be a mapping of at most %d headers", MAX_OPERATIONS);
 		return;
@@ -102,10 +105,12 @@ static void read_lines(struct walk *walk, const struct node *node, struct header
 		} else if (check_name(walk, name, name->text) && walk_text(walk, value, &text) && check_value(walk, value, text, ops->of_request)) {
 			if (replace)
 				drop(walk, ops, name->text);
-			ops->lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", ops->lines, name->text, text);
+			*lines = arena_printf(walk->config->arena, "%s%s: %s\r\n", *lines, name->text, text);
 		}
 		walk_leave(walk, state);
 	}
+	ops->set_length = strlen(set);
+	ops->lines = arena_printf(walk->config->arena, "%s%s", set, added);
 }
 
 static void read_set(struct walk *walk, const struct node *node, void *out)

@@ -216,40 +216,73 @@ static uint32_t l4_destination_of(const struct policy *policy, const struct rout
 	return 0;
 }
 
+static bool is_named_as(const char *name, size_t n, const char *line)
+{
+	return strcspn(line, ":") == n && !strncasecmp(name, line, n);
+}
+
 static bool drops(const struct header_ops *ops, const char *line)
 {
-	size_t n = strcspn(line, ":");
-
 	for (size_t i = 0; i < ops->drop.count; i++)
-		if (strlen(ops->drop.items[i]) == n && !strncasecmp(ops->drop.items[i], line, n))
+		if (is_named_as(ops->drop.items[i], strlen(ops->drop.items[i]), line))
 			return true;
 	return false;
 }
 
-/* What `first` does, and then `then` (Envoy: a destination's changes come before its rule's). */
-static struct header_ops both(struct arena *arena, const struct header_ops *first, const struct header_ops *then)
+static bool sets(const struct header_ops *ops, const char *line)
 {
-	struct header_ops out = {.lines = "", .authority = then->authority ? then->authority : first->authority};
-	const char *line = first->lines, *end;
+	for (const char *set = ops->lines; set < ops->lines + ops->set_length; set = strstr(set, "\r\n") + 2)
+		if (is_named_as(set, strcspn(set, ":"), line))
+			return true;
+	return false;
+}
 
-	for (size_t i = 0; i < first->drop.count; i++)
-		*arena_append(arena, out.drop.items, out.drop.count, out.drop.capacity) = first->drop.items[i];
-	for (size_t i = 0; i < then->drop.count; i++)
-		*arena_append(arena, out.drop.items, out.drop.count, out.drop.capacity) = then->drop.items[i];
-	for (; *line; line = end) {
-		end = strstr(line, "\r\n") + 2;
-		if (!drops(then, line))
-			out.lines = arena_printf(arena, "%s%.*s", out.lines, (int)(end - line), line);
+/* `length` bytes of lines, but for those that `then` takes back. */
+static void add_lines(struct arena *arena, struct header_ops *out, const char *line, size_t length, const struct header_ops *then,
+		      bool (*takes_back)(const struct header_ops *, const char *))
+{
+	for (const char *end = line + length, *next; line < end; line = next) {
+		next = strstr(line, "\r\n") + 2;
+		if (!takes_back(then, line))
+			out->lines = arena_printf(arena, "%s%.*s", out->lines, (int)(next - line), line);
 	}
+}
+
+static void add_drops(struct arena *arena, struct header_ops *out, const struct header_ops *ops)
+{
+	for (size_t i = 0; i < ops->drop.count; i++)
+		*arena_append(arena, out->drop.items, out->drop.count, out->drop.capacity) = ops->drop.items[i];
+}
+
+/*
+ * What a destination does and what its rule does. Envoy makes the changes of one of several destinations first, then the
+ * rule's. A single destination's Istio puts behind the rule's, and Envoy makes them together: it removes, then sets, then adds.
+ */
+static struct header_ops both(struct arena *arena, const struct header_ops *own, const struct header_ops *of_rule, bool is_single)
+{
+	const struct header_ops *first = is_single ? of_rule : own, *then = is_single ? own : of_rule;
+	struct header_ops out = {.lines = "", .authority = of_rule->authority ? of_rule->authority : own->authority};
+	const char *first_added = first->lines + first->set_length, *then_added = then->lines + then->set_length;
+
+	add_drops(arena, &out, first);
+	add_drops(arena, &out, then);
+	add_lines(arena, &out, first->lines, first->set_length, then, is_single ? sets : drops);
+	if (is_single) {
+		out.lines = arena_printf(arena, "%s%.*s%s%s", out.lines, (int)then->set_length, then->lines, first_added, then_added);
+		return out;
+	}
+	add_lines(arena, &out, first_added, strlen(first_added), then, drops);
 	out.lines = arena_printf(arena, "%s%s", out.lines, then->lines);
 	return out;
 }
 
-static struct header_changes merge(struct arena *arena, const struct header_changes *first, const struct header_changes *then)
+static struct header_changes merge(struct arena *arena, const struct header_changes *own, const struct header_changes *of_rule,
+				   bool is_single)
 {
-	if (!first->present || !then->present)
-		return first->present ? *first : *then;
-	return (struct header_changes){true, both(arena, &first->request, &then->request), both(arena, &first->response, &then->response)};
+	if (!own->present || !of_rule->present)
+		return own->present ? *own : *of_rule;
+	return (struct header_changes){true, both(arena, &own->request, &of_rule->request, is_single),
+				       both(arena, &own->response, &of_rule->response, is_single)};
 }
 
 static struct service_route make_route(const struct policy *policy, const struct routes *routes, uint16_t port,
@@ -271,7 +304,8 @@ static struct service_route make_route(const struct policy *policy, const struct
 		if (!to->weight)
 			continue;
 		targets[route.target_count++] = (struct route_target){
-			destination_of(policy, routes, to, port), to->weight, to, merge(policy->arena, &to->headers, &rule->headers)};
+			destination_of(policy, routes, to, port), to->weight, to,
+			merge(policy->arena, &to->headers, &rule->headers, rule->destination_count == 1)};
 		route.weights += to->weight;
 	}
 	route.targets = targets;

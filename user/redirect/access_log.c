@@ -191,7 +191,8 @@ void access_log_reset(struct conn *conn, const char *reason, const char *failure
 	static const struct {
 		const char *reason;
 		uint32_t flag;
-	} reasons[] = {{"connection termination", FLAG_UC}, {"protocol error", FLAG_UPE}, {"overflow", FLAG_UO}};
+	} reasons[] = {{"connection termination", FLAG_UC}, {"protocol error", FLAG_UPE}, {"overflow", FLAG_UO},
+		     {"remote reset", FLAG_UR}, {"remote refused stream reset", FLAG_UR}};
 	uint32_t flag = FLAG_UF;
 
 	if (!conn->outcome.begun)
@@ -212,7 +213,7 @@ static void put_flags(struct writer *w, uint32_t flags)
 		uint32_t flag;
 		const char *name;
 	} names[] = {
-		{FLAG_UH, "UH"}, {FLAG_UT, "UT"}, {FLAG_UF, "UF"}, {FLAG_UC, "UC"}, {FLAG_UO, "UO"},
+		{FLAG_UH, "UH"}, {FLAG_UT, "UT"}, {FLAG_UR, "UR"}, {FLAG_UF, "UF"}, {FLAG_UC, "UC"}, {FLAG_UO, "UO"},
 		{FLAG_NR, "NR"}, {FLAG_DI, "DI"}, {FLAG_FI, "FI"}, {FLAG_DC, "DC"}, {FLAG_URX, "URX"},
 		{FLAG_SI, "SI"}, {FLAG_DPE, "DPE"}, {FLAG_UPE, "UPE"}, {FLAG_NC, "NC"}, {FLAG_DF, "DF"},
 	};

@@ -14,6 +14,7 @@
 #include "redirect/origination.h"
 
 #define MAX_COPIED_BODY 16384
+#define FIXED_LINES 512 /* more than those of an answer of ours that are always the same */
 
 static const char *workload_name(const struct conn *conn)
 {
@@ -32,12 +33,33 @@ static void count_answer(struct redirector_statistics *statistics, uint16_t stat
 	tally(&statistics->responses_local_504, status == 504);
 }
 
-static bool sets(const struct header_ops *changes, const char *name)
+/* ---- the lines of our own answers ---- */
+
+static bool is_line_of(const char *line, const char *name)
 {
-	for (size_t i = 0; changes && i < changes->drop.count; i++)
-		if (!strcasecmp(changes->drop.items[i], name))
+	size_t n = strlen(name);
+
+	return !strncasecmp(line, name, n) && line[n] == ':';
+}
+
+static bool have_line(const char *lines, const char *name)
+{
+	for (; *lines; lines = strstr(lines, "\r\n") + 2)
+		if (is_line_of(lines, name))
 			return true;
 	return false;
+}
+
+static void drop_lines(char *lines, const char *name)
+{
+	while (*lines) {
+		char *next = strstr(lines, "\r\n") + 2;
+
+		if (is_line_of(lines, name))
+			memmove(lines, next, strlen(next) + 1);
+		else
+			lines = next;
+	}
 }
 
 /* What a gRPC client is told where others get a status (Envoy's httpToGrpcStatus). */
@@ -78,11 +100,19 @@ static void write_grpc_message(char *out, size_t room, struct slice text)
 	out[n] = 0;
 }
 
+struct own_answer {
+	uint16_t status;
+	struct slice location;        /* of a redirect, or empty */
+	struct slice body;            /* a long one is not copied */
+	const char *extra;            /* lines; NULL: none */
+	const uint8_t *grpc_status;   /* NULL: what stands for `status` */
+};
+
 static void settle_answer(struct conn *conn, uint16_t status, size_t length)
 {
 	struct worker *worker = conn->worker;
 
-	conn->outcome.status = status;
+	conn->outcome.status = conn->is_grpc ? 200 : status;
 	conn->response_body.content = length;
 	if (!conn->outcome.details)
 		conn_note(conn, 0, "direct_response");
@@ -97,32 +127,70 @@ static void settle_answer(struct conn *conn, uint16_t status, size_t length)
 	worker_timer(conn, worker->now_ms + HELLO_TIMEOUT_MS);
 }
 
-static void answer_grpc(struct conn *conn, uint16_t status, unsigned int grpc_status, struct slice text)
+static const struct header_changes *changes_of(const struct conn *conn)
 {
-	struct worker *worker = conn->worker;
-	char message[1024];
+	const struct header_changes *changes = conn->target ? &conn->target->headers : conn->route ? &conn->route->headers : NULL;
 
-	write_grpc_message(message, sizeof(message), text);
-	buffer_put(worker, &conn->to_client);
-	conn->to_client = buffer_get(worker, false);
-	conn->to_client->end = (uint32_t)snprintf(
-		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: %u\r\n%s%s%sdate: %s\r\nserver: sluice\r\n"
-		"content-length: 0\r\n%s\r\n", grpc_status, message[0] ? "grpc-message: " : "", message, message[0] ? "\r\n" : "",
-		worker_date(worker), conn->keep_client ? "" : "connection: close\r\n");
-	settle_answer(conn, status, 0);
+	return changes && changes->present ? changes : NULL;
 }
 
-/* `location`: of a redirect, or empty. `body`: a long one is not copied. `changes`: a rule's, or NULL. */
-static void answer(struct conn *conn, uint16_t status, struct slice location, struct slice body, const struct header_ops *changes)
+/*
+ * What the rule that has the request gives its answer: ours are no exception (Envoy), but for that to a preflight. Of
+ * the type of what nobody says, or what is gRPC's, it has no say.
+ */
+static struct buffer *lines_of_rule(struct conn *conn, uint16_t status, bool has_type)
+{
+	const struct header_changes *changes = conn->is_preflight && conn->cors ? NULL : changes_of(conn);
+	struct buffer *scratch = NULL, *out;
+	const char *lines = header_lines(conn, changes ? &changes->response : NULL, NULL, NULL, status, &scratch);
+	const size_t n = strlen(lines);
+
+	out = buffer_get(conn->worker, n >= SMALL_BUFFER);
+	snprintf(out->bytes, out->size, "%s", n < LARGE_BUFFER / 4 ? lines : ""); /* the rest of the head needs room, too */
+	if (!has_type)
+		drop_lines(out->bytes, "content-type");
+	buffer_put(conn->worker, &scratch);
+	return out;
+}
+
+/* All but the body. `first`, `last`: lines before and behind the date. `lines`: the rule's. */
+static size_t write_answer_head(const struct conn *conn, char *out, size_t room, const struct own_answer *answer, const char *first,
+				const char *last, const char *lines)
+{
+	const bool redirects = answer->location.n && !have_line(lines, "location");
+	const uint16_t status = conn->is_grpc ? 200 : answer->status;
+	char date[48] = "";
+
+	if (!have_line(lines, "date"))
+		snprintf(date, sizeof(date), "date: %s\r\n", worker_date(conn->worker));
+	return (size_t)snprintf(out, room, "HTTP/1.1 %u %s\r\n%s%.*s%s%s%s%s%s%s%s%s%s\r\n", status, http_status_phrase(status),
+				redirects ? "location: " : "", redirects ? (int)answer->location.n : 0, redirects ? answer->location.p : "",
+				redirects ? "\r\n" : "", first, date, have_line(lines, "server") ? "" : "server: sluice\r\n", last,
+				conn->keep_client ? "" : "connection: close\r\n", lines, answer->extra ? answer->extra : "",
+				conn->cors && !conn->is_preflight ? conn->cors->bytes : "");
+}
+
+static void write_grpc_fields(char *out, size_t room, const struct own_answer *answer)
+{
+	const unsigned int status = answer->grpc_status ? *answer->grpc_status : grpc_status_of(answer->status);
+	struct slice text = answer->body;
+	char message[1024];
+
+	text.n -= text.n && text.p[text.n - 1] == '\n';
+	write_grpc_message(message, sizeof(message), text);
+	snprintf(out, room, "content-type: application/grpc\r\ngrpc-status: %u\r\n%s%s%s", status, message[0] ? "grpc-message: " : "",
+		 message, message[0] ? "\r\n" : "");
+}
+
+static void answer(struct conn *conn, const struct own_answer *given)
 {
 	struct worker *worker = conn->worker;
+	struct buffer *rule;
+	struct slice body = given->body;
 	/* RFC 9110 §15.3.5, §15.4.5: an abort may have such a status. */
-	bool bodiless = status == 204 || status == 304, has_text = !bodiless && body.n;
-	bool is_long = body.n > MAX_COPIED_BODY;
-	struct buffer *scratch = NULL;
-	const char *lines;
-	char length[40] = "";
+	const bool bodiless = !conn->is_grpc && (given->status == 204 || given->status == 304), has_text = !bodiless && !conn->is_grpc && body.n;
+	const bool is_long = body.n > MAX_COPIED_BODY;
+	char first[1200] = "", length[40] = "";
 
 	if (conn->is_mirror) {
 		conn_close(conn);
@@ -132,36 +200,38 @@ static void answer(struct conn *conn, uint16_t status, struct slice location, st
 		conn_reset(conn);
 		return;
 	}
-	if (!bodiless)
-		snprintf(length, sizeof(length), "content-length: %zu\r\n", body.n);
 	/* What is left of the request would be taken for the next one. */
 	if (!conn->request_body.done)
 		conn->keep_client = false;
-	if (conn->is_grpc && !location.n) {
-		answer_grpc(conn, status, grpc_status_of(status), body);
-		return;
-	}
-	if (bodiless || conn->method == HTTP_HEAD)
+	rule = lines_of_rule(conn, given->status, has_text);
+	if (!bodiless)
+		snprintf(length, sizeof(length), "content-length: %zu\r\n", has_text ? body.n : 0);
+	if (conn->is_grpc)
+		write_grpc_fields(first, sizeof(first), given);
+	else if (has_text)
+		snprintf(first, sizeof(first), "%s%s", length,
+			 have_line(rule->bytes, "content-type") ? "" : "content-type: text/plain\r\n");
+	if (!has_text || conn->method == HTTP_HEAD)
 		body.n = 0;
-	lines = header_lines(conn, changes, NULL, NULL, status, &scratch);
 	buffer_put(worker, &conn->to_client);
-	conn->to_client = buffer_get(worker, location.n + (is_long ? 0 : body.n) + strlen(lines) > SMALL_BUFFER / 2);
-	conn->to_client->end = (uint32_t)snprintf(
-		conn->to_client->bytes, conn->to_client->size,
-		"HTTP/1.1 %u %s\r\n%s%.*s%s%s%sdate: %s\r\nserver: sluice\r\n%s%s%s%s\r\n", status, http_status_phrase(status),
-		location.n ? "location: " : "", (int)location.n, location.p, location.n ? "\r\n" : "", has_text ? length : "",
-		has_text && !sets(changes, "content-type") ? "content-type: text/plain\r\n" : "", worker_date(worker),
-		has_text ? "" : length, conn->keep_client ? "" : "connection: close\r\n", lines,
-		conn->cors && !conn->is_preflight ? conn->cors->bytes : "");
-	buffer_put(worker, &scratch);
+	conn->to_client = buffer_get(worker, given->location.n + strlen(first) + strlen(rule->bytes) + (conn->cors ? CORS_ROOM : 0) +
+						     (is_long ? 0 : body.n) > SMALL_BUFFER - FIXED_LINES);
+	conn->to_client->end = (uint32_t)write_answer_head(conn, conn->to_client->bytes, conn->to_client->size, given, first,
+							   has_text ? "" : length, rule->bytes);
+	buffer_put(worker, &rule);
 	if (is_long) {
 		conn->own_body = body.p;
 		conn->own_body_left = body.n;
-	} else {
+	} else if (body.n) {
 		memcpy(conn->to_client->bytes + conn->to_client->end, body.p, body.n);
 		conn->to_client->end += (uint32_t)body.n;
 	}
-	settle_answer(conn, status, body.n);
+	settle_answer(conn, given->status, body.n);
+}
+
+static struct slice slice_of(const char *text)
+{
+	return (struct slice){text, strlen(text)};
 }
 
 void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
@@ -172,14 +242,14 @@ void http_answer(struct conn *conn, uint16_t status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(body, sizeof(body), format, args);
 	va_end(args);
-	answer(conn, status, (struct slice){"", 0}, (struct slice){body, strlen(body)}, NULL);
+	answer(conn, &(struct own_answer){.status = status, .body = slice_of(body)});
 }
 
 /*
  * Of an upstream that gave no answer, in Istio's words. That it was tried again is said because it tells the operator
  * that no endpoint worked.
  */
-static void answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure, const struct header_ops *changes)
+static void answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure, const char *extra)
 {
 	bool retried = conn->tries > 1 && !conn->reused;
 	char body[1024];
@@ -188,7 +258,7 @@ static void answer_upstream(struct conn *conn, uint16_t status, const char *reas
 	snprintf(body, sizeof(body), "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%s",
 		 retried ? "retried and the latest " : "", reason,
 		 failure ? ", transport failure reason: " : "", failure ? failure : "");
-	answer(conn, status, (struct slice){"", 0}, (struct slice){body, strlen(body)}, changes);
+	answer(conn, &(struct own_answer){.status = status, .body = slice_of(body), .extra = extra});
 }
 
 void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason, const char *failure)
@@ -198,10 +268,8 @@ void http_answer_upstream(struct conn *conn, uint16_t status, const char *reason
 
 void http_answer_overflow(struct conn *conn)
 {
-	static const struct header_ops overloaded = {.lines = "x-envoy-overloaded: true\r\n"};
-
 	tally(&conn->worker->statistics.overflows_total, 1);
-	answer_upstream(conn, 503, "overflow", NULL, &overloaded);
+	answer_upstream(conn, 503, "overflow", NULL, "x-envoy-overloaded: true\r\n");
 }
 
 static void answer_malformed(struct conn *conn, uint16_t status, const char *why)
@@ -238,6 +306,8 @@ static void refuse_blocked(struct conn *conn, struct decision decision, const st
 
 	worker_report(conn, decision, conn->shown);
 	conn->outcome.is_blocked = true;
+	conn->route = NULL; /* of a rule that it had before it was revoked */
+	conn->target = NULL;
 	http_answer(conn, 502, "sluice: blocked %s%sport %u (%s) for %s: not registered, mode %s set by %s\n", conn->shown,
 		    conn->shown[0] ? " " : "", conn->record.port, conn_describe(conn, destination, sizeof(destination)),
 		    workload_name(conn), verdict_mode_name(rules->mode), rules->origin);
@@ -339,23 +409,9 @@ void http_route_timeout(struct conn *conn)
 
 static void abort_request(struct conn *conn, const struct fault_abort *abort)
 {
-	static const char text[] = "fault filter abort";
-
 	conn_note(conn, FLAG_FI, "fault_filter_abort");
-	if (conn->is_grpc && abort->is_grpc && !conn->response_head_done) {
-		if (!conn->request_body.done)
-			conn->keep_client = false;
-		answer_grpc(conn, abort->http_status, abort->grpc_status, (struct slice){text, strlen(text)});
-		return;
-	}
-	http_answer(conn, abort->http_status, "%s", text);
-}
-
-static const struct header_changes *changes_of(const struct conn *conn)
-{
-	const struct header_changes *changes = conn->target ? &conn->target->headers : conn->route ? &conn->route->headers : NULL;
-
-	return changes && changes->present ? changes : NULL;
+	answer(conn, &(struct own_answer){.status = abort->http_status, .body = slice_of("fault filter abort"),
+					  .grpc_status = abort->is_grpc ? &abort->grpc_status : NULL});
 }
 
 /* What the rule makes of the authority, else what the destination does (as Istio); NULL: it stays. */
@@ -376,6 +432,12 @@ const char *http_asked_host(const struct conn *conn)
 	return authority ? authority : conn->shown;
 }
 
+static void answer_preflight(struct conn *conn)
+{
+	conn_note(conn, 0, "cors_response");
+	answer(conn, &(struct own_answer){.status = 200, .extra = conn->cors->bytes});
+}
+
 /* After a delay, or at once: abort, or go where the route leads. */
 static void follow_route(struct conn *conn)
 {
@@ -389,10 +451,7 @@ static void follow_route(struct conn *conn)
 		return;
 	}
 	if (conn->is_preflight) {
-		const struct header_ops lines = {.lines = conn->cors->bytes};
-
-		conn_note(conn, 0, "cors_response");
-		answer(conn, 200, (struct slice){"", 0}, (struct slice){"", 0}, &lines);
+		answer_preflight(conn);
 		return;
 	}
 	http_start_timeout(conn);
@@ -440,6 +499,7 @@ static void end_delay(struct conn *conn)
 /* The rule for this request and where it leads. False: it was answered. */
 static bool choose_route(struct conn *conn, struct http_head *head, size_t *matched)
 {
+	const struct http_match *match;
 	const struct workload_identity *who = &roster_find(conn->worker->view, conn->record.workload)->who;
 	const struct service_route *found;
 	uint64_t at;
@@ -451,7 +511,7 @@ static bool choose_route(struct conn *conn, struct http_head *head, size_t *matc
 	if (!conn->service || !conn->service->route_count)
 		return true;
 	head->path.n = http_normalize_path((char *)head->path.p, head->path.n); /* our buffer; what is constant is normal */
-	switch (http_route_find(conn->service, head, who, conn->record.port, &found, matched)) {
+	switch (http_route_find(conn->service, head, who, conn->record.port, &found, &match)) {
 	case ROUTE_OWN:
 		return true;
 	case ROUTE_NONE:
@@ -461,6 +521,8 @@ static bool choose_route(struct conn *conn, struct http_head *head, size_t *matc
 	default:
 		conn->route = found->rule;
 		conn->chosen = found;
+		conn->match_name = match ? match->name : NULL;
+		*matched = http_matched_path(match, head);
 	}
 	if (!found->target_count)
 		return true;
@@ -501,9 +563,6 @@ static long new_path(const struct http_rewrite *rewrite, struct slice old, size_
 	}
 	if (!rewrite->uri || !rewrite->uri[0] || old.n < matched)
 		return 0;
-	/* A prefix that is replaced by "/" takes the slash behind it along (Istio). */
-	if (!strcmp(rewrite->uri, "/") && old.p[matched - 1] != '/' && matched < old.n && old.p[matched] == '/')
-		matched++;
 	n = snprintf(room, size, "%s%.*s", rewrite->uri, (int)(old.n - matched), old.p + matched);
 	return n < 0 || (size_t)n >= size ? -1 : n;
 }
@@ -530,11 +589,12 @@ static const char *rewrite_path(const struct http_rewrite *rewrite, struct http_
 	return n < 0 || (size_t)n >= size ? NULL : room;
 }
 
-/* What the server is told of how long it is waited for; 0: for ever. */
-static uint64_t expected_ms(const struct conn *conn)
+uint64_t http_expected_ms(const struct conn *conn)
 {
-	uint64_t whole = timeout_of(conn), one = http_retries_of(conn)->per_try_ms;
+	uint64_t whole = timeout_of(conn), one = http_retries_of(conn)->per_try_ms, now = conn->worker->now_ms;
 
+	if (conn->route_deadline_ms) /* as long as it is about to end, too: 0 would be for ever */
+		whole = conn->route_deadline_ms > now ? conn->route_deadline_ms - now : 1;
 	return one && (!whole || one < whole) ? one : whole;
 }
 
@@ -572,13 +632,14 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	bool fits = false;
 
 	conn->counts_attempts = !conn->is_passthrough;
+	conn->tells_time = http_expected_ms(conn);
 	if (h2_is_spoken(conn, leads_to(conn)))
 		head->upgrade = conn->upgrade_asked = false;
 	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
 	if (conn->counts_attempts)
-		http_proxy_fields(fields, head, expected_ms(conn), worker_random(worker), worker_random(worker));
+		http_proxy_fields(fields, head, http_expected_ms(conn), worker_random(worker), worker_random(worker));
 	if (rewrite)
 		extra = rewrite_path(rewrite, head, matched, fields, scratch->bytes, scratch->size);
 	if (authority)
@@ -612,14 +673,12 @@ static bool build_request(struct conn *conn, struct http_head *head, size_t matc
 
 static void redirect(struct conn *conn, const struct http_head *head, size_t matched)
 {
-	const struct header_changes *changes = changes_of(conn);
 	struct buffer *location = buffer_get(conn->worker, true);
 	/* What is left of the answer's own buffer is for the rest of it. */
 	size_t n = http_location(location->bytes, location->size / 2, &conn->route->redirect, head, conn->record.port, matched);
 
 	if (n)
-		answer(conn, conn->route->redirect.code, (struct slice){location->bytes, n}, (struct slice){"", 0},
-		       changes ? &changes->response : NULL);
+		answer(conn, &(struct own_answer){.status = conn->route->redirect.code, .location = {location->bytes, n}});
 	else
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 	buffer_put(conn->worker, &location);
@@ -627,10 +686,20 @@ static void redirect(struct conn *conn, const struct http_head *head, size_t mat
 
 static void answer_directly(struct conn *conn)
 {
-	const struct header_changes *changes = changes_of(conn);
+	const struct http_direct_response *direct = &conn->route->direct;
 
-	answer(conn, conn->route->direct.status, (struct slice){"", 0},
-	       (struct slice){conn->route->direct.body, conn->route->direct.length}, changes ? &changes->response : NULL);
+	answer(conn, &(struct own_answer){.status = direct->status, .body = {direct->body, direct->length}});
+}
+
+/* No fault comes before it: a rule has either. */
+static void answer_by_rule(struct conn *conn, const struct http_head *head, size_t matched)
+{
+	if (conn->is_preflight)
+		answer_preflight(conn);
+	else if (conn->route->redirect.present)
+		redirect(conn, head, matched);
+	else
+		answer_directly(conn);
 }
 
 /* What nobody registers is for the rule set's proxy, if it has one. False: that is nobody's either, and this was answered. */
@@ -680,15 +749,11 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		return;
 	if (conn->is_passthrough && !find_proxy(conn))
 		return;
-	if (conn->route && conn->route->redirect.present) {
-		redirect(conn, head, matched);
-		return;
-	}
-	if (conn->route && conn->route->direct.present) {
-		answer_directly(conn);
-		return;
-	}
 	look_at_origin(conn, head);
+	if (conn->route && (conn->route->redirect.present || conn->route->direct.present)) {
+		answer_by_rule(conn, head, matched);
+		return;
+	}
 	settle_hash(conn, head);
 	if (!build_request(conn, head, matched)) {
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
@@ -779,7 +844,8 @@ static void reset_exchange(struct conn *conn)
 	buffer_put(conn->worker, &conn->cors);
 	buffer_put(conn->worker, &conn->copy);
 	conn->incomplete = 0;
-	conn->request_body = (struct http_body){.done = true}; /* none, until a head says otherwise */
+	conn->client_minor = 1; /* until a head says otherwise, as that there is no body */
+	conn->request_body = (struct http_body){.done = true};
 	conn->response_body = (struct http_body){0};
 	conn->service = NULL;
 	conn->route = NULL;

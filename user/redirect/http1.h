@@ -160,11 +160,11 @@ void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint
 		       uint64_t random_low);
 
 /*
- * Another attempt with the same head, which has those fields, of `length` bytes with what follows it: returns the head's
- * length now. There is room for HTTP_ATTEMPT_ROOM more bytes.
+ * Another attempt with the same head, which has those fields, of `length` bytes with what follows it, and, unless `timeout_ms`
+ * is 0, a shorter timeout than it has: returns the head's length now. There is room for HTTP_ATTEMPT_ROOM more bytes.
  */
 #define HTTP_ATTEMPT_ROOM 16
-size_t http_set_attempt(char *bytes, size_t head, size_t length, unsigned int attempt);
+size_t http_set_attempt(char *bytes, size_t head, size_t length, unsigned int attempt, uint64_t timeout_ms);
 
 /* The fields of these names, in any case, are not forwarded. */
 void http_drop_fields(struct http_head *head, const char *const *names, size_t count);

@@ -156,7 +156,7 @@ static void put_uuid(struct writer *w, uint64_t high, uint64_t low)
 	put(w, text, sizeof(text));
 }
 
-#define ATTEMPT_COUNT "x-envoy-attempt-count: 1\r\n"
+#define ATTEMPT_COUNT "x-envoy-attempt-count: "
 
 void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t timeout_ms, uint64_t random_high,
 		       uint64_t random_low)
@@ -191,7 +191,7 @@ void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint
 		put(&w, text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)timeout_ms));
 		PUT(&w, "\r\n");
 	}
-	PUT(&w, ATTEMPT_COUNT "\0");
+	PUT(&w, ATTEMPT_COUNT "1\r\n\0");
 }
 
 void http_drop_fields(struct http_head *head, const char *const *names, size_t count)
@@ -205,14 +205,25 @@ void http_drop_fields(struct http_head *head, const char *const *names, size_t c
 	}
 }
 
-size_t http_set_attempt(char *bytes, size_t head, size_t length, unsigned int attempt)
+/* Where the number begins that ends at `at`. */
+static size_t number_before(const char *bytes, size_t at)
 {
-	size_t at = head - strlen("\r\n\r\n"), n;
-	char end[HTTP_ATTEMPT_ROOM];
-
 	while (bytes[at - 1] >= '0' && bytes[at - 1] <= '9')
 		at--;
-	n = (size_t)snprintf(end, sizeof(end), "%u\r\n\r\n", attempt);
+	return at;
+}
+
+size_t http_set_attempt(char *bytes, size_t head, size_t length, unsigned int attempt, uint64_t timeout_ms)
+{
+	size_t at = number_before(bytes, head - strlen("\r\n\r\n")), n;
+	char end[sizeof(ATTEMPT_COUNT) + 48];
+
+	if (timeout_ms) {
+		at = number_before(bytes, at - strlen("\r\n" ATTEMPT_COUNT));
+		n = (size_t)snprintf(end, sizeof(end), "%llu\r\n" ATTEMPT_COUNT "%u\r\n\r\n", (unsigned long long)timeout_ms, attempt);
+	} else {
+		n = (size_t)snprintf(end, sizeof(end), "%u\r\n\r\n", attempt);
+	}
 	memmove(bytes + at + n, bytes + head, length - head);
 	memcpy(bytes + at, end, n);
 	return at + n;

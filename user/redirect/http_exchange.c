@@ -278,11 +278,12 @@ static void replace_cors(struct http_head *head, const char *lines)
 }
 
 /*
- * What a registered service's answer is given: the date if it has none (RFC 9110 §6.6.1), how long the server took, and the
- * cookie that leads the client there again.
+ * What a registered service's answer is given: the date if it has none (RFC 9110 §6.6.1), how long the server took (whatever a
+ * proxy on its side says of that), and the cookie that leads the client there again.
  */
-static void own_fields(const struct conn *conn, const struct http_head *head, char *out, size_t room)
+static void own_fields(const struct conn *conn, struct http_head *head, char *out, size_t room)
 {
+	static const char *const service_time[] = {"x-envoy-upstream-service-time"};
 	size_t n = 0;
 
 	out[0] = 0;
@@ -290,9 +291,11 @@ static void own_fields(const struct conn *conn, const struct http_head *head, ch
 		return;
 	if (!http_field(head, "date"))
 		n = (size_t)snprintf(out, room, "date: %s\r\n", worker_date(conn->worker));
-	if (conn->request_done)
+	if (conn->request_done) {
+		http_drop_fields(head, service_time, 1);
 		n += (size_t)snprintf(out + n, room - n, "x-envoy-upstream-service-time: %llu\r\n",
 				      (unsigned long long)((conn->worker->now_us - conn->sent_us) / 1000));
+	}
 	if (conn->makes_cookie)
 		http_cookie_line(out + n, HTTP_COOKIE_ROOM, &conn->service->policy.balance, conn->cookie);
 }
@@ -379,12 +382,12 @@ static bool try_instead(struct conn *conn, const struct http_head *head)
 		happened |= RETRY_GATEWAY;
 	if (head->status == 409)
 		happened |= RETRY_409;
-	if (http_field(head, "x-envoy-ratelimited"))
-		happened |= RETRY_RATE_LIMITED;
 	if (status && status->value.n && status->value.n <= 2)
 		happened |= retry_of_grpc(strtoul(status->value.p, NULL, 10));
 	if (head->status < RETRY_STATUSES && retries->statuses[head->status / 8] & 1U << head->status % 8)
 		happened |= RETRY_STATUS;
+	if (http_field(head, "x-envoy-ratelimited"))
+		happened = RETRY_RATE_LIMITED; /* and nothing else (Envoy) */
 	return http_try_again(conn, happened, true);
 }
 
@@ -626,7 +629,8 @@ enum step http_exchange_step(struct conn *conn)
 
 static void tell_attempt(struct conn *conn, struct buffer *request)
 {
-	size_t head = http_set_attempt(request->bytes, conn->request_head, request->end, conn->tries);
+	size_t head = http_set_attempt(request->bytes, conn->request_head, request->end, conn->tries,
+				       conn->tries > 1 && conn->tells_time ? http_expected_ms(conn) : 0);
 
 	request->end += (uint32_t)head - conn->request_head;
 	conn->request_head = (uint32_t)head;

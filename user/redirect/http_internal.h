@@ -10,6 +10,9 @@
 #define OWN_FIELDS_ROOM (HTTP_COOKIE_ROOM + 128)
 #define CORS_ROOM (SMALL_BUFFER - OWN_FIELDS_ROOM)
 
+/* What the server is told of how long this try is waited for; 0: for ever. */
+uint64_t http_expected_ms(const struct conn *conn);
+
 const struct http_retries *http_retries_of(const struct conn *conn); /* of its rule, else the mesh's or Istio's */
 
 /*

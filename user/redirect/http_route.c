@@ -166,7 +166,7 @@ static bool takes(const struct http_match *match, const struct http_head *head)
 }
 
 /* How much of the path a rewrite stands for: Envoy's route has the prefix "/" where Istio's match has no uri. */
-static size_t matched_path(const struct http_match *match, const struct http_head *head)
+size_t http_matched_path(const struct http_match *match, const struct http_head *head)
 {
 	if (match && match->uri.rule == TEXT_PREFIX)
 		return match->uri.length;
@@ -195,20 +195,18 @@ enum route_result http_rule_takes(const struct http_route *rule, const struct ht
 
 enum route_result http_route_find(const struct service *service, const struct http_head *head,
 				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
-				  size_t *matched)
+				  const struct http_match **match)
 {
 	enum route_result otherwise = ROUTE_OWN;
-	const struct http_match *match;
 
 	for (size_t i = 0; i < service->route_count; i++) {
-		enum route_result result = http_rule_takes(service->routes[i].rule, head, who, port, &match);
+		enum route_result result = http_rule_takes(service->routes[i].rule, head, who, port, match);
 
 		if (result == ROUTE_NONE)
 			otherwise = ROUTE_NONE;
 		if (result != ROUTE_FOUND)
 			continue;
 		*out = &service->routes[i];
-		*matched = matched_path(match, head);
 		return ROUTE_FOUND;
 	}
 	return otherwise;

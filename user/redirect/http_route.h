@@ -16,10 +16,13 @@ enum route_result {
 enum route_result http_rule_takes(const struct http_route *rule, const struct http_head *head, const struct workload_identity *who,
 				  uint16_t port, const struct http_match **match);
 
-/* The first rule that takes a request that `who` sent to `port`. `head->path` is normalized. */
+/* The first rule that takes a request that `who` sent to `port`, and by which match. `head->path` is normalized. */
 enum route_result http_route_find(const struct service *service, const struct http_head *head,
 				  const struct workload_identity *who, uint16_t port, const struct service_route **out,
-				  size_t *matched);
+				  const struct http_match **match);
+
+/* How much of the path a rewrite or redirect by that match (NULL: none was asked) stands for. */
+size_t http_matched_path(const struct http_match *match, const struct http_head *head);
 
 /* How a request to a registered service is tried again: as its rule says (NULL: it has none), else the mesh, else Istio. */
 const struct http_retries *http_retries_for(const struct http_route *rule, const struct mesh *mesh);

@@ -188,19 +188,20 @@ struct end {
 enum response_flag {
 	FLAG_UH = 1 << 0,  /* no healthy upstream */
 	FLAG_UT = 1 << 1,  /* upstream timeout */
-	FLAG_UF = 1 << 2,  /* upstream connection failure */
-	FLAG_UC = 1 << 3,  /* upstream connection termination */
-	FLAG_UO = 1 << 4,  /* upstream overflow */
-	FLAG_NR = 1 << 5,  /* no route */
-	FLAG_DI = 1 << 6,  /* delay injected */
-	FLAG_FI = 1 << 7,  /* fault injected */
-	FLAG_DC = 1 << 8,  /* downstream connection termination */
-	FLAG_URX = 1 << 9, /* upstream retry limit exceeded */
-	FLAG_SI = 1 << 10, /* stream idle timeout */
-	FLAG_DPE = 1 << 11, /* downstream protocol error */
-	FLAG_UPE = 1 << 12, /* upstream protocol error */
-	FLAG_NC = 1 << 13, /* no cluster */
-	FLAG_DF = 1 << 14, /* DNS failure */
+	FLAG_UR = 1 << 2,  /* upstream remote reset */
+	FLAG_UF = 1 << 3,  /* upstream connection failure */
+	FLAG_UC = 1 << 4,  /* upstream connection termination */
+	FLAG_UO = 1 << 5,  /* upstream overflow */
+	FLAG_NR = 1 << 6,  /* no route */
+	FLAG_DI = 1 << 7,  /* delay injected */
+	FLAG_FI = 1 << 8,  /* fault injected */
+	FLAG_DC = 1 << 9,  /* downstream connection termination */
+	FLAG_URX = 1 << 10, /* upstream retry limit exceeded */
+	FLAG_SI = 1 << 11, /* stream idle timeout */
+	FLAG_DPE = 1 << 12, /* downstream protocol error */
+	FLAG_UPE = 1 << 13, /* upstream protocol error */
+	FLAG_NC = 1 << 14, /* no cluster */
+	FLAG_DF = 1 << 15, /* DNS failure */
 };
 
 /* What became of a request, or of a connection that was relayed or refused: for its line in the access log. */
@@ -293,13 +294,15 @@ struct conn {
 	bool request_done, response_head_done, response_done;
 	bool body_sent;                 /* some of the request's body is gone: it cannot be sent again */
 	uint32_t request_head;          /* length of the head in to_upstream */
-	bool counts_attempts;           /* it ends with x-envoy-attempt-count */
+	bool counts_attempts;           /* it ends with x-envoy-attempt-count ... */
+	bool tells_time;                /* ... behind x-envoy-expected-rq-timeout-ms */
 	bool is_delayed;
 	const struct service_route *chosen; /* of `table`: what `route` is for the service; NULL without one */
 	uint32_t mirrored;              /* a bit for each of the rule's mirrors that is drawn */
 	struct buffer *copy;            /* for them, while the request's body comes */
 	bool is_mirror;                 /* there is no client: a copy of a request, whose answer is thrown away */
 	const struct http_route *route; /* of `table`, or NULL */
+	const char *match_name;         /* of the match by which it took the request; NULL: it has none */
 	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
 	bool is_grpc;                   /* our own answers are gRPC's */
 	uint64_t grpc_timeout_ms;       /* what it asks for; 0: absent */

@@ -129,19 +129,24 @@ static void put_cluster(struct writer *w, const struct operator_sources *of)
 	put_text(w, to->host);
 }
 
-static const char *route_name(const struct operator_sources *of)
+/* RULE.MATCH; where there is no VirtualService's rule, Istio's own. */
+static void put_route_name(struct writer *w, const struct operator_sources *of)
 {
 	const struct conn *conn = of->conn;
 
 	if (!of->is_request)
-		return "";
-	if (conn->outcome.is_blocked)
-		return "block_all";
-	if (conn->is_passthrough)
-		return "allow_any";
-	if (!conn->service || conn->outcome.flags & FLAG_NR)
-		return "";
-	return conn->route && conn->route->name ? conn->route->name : "default";
+		return;
+	if (conn->outcome.is_blocked) {
+		put_text(w, "block_all");
+	} else if (conn->is_passthrough) {
+		put_text(w, "allow_any");
+	} else if (conn->route) {
+		put_text(w, conn->route->name ? conn->route->name : "");
+		put_text(w, conn->match_name ? "." : "");
+		put_text(w, conn->match_name ? conn->match_name : "");
+	} else if (conn->service && !(conn->outcome.flags & FLAG_NR)) {
+		put_text(w, "default");
+	}
 }
 
 /* ---- fields ---- */
@@ -243,7 +248,7 @@ void put_operator(struct writer *w, const struct operator_sources *of, const cha
 	} else if (IS("UPSTREAM_CLUSTER") || IS("UPSTREAM_CLUSTER_RAW")) {
 		put_cluster(w, of);
 	} else if (IS("ROUTE_NAME")) {
-		put_text(w, route_name(of));
+		put_route_name(w, of);
 	} else if (IS("RESPONSE_CODE")) {
 		put_number(w, of->status);
 	}
