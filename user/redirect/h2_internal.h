@@ -26,6 +26,7 @@ struct h2_session {
 	struct h2_stream *streams;
 	size_t stream_count;
 	uint32_t served;           /* streams that were begun */
+	uint64_t wanted_ms;        /* since when others wait for its connection; 0: nobody does */
 };
 
 struct h2_stream {

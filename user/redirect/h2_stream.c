@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/h2_internal.h"
 
 #define MAX_OUT LARGE_BUFFER /* content that waits for the peer to take it */
@@ -101,6 +102,7 @@ static void leave_session(struct h2_stream *stream)
 	session->stream_count--;
 	if (!session->stream_count && !session->is_server)
 		h2_session_idle(session);
+	circuit_has_room(session->conn->circuit);
 	stream->session = NULL;
 }
 

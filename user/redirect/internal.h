@@ -270,6 +270,8 @@ struct conn {
 	struct circuit *circuit;        /* of `service`, as long as `conn` has to do with it; NULL: it needs none */
 	struct circuit_host *host;      /* of the circuit: where the upstream connection goes */
 	bool has_connection, has_request, has_retry; /* counted in the circuit */
+	bool shares;                    /* the try waits for a session that another stream dials: */
+	int share_error;                /* that has failed so; 0: it has not */
 	bool has_hash;                  /* consistentHash: */
 	uint64_t hash;                  /* what tells where the request goes */
 	bool makes_cookie;              /* the client is told it by this one: */
@@ -464,6 +466,7 @@ void upstream_drop(struct conn *conn);
 size_t upstream_addresses(const struct conn *conn, struct candidate *out); /* in the order of the draw, at most MAX_CANDIDATES */
 bool upstream_suits(struct conn *conn); /* the kept connection may be used for the request, which is for conn->service */
 void upstream_admitted(struct conn *conn, bool overflow); /* it was in line */
+void upstream_share(struct conn *conn, bool is_first); /* it is in line: it leaves that if a session takes it */
 void upstream_again(struct conn *conn, uint64_t wait_ms); /* another try for the same service, on a fresh connection */
 void upstream_forget_waiting(struct conn *conn);
 void queue_add(struct queue *queue, struct conn *conn);
