@@ -806,8 +806,59 @@ Test(redirect_http2, a_server_of_http_1_in_place_of_one_of_http_2_is_answered_fo
 	hear(upstream);
 	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
 	turn_with(client, NULL);
-	expect_head(client, id, ":status: 503\n");
+	expect_head(client, id, ":status: 502\n");
+	cr_expect(strstr(peer_stream(client, id)->body, "reset reason: protocol error"), "%s", peer_stream(client, id)->body);
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+static void answer_with(struct peer *upstream, int32_t id, const nghttp2_nv *fields, size_t count, const char *body)
+{
+	nghttp2_data_provider provider = {.read_callback = peer_read};
+	struct peer_stream *stream = peer_stream(upstream, id);
+
+	stream->out = body;
+	stream->out_length = body ? strlen(body) : 0;
+	stream->out_ends = true;
+	nghttp2_submit_response(upstream->http2, id, fields, count, body ? &provider : NULL);
+}
+
+Test(redirect_http2, an_answer_that_cannot_be_read_is_the_servers_fault)
+{
+	static const struct {
+		nghttp2_nv fields[2];
+		const char *body;
+	} wrong[] = {{{NV(":status", "200"), NV("bad name", "x")}, NULL},
+		     {{NV(":status", "200"), NV("transfer-encoding", "chunked")}, "x"},
+		     {{NV(":status", "2000"), NV("x", "y")}, NULL},
+		     {{NV("x", "y"), NV("z", "without a status")}, NULL},
+		     {{NV(":status", "200"), NV("content-length", "7")}, NULL}};
+	struct peer *client = dial(81), *upstream = NULL;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		int32_t id = peer_get(client, "two.example", "/");
+
+		if (!upstream)
+			upstream = accept_peer(client);
+		turn_with(client, upstream);
+		answer_with(upstream, 2 * (int32_t)i + 1, wrong[i].fields, 2, wrong[i].body);
+		turn_with(client, upstream);
+		expect_head(client, id, ":status: 502\n");
+		cr_expect(strstr(peer_stream(client, id)->body, "reset reason: protocol error"), "%zu: %s", i, peer_stream(client, id)->body);
+	}
+}
+
+Test(redirect_http2, an_answer_that_is_longer_than_it_says_is_broken_off)
+{
+	const nghttp2_nv fields[] = {NV(":status", "200"), NV("content-length", "3")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_get(client, "two.example", "/");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	answer_with(upstream, 1, fields, 2, "hello");
+	turn_with(client, upstream);
+	cr_expect(peer_stream(client, id)->error != NGHTTP2_NO_ERROR || strstr(peer_stream(client, id)->head, ":status: 502"), "%s",
+		  peer_stream(client, id)->head);
 }
 
 /* Each stream holds what it was judged by; a client that stays connected for days holds none. */

@@ -38,6 +38,7 @@ struct h2_stream {
 	int32_t id;
 	bool is_closed;             /* nghttp2 knows it no more */
 	bool is_reset, is_refused;  /* by the peer, or with its session */
+	bool is_malformed;          /* what the peer has sent */
 	enum http_method method;    /* of the request */
 	/* what comes: as HTTP/1.1 to the connection */
 	struct h2_block block;

@@ -185,6 +185,11 @@ bool h2_was_reset(const struct end *end)
 	return end->stream && end->stream->is_reset && end->stream->session;
 }
 
+bool h2_was_malformed(const struct end *end)
+{
+	return end->stream && end->stream->is_malformed;
+}
+
 /* ---- from the peer ---- */
 
 void h2_stream_received(struct h2_stream *stream, const uint8_t *bytes, size_t n)

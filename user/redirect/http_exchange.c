@@ -197,6 +197,21 @@ static bool retry_fresh(struct conn *conn)
 	return true;
 }
 
+static void answer_protocol_error(struct conn *conn)
+{
+	outlier_failed(conn, 503);
+	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
+		return;
+	upstream_drop(conn);
+	http_answer_upstream(conn, 502, "protocol error", NULL);
+}
+
+static void break_off(struct conn *conn)
+{
+	conn_note(conn, FLAG_UPE, "upstream_reset_after_response_started{protocol_error}");
+	conn_reset(conn);
+}
+
 static enum moved upstream_ended(struct conn *conn)
 {
 	uint32_t happened = RETRY_RESET | RETRY_5XX | RETRY_GATEWAY;
@@ -208,6 +223,13 @@ static enum moved upstream_ended(struct conn *conn)
 	if (conn->response_head_done && conn->response_body.framing == HTTP_BODY_CLOSE && !error) {
 		conn->response_body.done = true;
 		return MOVE_SOME;
+	}
+	if (h2_was_malformed(&conn->upstream)) {
+		if (conn->response_head_done)
+			break_off(conn);
+		else
+			answer_protocol_error(conn);
+		return MOVE_BROKEN;
 	}
 	if (conn->response_head_done) { /* the client must not take half an answer for a whole one */
 		conn_note(conn, FLAG_UC, "upstream_reset_after_response_started{connection_termination}");
@@ -228,15 +250,6 @@ static enum moved upstream_ended(struct conn *conn)
 	upstream_drop(conn);
 	http_answer_upstream(conn, 503, reason, refused ? why : NULL);
 	return MOVE_BROKEN;
-}
-
-static void answer_protocol_error(struct conn *conn)
-{
-	outlier_failed(conn, 503);
-	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
-		return;
-	upstream_drop(conn);
-	http_answer_upstream(conn, 502, "protocol error", NULL);
 }
 
 /* Appends the rebuilt head to what goes to the client. False: it does not fit anywhere. */
@@ -455,8 +468,7 @@ static enum moved feed_response(struct conn *conn)
 		}
 	}
 	if (n < 0) {
-		conn_note(conn, FLAG_UPE, "upstream_reset_after_response_started{protocol_error}");
-		conn_reset(conn);
+		break_off(conn);
 		return MOVE_BROKEN;
 	}
 	return MOVE_SOME;
