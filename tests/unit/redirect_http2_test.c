@@ -1239,3 +1239,111 @@ Test(redirect_http2, within_limits_a_session_with_another_address_will_do)
 	turn_with(client, upstream);
 	cr_expect_eq(upstream->count, 10, "%zu are asked", upstream->count);
 }
+
+/* ---- the health of servers of gRPC ---- */
+
+#define EJECTS(rule) "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: two}\nspec: {host: two.example, trafficPolicy: " \
+	"{outlierDetection: {" rule ", interval: 1s, baseEjectionTime: 30s, maxEjectionPercent: 100}}}\n" TRIES("0", "")
+
+static int32_t call(struct peer *client)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/s/M"), NV(":authority", "two.example"),
+				     NV("content-type", "application/grpc"), NV("te", "trailers")};
+
+	return peer_ask_with(client, fields, 6, "", true);
+}
+
+/* A call that is answered so, in a head alone or behind a body; its id at the client. */
+static int32_t call_and_answer(struct peer *client, struct peer **upstream, const char *status, bool in_trailer)
+{
+	const nghttp2_nv fields[] = {NV(":status", "200"), NV("content-type", "application/grpc"), NV("grpc-status", status)};
+	int32_t id = call(client), at;
+
+	if (!*upstream)
+		*upstream = accept_peer(client);
+	turn_with(client, *upstream);
+	at = 2 * (int32_t)(*upstream)->count - 1;
+	if (in_trailer)
+		peer_answer(*upstream, at, "200", "body", status);
+	else
+		answer_with(*upstream, at, fields, 3, NULL);
+	turn_with(client, *upstream);
+	return id;
+}
+
+static void expect_ejected(struct peer *client, struct peer *upstream, bool wanted)
+{
+	size_t before = upstream->count;
+	int32_t id = call(client);
+
+	turn_with(client, upstream);
+	cr_expect_eq(rig.worker->statistics.ejections_total, wanted);
+	cr_expect_eq(upstream->count, before + !wanted);
+	if (wanted)
+		expect_head(client, id, "grpc-message: no healthy upstream\n");
+}
+
+static void eject_by_status(const char *status, bool in_trailer, bool wanted)
+{
+	struct peer *client = dial(81), *upstream = NULL;
+	int32_t id = 0;
+
+	for (int i = 0; i < 2; i++)
+		id = call_and_answer(client, &upstream, status, in_trailer);
+	expect_head(client, id, "grpc-status: ");
+	expect_ejected(client, upstream, wanted);
+}
+
+Test(redirect_http2, a_server_of_grpc_that_is_unavailable_is_ejected)
+{
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	eject_by_status("14", false, true);
+}
+
+Test(redirect_http2, a_server_of_grpc_whose_trailer_says_so_is_ejected)
+{
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	eject_by_status("14", true, true);
+}
+
+Test(redirect_http2, statuses_of_grpc_count_as_those_of_http_that_envoy_takes_them_for)
+{
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	eject_by_status("5", true, false); /* NOT_FOUND */
+	eject_by_status("8", false, false); /* RESOURCE_EXHAUSTED: 429 */
+	apply_pooled(EJECTS("consecutive5xxErrors: 0, consecutiveGatewayErrors: 2"));
+	eject_by_status("13", true, false); /* INTERNAL: 500 */
+	eject_by_status("4", true, true); /* DEADLINE_EXCEEDED: 504 */
+}
+
+Test(redirect_http2, a_server_that_says_it_is_well_in_between_stays)
+{
+	struct peer *client, *upstream = NULL;
+
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	client = dial(81);
+	call_and_answer(client, &upstream, "14", true);
+	call_and_answer(client, &upstream, "0", true);
+	call_and_answer(client, &upstream, "14", true);
+	expect_ejected(client, upstream, false);
+}
+
+Test(redirect_http2, a_server_that_breaks_its_answers_off_is_ejected)
+{
+	struct peer *client, *upstream = NULL;
+
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	client = dial(81);
+	for (int i = 0; i < 2; i++) {
+		call(client);
+		if (!upstream)
+			upstream = accept_peer(client);
+		turn_with(client, upstream);
+		peer_answer(upstream, 2 * i + 1, "200", "", "0");
+		peer_stream(upstream, 2 * i + 1)->out_ends = false;
+		turn_with(client, upstream);
+		nghttp2_submit_rst_stream(upstream->http2, NGHTTP2_FLAG_NONE, 2 * i + 1, NGHTTP2_INTERNAL_ERROR);
+		turn_with(client, upstream);
+	}
+	expect_ejected(client, upstream, true);
+}

@@ -33,6 +33,7 @@ void h2_let_go(struct end *end, bool complete);
 bool h2_was_refused(const struct end *end); /* the server has not acted on the request (RFC 9113 §8.7) */
 bool h2_was_reset(const struct end *end);   /* by the server, whose session goes on */
 bool h2_was_malformed(const struct end *end); /* what the server has answered */
+uint16_t h2_grpc_answer(const struct end *end); /* what grpc-status in its trailer stands for; 0: there is none */
 
 /* ---- upstream ---- */
 

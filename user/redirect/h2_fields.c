@@ -141,6 +141,8 @@ void h2_block_add(struct worker *worker, struct h2_block *block, struct slice na
 		block->is_too_large |= !add_line(worker, &block->lines, name, value);
 	if (SLICE_IS(name, "content-type"))
 		block->is_grpc = http_is_grpc_type(value);
+	if (SLICE_IS(name, "grpc-status"))
+		block->grpc_answer = http_status_of_grpc(value);
 }
 
 void h2_block_drop(struct worker *worker, struct h2_block *block)

@@ -22,6 +22,7 @@ struct h2_block {
 	struct buffer *lines, *cookies;
 	struct h2_span method, scheme, path, authority, status, host, length;
 	unsigned int count;
+	uint16_t grpc_answer; /* what grpc-status stands for; 0: there is none */
 	bool is_grpc, is_malformed, is_too_large;
 };
 

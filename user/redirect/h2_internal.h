@@ -46,6 +46,7 @@ struct h2_stream {
 	struct h2_queue content;
 	enum http_framing framing;
 	bool has_head, ended, is_whole; /* all came; all was handed out */
+	uint16_t grpc_answer;       /* of its trailer, as http_status_of_grpc(); 0: there is none */
 	/* what goes: HTTP/1.1 from the connection */
 	struct http_body body;
 	struct h2_queue out;

@@ -141,6 +141,7 @@ static void received_head(struct h2_session *session, struct h2_stream *stream, 
 
 static void received_trailer(struct h2_session *session, struct h2_stream *stream)
 {
+	uint16_t grpc_answer = stream->block.grpc_answer;
 	struct buffer *trailer = h2_trailer(stream->worker, &stream->block);
 
 	if (!trailer) {
@@ -148,6 +149,7 @@ static void received_trailer(struct h2_session *session, struct h2_stream *strea
 		return;
 	}
 	stream->ended = true;
+	stream->grpc_answer = grpc_answer;
 	if (stream->conn)
 		stream->trailer = trailer;
 	else

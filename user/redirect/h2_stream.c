@@ -190,6 +190,11 @@ bool h2_was_malformed(const struct end *end)
 	return end->stream && end->stream->is_malformed;
 }
 
+uint16_t h2_grpc_answer(const struct end *end)
+{
+	return end->stream ? end->stream->grpc_answer : 0;
+}
+
 /* ---- from the peer ---- */
 
 void h2_stream_received(struct h2_stream *stream, const uint8_t *bytes, size_t n)

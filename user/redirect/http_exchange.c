@@ -232,6 +232,8 @@ static enum moved upstream_ended(struct conn *conn)
 		return MOVE_BROKEN;
 	}
 	if (conn->response_head_done) { /* the client must not take half an answer for a whole one */
+		if (conn->trailer_tells)
+			outlier_failed(conn, 503);
 		conn_note(conn, FLAG_UC, "upstream_reset_after_response_started{connection_termination}");
 		conn_reset(conn);
 		return MOVE_BROKEN;
@@ -401,6 +403,25 @@ static bool try_instead(struct conn *conn, const struct http_head *head)
 	return http_try_again(conn, happened, true);
 }
 
+/* How the server does, for its health. Of gRPC its own status tells, which comes before the body or behind it. */
+static void server_answered(struct conn *conn, const struct http_head *head)
+{
+	const struct http_field *grpc = conn->is_grpc ? http_field(head, "grpc-status") : NULL;
+
+	conn->trailer_tells = conn->is_grpc && conn->upstream.stream && !grpc && head->status == 200;
+	if (!conn->trailer_tells)
+		outlier_answered(conn, grpc ? http_status_of_grpc(grpc->value) : head->status);
+}
+
+static void trailer_came(struct conn *conn)
+{
+	uint16_t answer = h2_grpc_answer(&conn->upstream);
+
+	if (conn->trailer_tells)
+		outlier_answered(conn, answer ? answer : 200);
+	conn->trailer_tells = false;
+}
+
 static enum moved read_response_head(struct conn *conn)
 {
 	struct http_head *head = &conn->worker->head;
@@ -428,7 +449,7 @@ static enum moved read_response_head(struct conn *conn)
 		return MOVE_BROKEN;
 	}
 	if (head->status >= 200 || head->status == 101)
-		outlier_answered(conn, head->status);
+		server_answered(conn, head);
 	if (head->status >= 200 && try_instead(conn, head))
 		return MOVE_BROKEN;
 	if (head->status == 101)
@@ -538,6 +559,7 @@ static enum moved pull_response(struct conn *conn)
 		} else if (!conn->response_head_done) {
 			flow = read_response_head(conn);
 		} else if (conn->response_body.done) {
+			trailer_came(conn);
 			conn->response_done = true;
 			flow = MOVE_SOME;
 		} else {

@@ -303,6 +303,7 @@ struct conn {
 	const struct http_route *route; /* of `table`, or NULL */
 	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
 	bool is_grpc;                   /* our own answers are gRPC's */
+	bool trailer_tells;             /* how the server does is told behind the body of its answer */
 	uint64_t grpc_timeout_ms;       /* what it asks for; 0: absent */
 	const char *own_body;           /* of a long answer of our own: what is left of it, in `table` */
 	size_t own_body_left;
