@@ -1347,3 +1347,78 @@ Test(redirect_http2, a_server_that_breaks_its_answers_off_is_ejected)
 	}
 	expect_ejected(client, upstream, true);
 }
+
+/* ---- a length and a trailer ---- */
+
+Test(redirect_http2, a_trailer_comes_through_behind_a_body_of_told_length)
+{
+	const nghttp2_nv asked[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example"),
+				    NV("content-length", "5")};
+	const nghttp2_nv answered[] = {NV(":status", "200"), NV("content-length", "3")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_ask_with(client, asked, 5, "hello", true);
+
+	peer_stream(client, id)->trailer = "7";
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	expect_head(upstream, 1, "content-length: 5\n");
+	expect_head(upstream, 1, "--\ngrpc-status: 7\n");
+	cr_expect_str_eq(peer_stream(upstream, 1)->body, "hello");
+	cr_expect(peer_stream(upstream, 1)->ended);
+	peer_stream(upstream, 1)->trailer = "9";
+	answer_with(upstream, 1, answered, 2, "abc");
+	turn_with(client, upstream);
+	expect_head(client, id, "content-length: 3\n");
+	expect_head(client, id, "--\ngrpc-status: 9\n");
+	cr_expect_str_eq(peer_stream(client, id)->body, "abc");
+	cr_expect(peer_stream(client, id)->ended);
+}
+
+/* The other side is told the length as it came, and once. */
+Test(redirect_http2, a_length_is_told_with_a_trailer_or_without)
+{
+	const nghttp2_nv asked[] = {NV(":method", "PUT"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example"),
+				    NV("content-length", "5")};
+	const nghttp2_nv answered[] = {NV(":status", "200"), NV("content-length", "3")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_ask_with(client, asked, 5, "hello", false);
+	const char *told;
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	told = strstr(peer_stream(upstream, 1)->head, "content-length: 5\n");
+	cr_assert(told && !strstr(told + 1, "content-length"), "%s", peer_stream(upstream, 1)->head);
+	peer_stream(client, id)->out_ends = true;
+	nghttp2_session_resume_data(client->http2, id);
+	turn_with(client, upstream);
+	cr_expect(peer_stream(upstream, 1)->ended);
+	answer_with(upstream, 1, answered, 2, "abc");
+	turn_with(client, upstream);
+	told = strstr(peer_stream(client, id)->head, "content-length: 3\n");
+	cr_expect(told && !strstr(told + 1, "content-length"), "%s", peer_stream(client, id)->head);
+	cr_expect_str_eq(peer_stream(client, id)->body, "abc");
+	cr_expect(peer_stream(client, id)->ended);
+}
+
+/* A message of HTTP/1.1 with a length has no place for it; its length is worth more. */
+Test(redirect_http2, towards_http_1_a_length_stays_what_it_is)
+{
+	const nghttp2_nv asked[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example"),
+				    NV("content-length", "5")};
+	struct peer *client = dial(80);
+	int32_t id = peer_ask_with(client, asked, 5, "hello", true);
+	struct heard heard;
+	int upstream;
+
+	peer_stream(client, id)->trailer = "7";
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn_with(client, NULL);
+	heard = hear(upstream);
+	expect_in(&heard, "Content-Length: 5\r\n");
+	cr_expect(heard.n > 9 && !memcmp(heard.text + heard.n - 9, "\r\n\r\nhello", 9), "%s", heard.text);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 200\n");
+}

@@ -30,6 +30,11 @@ ssize_t h2_receive(struct end *end, void *out, size_t room);
 ssize_t h2_send(struct end *end, const struct iovec *parts, size_t count);
 /* The connection needs it no more. `complete`: all was said; otherwise it is reset if anything is open. */
 void h2_let_go(struct end *end, bool complete);
+/*
+ * Its message, whose head was read just now, goes on in HTTP/2, too. A body of a length that is told comes in chunks then: only
+ * behind these a trailer has its place. The length is told nevertheless.
+ */
+void h2_keep_trailer(struct end *end, struct http_head *head);
 bool h2_was_refused(const struct end *end); /* the server has not acted on the request (RFC 9113 §8.7) */
 bool h2_was_reset(const struct end *end);   /* by the server, whose session goes on */
 bool h2_was_malformed(const struct end *end); /* what the server has answered */

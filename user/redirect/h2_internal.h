@@ -45,6 +45,8 @@ struct h2_stream {
 	struct buffer *head, *trailer;
 	struct h2_queue content;
 	enum http_framing framing;
+	bool tells_length;          /* of a body that comes in chunks here: */
+	uint64_t length;
 	bool has_head, ended, is_whole; /* all came; all was handed out */
 	uint16_t grpc_answer;       /* of its trailer, as http_status_of_grpc(); 0: there is none */
 	/* what goes: HTTP/1.1 from the connection */

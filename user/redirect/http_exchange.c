@@ -322,6 +322,8 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	bool fits;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
+	if (conn->client.stream)
+		h2_keep_trailer(&conn->upstream, head);
 	http_body_start(&conn->response_body, head);
 	conn->keep_upstream = head->keep_alive && !by_close && conn->request_done && !conn->upstream.stream;
 	conn->dechunk = conn->client_minor == 0 && head->framing == HTTP_BODY_CHUNKED;
