@@ -219,6 +219,7 @@ struct outcome {
 	struct buffer *kept;     /* fields that the line wants, which are gone by then (access_log.c) */
 	uint32_t kept_request;   /* of its bytes: those of the request */
 	uint64_t format;         /* the log's, by which they were kept */
+	struct buffer *settled;  /* of a relay whose policy is gone by then: its cluster and its route, each with a NUL */
 };
 
 struct conn {
@@ -521,6 +522,7 @@ void access_log_request(struct conn *conn, const struct http_head *head, const c
 void access_log_response(struct conn *conn, const struct http_head *head, const char *lines, const char *extra);
 void access_log_connected(struct conn *conn); /* to an upstream */
 void access_log_reset(struct conn *conn, const char *reason, const char *failure); /* it gave no answer */
+void access_log_settle(struct conn *conn); /* the line needs its table no more */
 void access_log_end(struct conn *conn); /* the line, if one is due */
 void access_log_flush(struct worker *worker);
 
