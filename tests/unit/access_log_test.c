@@ -214,11 +214,27 @@ Test(access_log, a_relay_that_outlives_its_policy_has_its_line)
 
 	for (int i = 0; i < 4; i++)
 		apply_logged(LOGGED(""));
+	cr_expect_eq(rig.worker->conns->table, rig.table, "those are gone");
 	close(upstream);
 	close(client);
 	usleep(2000);
 	turn();
 	cr_expect(strstr(logged(), " outbound|5432||t.example "));
+}
+
+Test(access_log, an_upgraded_request_that_outlives_its_policy_has_its_line)
+{
+	int client = dial(), upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+
+	answer_with(upstream, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+	for (int i = 0; i < 4; i++)
+		apply_logged(LOGGED(""));
+	cr_expect_eq(rig.worker->conns->table, rig.table, "those are gone");
+	close(upstream);
+	close(client);
+	usleep(2000);
+	turn();
+	expect_line(TIME " \"GET / HTTP/1.1\" 101 .* outbound\\|80\\|\\|a\\.example .* plain");
 }
 
 Test(access_log, our_own_answers_say_why)

@@ -806,8 +806,59 @@ Test(redirect_http2, a_server_of_http_1_in_place_of_one_of_http_2_is_answered_fo
 	hear(upstream);
 	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
 	turn_with(client, NULL);
-	expect_head(client, id, ":status: 503\n");
+	expect_head(client, id, ":status: 502\n");
+	cr_expect(strstr(peer_stream(client, id)->body, "reset reason: protocol error"), "%s", peer_stream(client, id)->body);
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+static void answer_with(struct peer *upstream, int32_t id, const nghttp2_nv *fields, size_t count, const char *body)
+{
+	nghttp2_data_provider provider = {.read_callback = peer_read};
+	struct peer_stream *stream = peer_stream(upstream, id);
+
+	stream->out = body;
+	stream->out_length = body ? strlen(body) : 0;
+	stream->out_ends = true;
+	nghttp2_submit_response(upstream->http2, id, fields, count, body ? &provider : NULL);
+}
+
+Test(redirect_http2, an_answer_that_cannot_be_read_is_the_servers_fault)
+{
+	static const struct {
+		nghttp2_nv fields[2];
+		const char *body;
+	} wrong[] = {{{NV(":status", "200"), NV("bad name", "x")}, NULL},
+		     {{NV(":status", "200"), NV("transfer-encoding", "chunked")}, "x"},
+		     {{NV(":status", "2000"), NV("x", "y")}, NULL},
+		     {{NV("x", "y"), NV("z", "without a status")}, NULL},
+		     {{NV(":status", "200"), NV("content-length", "7")}, NULL}};
+	struct peer *client = dial(81), *upstream = NULL;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		int32_t id = peer_get(client, "two.example", "/");
+
+		if (!upstream)
+			upstream = accept_peer(client);
+		turn_with(client, upstream);
+		answer_with(upstream, 2 * (int32_t)i + 1, wrong[i].fields, 2, wrong[i].body);
+		turn_with(client, upstream);
+		expect_head(client, id, ":status: 502\n");
+		cr_expect(strstr(peer_stream(client, id)->body, "reset reason: protocol error"), "%zu: %s", i, peer_stream(client, id)->body);
+	}
+}
+
+Test(redirect_http2, an_answer_that_is_longer_than_it_says_is_broken_off)
+{
+	const nghttp2_nv fields[] = {NV(":status", "200"), NV("content-length", "3")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_get(client, "two.example", "/");
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	answer_with(upstream, 1, fields, 2, "hello");
+	turn_with(client, upstream);
+	cr_expect(peer_stream(client, id)->error != NGHTTP2_NO_ERROR || strstr(peer_stream(client, id)->head, ":status: 502"), "%s",
+		  peer_stream(client, id)->head);
 }
 
 /* Each stream holds what it was judged by; a client that stays connected for days holds none. */
@@ -900,4 +951,474 @@ Test(redirect_http2, a_parked_connection_serves_its_own_name_only)
 		expect_head(client, id, ":status: 200\n");
 	}
 	cr_expect_eq(accept_upstream(server), -1);
+}
+
+/* ---- limits ---- */
+
+static struct peer *ask_two(struct peer *client, int32_t *id)
+{
+	*id = peer_get(client, "two.example", "/");
+	return accept_peer(client);
+}
+
+static void answer_all(struct peer *client, struct peer *upstream, int32_t id)
+{
+	peer_answer(upstream, id, "200", NULL, NULL);
+	for (int i = 0; i < 3; i++)
+		turn_with(client, upstream);
+}
+
+Test(redirect_http2, a_session_is_one_connection_and_its_streams_are_requests)
+{
+	struct peer *client, *upstream;
+	int32_t first, second, third;
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}, http: {http2MaxRequests: 2}}"));
+	client = dial(81);
+	upstream = ask_two(client, &first);
+	second = peer_get(client, "two.example", "/2");
+	turn_with(client, upstream);
+	cr_assert_eq(upstream->count, 2, "both are asked at once");
+	third = peer_get(client, "two.example", "/3");
+	turn_with(client, upstream);
+	expect_head(client, third, ":status: 503\n");
+	expect_head(client, third, "x-envoy-overloaded: true\n");
+	answer_all(client, upstream, 1);
+	third = peer_get(client, "two.example", "/4");
+	answer_all(client, upstream, 3);
+	answer_all(client, upstream, 5);
+	expect_head(client, first, ":status: 200\n");
+	expect_head(client, second, ":status: 200\n");
+	expect_head(client, third, ":status: 200\n");
+	cr_expect_eq(accept_upstream(server), -1, "on one connection");
+}
+
+Test(redirect_http2, requests_that_come_at_once_share_the_connection_that_is_made)
+{
+	struct peer *client, *upstream;
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}"));
+	rig.withholds = true; /* there is no socket yet */
+	client = dial(81);
+	for (int i = 0; i < 4; i++)
+		peer_get(client, "two.example", "/");
+	turn_with(client, NULL);
+	rig.withholds = false;
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	cr_expect_eq(upstream->count, 4, "%zu are asked", upstream->count);
+}
+
+Test(redirect_http2, another_client_has_the_connection_of_a_session_once_it_is_idle)
+{
+	struct peer *client, *other, *upstream, *next;
+	int32_t first, second;
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}}"));
+	client = dial(81);
+	upstream = ask_two(client, &first);
+	turn_with(client, upstream);
+	other = dial(81);
+	second = peer_get(other, "two.example", "/");
+	turn_with(other, NULL);
+	cr_expect_eq(accept_upstream(server), -1);
+	answer_all(client, upstream, 1);
+	cr_expect(upstream->gone);
+	next = accept_peer(other);
+	turn_with(other, next);
+	answer_all(other, next, 1);
+	expect_head(client, first, ":status: 200\n");
+	expect_head(other, second, ":status: 200\n");
+	first = peer_get(client, "two.example", "/"); /* and the first has it back as the other is idle */
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	answer_all(client, upstream, 1);
+	expect_head(client, first, ":status: 200\n");
+	close(client->fd);
+	close(other->fd);
+	client->gone = other->gone = true;
+	usleep(2000);
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
+
+/* Who has streams all the time would keep the others out for ever; one that lasts is no reason to hold up its neighbours. */
+Test(redirect_http2, a_session_makes_way_for_others_but_not_for_ever)
+{
+	struct peer *client, *other, *upstream, *next;
+	int32_t lasting, second, others;
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}}"));
+	client = dial(81);
+	upstream = ask_two(client, &lasting);
+	turn_with(client, upstream);
+	other = dial(81);
+	others = peer_get(other, "two.example", "/");
+	turn_with(other, NULL);
+	second = peer_get(client, "two.example", "/2");
+	turn_for(300);
+	turn_with(client, upstream);
+	cr_expect_eq(upstream->count, 1, "it waits, too");
+	turn_for(1200);
+	turn_with(client, upstream);
+	cr_assert_eq(upstream->count, 2, "and then no longer");
+	answer_all(client, upstream, 3);
+	expect_head(client, second, ":status: 200\n");
+	answer_all(client, upstream, 1);
+	expect_head(client, lasting, ":status: 200\n");
+	next = accept_peer(other);
+	turn_with(other, next);
+	answer_all(other, next, 1);
+	expect_head(other, others, ":status: 200\n");
+}
+
+Test(redirect_http2, a_request_in_line_is_served_by_a_session_that_has_room_again)
+{
+	struct peer *client, *upstream;
+	int32_t first, second;
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}, http: {maxConcurrentStreams: 1}}"));
+	client = dial(81);
+	upstream = ask_two(client, &first);
+	second = peer_get(client, "two.example", "/2");
+	turn_with(client, upstream);
+	cr_expect_eq(upstream->count, 1);
+	answer_all(client, upstream, 1);
+	cr_assert_eq(upstream->count, 2, "on the same session");
+	answer_all(client, upstream, 3);
+	expect_head(client, second, ":status: 200\n");
+	cr_expect_eq(accept_upstream(server), -1);
+}
+
+Test(redirect_http2, within_limits_later_streams_take_the_connection_of_earlier_ones)
+{
+	struct peer *client, *other;
+	struct heard heard;
+	int upstream, next;
+	int32_t id;
+
+	apply_pooled(POOLED("a", "{tcp: {maxConnections: 1}}"));
+	client = dial(80);
+	upstream = ask_http1(client, -1);
+	ask_http1(client, upstream);
+	cr_expect_eq(accept_upstream(server), -1);
+	other = dial(80); /* for whom it is given up while it is idle */
+	id = peer_get(other, "a.example", "/");
+	turn_with(other, NULL);
+	heard = hear(upstream);
+	cr_expect(heard.ended);
+	next = accept_upstream(server);
+	cr_assert_geq(next, 0);
+	turn();
+	hear(next);
+	say(next, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn_with(other, NULL);
+	expect_head(other, id, ":status: 200\n");
+	close(client->fd);
+	close(other->fd);
+	client->gone = other->gone = true;
+	usleep(2000);
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+	ask_http1(dial(80), -1); /* all were given back */
+}
+
+/* ---- a session that is being dialled ---- */
+
+#define SILENT_TLS(pool) "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: two}\n" \
+	"spec: {host: two.example, trafficPolicy: {tls: {mode: SIMPLE, sni: x, insecureSkipVerify: true}, connectionPool: {tcp: {connectTimeout: " pool "}}}}\n" \
+
+#define TRIES(attempts, more) ROUTE_OF("v", "hosts: [two.example], http: [{" more "retries: {attempts: " attempts "}, route: [{destination: {host: two.example}}]}]")
+
+/* They wait longer than for anything else, if the service says so. */
+Test(redirect_http2, streams_wait_for_a_session_as_long_as_it_is_dialled)
+{
+	struct peer *client;
+	int32_t second;
+
+	apply_pooled(SILENT_TLS("60s"));
+	client = dial(81);
+	peer_get(client, "two.example", "/1");
+	second = peer_get(client, "two.example", "/2");
+	turn_with(client, NULL);
+	cr_assert_geq(accept_upstream(server), 0);
+	for (struct conn *conn = rig.worker->conns; conn; conn = conn->next)
+		conn->connect_ms -= conn->connect_ms ? 11000 : 0;
+	turn_for(300);
+	turn_with(client, NULL);
+	cr_expect_str_empty(peer_stream(client, second)->head, "%s", peer_stream(client, second)->head);
+}
+
+Test(redirect_http2, streams_that_wait_for_a_session_fail_with_it)
+{
+	struct peer *client;
+	int32_t ids[3];
+
+	apply_pooled(SILENT_TLS("300ms") TRIES("0", ""));
+	client = dial(81);
+	for (int i = 0; i < 3; i++)
+		ids[i] = peer_get(client, "two.example", "/");
+	turn_with(client, NULL);
+	cr_assert_geq(accept_upstream(server), 0);
+	turn_for(450);
+	turn_with(client, NULL);
+	cr_expect_eq(accept_upstream(server), -1);
+	for (int i = 0; i < 3; i++) {
+		expect_head(client, ids[i], ":status: 503\n");
+		cr_expect(strstr(peer_stream(client, ids[i])->body, "connection timeout") || strstr(peer_stream(client, ids[i])->body, "before headers"),
+			  "%s", peer_stream(client, ids[i])->body);
+	}
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+}
+
+Test(redirect_http2, the_timeouts_of_a_request_hold_while_it_waits_for_a_session)
+{
+	struct peer *client;
+	int32_t id;
+
+	apply_pooled(SILENT_TLS("60s") TRIES("1, perTryTimeout: 200ms", ""));
+	client = dial(81);
+	peer_get(client, "two.example", "/1");
+	id = peer_get(client, "two.example", "/2");
+	turn_with(client, NULL);
+	turn_for(700);
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 504\n");
+	apply_pooled(SILENT_TLS("60s") TRIES("0", "timeout: 300ms, "));
+	peer_get(client, "two.example", "/3");
+	id = peer_get(client, "two.example", "/4");
+	turn_with(client, NULL);
+	turn_for(450);
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 504\n");
+}
+
+/* Whoever dialled it has lost its patience: one of the others does. */
+Test(redirect_http2, a_session_is_dialled_for_those_who_are_left)
+{
+	struct peer *client;
+	int32_t first;
+
+	apply_pooled(SILENT_TLS("60s"));
+	client = dial(81);
+	first = peer_get(client, "two.example", "/1");
+	peer_get(client, "two.example", "/2");
+	turn_with(client, NULL);
+	cr_assert_geq(accept_upstream(server), 0);
+	nghttp2_submit_rst_stream(client->http2, NGHTTP2_FLAG_NONE, first, NGHTTP2_CANCEL);
+	turn_with(client, NULL);
+	cr_expect_geq(accept_upstream(server), 0);
+}
+
+/* Which of several addresses a request goes to is drawn, and those of one client find no connection for the others. */
+Test(redirect_http2, within_limits_a_session_with_another_address_will_do)
+{
+	static const char documents[] = REGISTRY_ONLY
+		ENTRY_OF("two", "hosts: [two.example], addresses: [203.0.113.1], resolution: STATIC, "
+				"ports: [{number: 81, name: p, protocol: HTTP2, targetPort: %u}], "
+				"endpoints: [{address: 127.0.0.1}, {address: 127.0.0.2}, {address: 127.0.0.3}]")
+		POOLED("two", "{tcp: {maxConnections: 1}}");
+	int others[] = {serve_on(&port, "127.0.0.2"), serve_on(&port, "127.0.0.3")}, fd;
+	struct peer *client, *upstream;
+	char text[4096];
+
+	snprintf(text, sizeof(text), documents, port);
+	apply(text);
+	turn();
+	client = dial(81);
+	peer_get(client, "two.example", "/");
+	turn_with(client, NULL);
+	fd = accept_upstream(server);
+	for (int i = 0; i < 2 && fd < 0; i++)
+		fd = accept_upstream(others[i]);
+	cr_assert_geq(fd, 0);
+	upstream = peer_new(fd, true);
+	turn_with(client, upstream);
+	for (int i = 0; i < 9; i++)
+		peer_get(client, "two.example", "/");
+	turn_with(client, upstream);
+	cr_expect_eq(upstream->count, 10, "%zu are asked", upstream->count);
+}
+
+/* ---- the health of servers of gRPC ---- */
+
+#define EJECTS(rule) "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: two}\nspec: {host: two.example, trafficPolicy: " \
+	"{outlierDetection: {" rule ", interval: 1s, baseEjectionTime: 30s, maxEjectionPercent: 100}}}\n" TRIES("0", "")
+
+static int32_t call(struct peer *client)
+{
+	const nghttp2_nv fields[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/s/M"), NV(":authority", "two.example"),
+				     NV("content-type", "application/grpc"), NV("te", "trailers")};
+
+	return peer_ask_with(client, fields, 6, "", true);
+}
+
+/* A call that is answered so, in a head alone or behind a body; its id at the client. */
+static int32_t call_and_answer(struct peer *client, struct peer **upstream, const char *status, bool in_trailer)
+{
+	const nghttp2_nv fields[] = {NV(":status", "200"), NV("content-type", "application/grpc"), NV("grpc-status", status)};
+	int32_t id = call(client), at;
+
+	if (!*upstream)
+		*upstream = accept_peer(client);
+	turn_with(client, *upstream);
+	at = 2 * (int32_t)(*upstream)->count - 1;
+	if (in_trailer)
+		peer_answer(*upstream, at, "200", "body", status);
+	else
+		answer_with(*upstream, at, fields, 3, NULL);
+	turn_with(client, *upstream);
+	return id;
+}
+
+static void expect_ejected(struct peer *client, struct peer *upstream, bool wanted)
+{
+	size_t before = upstream->count;
+	int32_t id = call(client);
+
+	turn_with(client, upstream);
+	cr_expect_eq(rig.worker->statistics.ejections_total, wanted);
+	cr_expect_eq(upstream->count, before + !wanted);
+	if (wanted)
+		expect_head(client, id, "grpc-message: no healthy upstream\n");
+}
+
+static void eject_by_status(const char *status, bool in_trailer, bool wanted)
+{
+	struct peer *client = dial(81), *upstream = NULL;
+	int32_t id = 0;
+
+	for (int i = 0; i < 2; i++)
+		id = call_and_answer(client, &upstream, status, in_trailer);
+	expect_head(client, id, "grpc-status: ");
+	expect_ejected(client, upstream, wanted);
+}
+
+Test(redirect_http2, a_server_of_grpc_that_is_unavailable_is_ejected)
+{
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	eject_by_status("14", false, true);
+}
+
+Test(redirect_http2, a_server_of_grpc_whose_trailer_says_so_is_ejected)
+{
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	eject_by_status("14", true, true);
+}
+
+Test(redirect_http2, statuses_of_grpc_count_as_those_of_http_that_envoy_takes_them_for)
+{
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	eject_by_status("5", true, false); /* NOT_FOUND */
+	eject_by_status("8", false, false); /* RESOURCE_EXHAUSTED: 429 */
+	apply_pooled(EJECTS("consecutive5xxErrors: 0, consecutiveGatewayErrors: 2"));
+	eject_by_status("13", true, false); /* INTERNAL: 500 */
+	eject_by_status("4", true, true); /* DEADLINE_EXCEEDED: 504 */
+}
+
+Test(redirect_http2, a_server_that_says_it_is_well_in_between_stays)
+{
+	struct peer *client, *upstream = NULL;
+
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	client = dial(81);
+	call_and_answer(client, &upstream, "14", true);
+	call_and_answer(client, &upstream, "0", true);
+	call_and_answer(client, &upstream, "14", true);
+	expect_ejected(client, upstream, false);
+}
+
+Test(redirect_http2, a_server_that_breaks_its_answers_off_is_ejected)
+{
+	struct peer *client, *upstream = NULL;
+
+	apply_pooled(EJECTS("consecutive5xxErrors: 2"));
+	client = dial(81);
+	for (int i = 0; i < 2; i++) {
+		call(client);
+		if (!upstream)
+			upstream = accept_peer(client);
+		turn_with(client, upstream);
+		peer_answer(upstream, 2 * i + 1, "200", "", "0");
+		peer_stream(upstream, 2 * i + 1)->out_ends = false;
+		turn_with(client, upstream);
+		nghttp2_submit_rst_stream(upstream->http2, NGHTTP2_FLAG_NONE, 2 * i + 1, NGHTTP2_INTERNAL_ERROR);
+		turn_with(client, upstream);
+	}
+	expect_ejected(client, upstream, true);
+}
+
+/* ---- a length and a trailer ---- */
+
+Test(redirect_http2, a_trailer_comes_through_behind_a_body_of_told_length)
+{
+	const nghttp2_nv asked[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example"),
+				    NV("content-length", "5")};
+	const nghttp2_nv answered[] = {NV(":status", "200"), NV("content-length", "3")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_ask_with(client, asked, 5, "hello", true);
+
+	peer_stream(client, id)->trailer = "7";
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	expect_head(upstream, 1, "content-length: 5\n");
+	expect_head(upstream, 1, "--\ngrpc-status: 7\n");
+	cr_expect_str_eq(peer_stream(upstream, 1)->body, "hello");
+	cr_expect(peer_stream(upstream, 1)->ended);
+	peer_stream(upstream, 1)->trailer = "9";
+	answer_with(upstream, 1, answered, 2, "abc");
+	turn_with(client, upstream);
+	expect_head(client, id, "content-length: 3\n");
+	expect_head(client, id, "--\ngrpc-status: 9\n");
+	cr_expect_str_eq(peer_stream(client, id)->body, "abc");
+	cr_expect(peer_stream(client, id)->ended);
+}
+
+/* The other side is told the length as it came, and once. */
+Test(redirect_http2, a_length_is_told_with_a_trailer_or_without)
+{
+	const nghttp2_nv asked[] = {NV(":method", "PUT"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "two.example"),
+				    NV("content-length", "5")};
+	const nghttp2_nv answered[] = {NV(":status", "200"), NV("content-length", "3")};
+	struct peer *client = dial(81), *upstream;
+	int32_t id = peer_ask_with(client, asked, 5, "hello", false);
+	const char *told;
+
+	upstream = accept_peer(client);
+	turn_with(client, upstream);
+	told = strstr(peer_stream(upstream, 1)->head, "content-length: 5\n");
+	cr_assert(told && !strstr(told + 1, "content-length"), "%s", peer_stream(upstream, 1)->head);
+	peer_stream(client, id)->out_ends = true;
+	nghttp2_session_resume_data(client->http2, id);
+	turn_with(client, upstream);
+	cr_expect(peer_stream(upstream, 1)->ended);
+	answer_with(upstream, 1, answered, 2, "abc");
+	turn_with(client, upstream);
+	told = strstr(peer_stream(client, id)->head, "content-length: 3\n");
+	cr_expect(told && !strstr(told + 1, "content-length"), "%s", peer_stream(client, id)->head);
+	cr_expect_str_eq(peer_stream(client, id)->body, "abc");
+	cr_expect(peer_stream(client, id)->ended);
+}
+
+/* A message of HTTP/1.1 with a length has no place for it; its length is worth more. */
+Test(redirect_http2, towards_http_1_a_length_stays_what_it_is)
+{
+	const nghttp2_nv asked[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", "/"), NV(":authority", "a.example"),
+				    NV("content-length", "5")};
+	struct peer *client = dial(80);
+	int32_t id = peer_ask_with(client, asked, 5, "hello", true);
+	struct heard heard;
+	int upstream;
+
+	peer_stream(client, id)->trailer = "7";
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	turn_with(client, NULL);
+	heard = hear(upstream);
+	expect_in(&heard, "Content-Length: 5\r\n");
+	cr_expect(heard.n > 9 && !memcmp(heard.text + heard.n - 9, "\r\n\r\nhello", 9), "%s", heard.text);
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	turn_with(client, NULL);
+	expect_head(client, id, ":status: 200\n");
 }

@@ -205,6 +205,37 @@ void access_log_reset(struct conn *conn, const char *reason, const char *failure
 	snprintf(conn->outcome.failure, sizeof(conn->outcome.failure), "%s", failure ? failure : "");
 }
 
+/* ---- what a relay leaves to other policies ---- */
+
+#define VALUE 1024 /* bytes of one, unescaped */
+
+static struct operator_sources sources_of(const struct conn *conn)
+{
+	const struct outcome *outcome = &conn->outcome;
+
+	return (struct operator_sources){.conn = conn, .is_request = outcome->is_request, .has_upstream = outcome->has_upstream,
+					 .status = outcome->status, .start_us = outcome->start_us};
+}
+
+void access_log_settle(struct conn *conn)
+{
+	static const char *const names[] = {"UPSTREAM_CLUSTER", "ROUTE_NAME"};
+	const struct operator_sources of = sources_of(conn);
+	struct buffer *settled;
+
+	if (!conn->outcome.begun || conn->outcome.settled)
+		return;
+	settled = buffer_get(conn->worker, false);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct writer w = {.out = settled->bytes + settled->end, .room = VALUE};
+
+		put_operator(&w, &of, names[i], strlen(names[i]));
+		w.out[w.n] = 0;
+		settled->end += (uint32_t)w.n + 1;
+	}
+	conn->outcome.settled = settled;
+}
+
 /* ---- values of its end ---- */
 
 static void put_flags(struct writer *w, uint32_t flags)
@@ -350,7 +381,7 @@ static void add_value(struct line *line, const struct operator_sources *of, cons
 	const bool is_kept = is_of_request(piece) || is_of_response(piece);
 	const char *quote = piece->is_value && !is_number(piece->operator_, strlen(piece->operator_)) ? "\"" : "";
 	struct slice value = {"", 0};
-	char own[1024];
+	char own[VALUE];
 	struct writer w = {.out = own, .room = sizeof(own)};
 
 	if (is_kept) {
@@ -375,8 +406,7 @@ static void add_value(struct line *line, const struct operator_sources *of, cons
 static size_t write_line(char *out, const struct conn *conn, const struct access_log *log)
 {
 	const struct outcome *outcome = &conn->outcome;
-	const struct operator_sources of = {.conn = conn, .is_request = outcome->is_request, .has_upstream = outcome->has_upstream,
-					    .status = outcome->status, .start_us = outcome->start_us};
+	const struct operator_sources of = sources_of(conn);
 	struct line line = {.out = out, .room = LOG_LINES, .reserved = log->text_length + log->count * MARKS + 1};
 
 	if (outcome->kept && outcome->format == log->format) {
@@ -434,4 +464,5 @@ void access_log_end(struct conn *conn)
 		worker->log_count++;
 	}
 	buffer_put(worker, &conn->outcome.kept);
+	buffer_put(worker, &conn->outcome.settled);
 }

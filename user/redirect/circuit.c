@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "redirect/h2.h"
 #include "redirect/ring.h"
 #include "redirect/view.h"
 
@@ -286,11 +287,16 @@ static void wake_line(void)
 	}
 }
 
+void circuit_has_room(const struct circuit *circuit)
+{
+	if (circuit && atomic_load(&circuit->waiting))
+		wake_line();
+}
+
 static void give_back(struct circuit *circuit)
 {
 	atomic_fetch_sub(&circuit->connections, 1);
-	if (atomic_load(&circuit->waiting))
-		wake_line();
+	circuit_has_room(circuit);
 }
 
 /* In order: whoever comes while others wait waits, too. */
@@ -301,7 +307,7 @@ static enum admission take_both(struct conn *conn, bool is_in_line)
 
 	if ((!is_in_line && atomic_load(&circuit->waiting)) || !take(&circuit->connections, pool->max_connections))
 		return CIRCUIT_HOLDS;
-	if (!take(&circuit->requests, pool->max_active)) {
+	if (!conn->has_request && !take(&circuit->requests, pool->max_active)) {
 		give_back(circuit);
 		return CIRCUIT_OVERFLOWS;
 	}
@@ -348,6 +354,21 @@ bool circuit_request(struct conn *conn)
 	return true;
 }
 
+bool circuit_stream(struct conn *conn)
+{
+	struct circuit *circuit = conn->circuit;
+
+	if (!circuit)
+		return true;
+	if (!conn->has_request && !take(&circuit->requests, conn->service->policy.pool.max_active))
+		return false;
+	conn->has_request = true;
+	if (conn->has_connection) /* it was to dial by itself */
+		give_back(circuit);
+	conn->has_connection = false;
+	return true;
+}
+
 static void end_request(struct conn *conn)
 {
 	if (!conn->has_request)
@@ -367,14 +388,44 @@ bool circuit_rest(struct conn *conn)
 	end_request(conn);
 	if (atomic_load(&circuit->waiting))
 		return false;
-	if (!atomic_load_explicit(&circuit->limit, memory_order_relaxed))
-		return true;
+	circuit_idle(conn);
+	return true;
+}
+
+void circuit_idle(struct conn *conn)
+{
+	struct circuit *circuit = conn->circuit;
+
+	if (!circuit || !atomic_load_explicit(&circuit->limit, memory_order_relaxed))
+		return;
 	atomic_fetch_add(&conn->worker->lined_up, 1);
 	atomic_fetch_add(&circuit->idle, 1);
 	queue_add(&conn->worker->idle, conn);
-	if (atomic_load(&circuit->waiting)) /* somebody has come, and did not see this one yet */
-		wake_line();
-	return true;
+	circuit_has_room(circuit); /* somebody has come, and did not see this one yet */
+}
+
+void circuit_lend(struct conn *conn, struct conn *carrier)
+{
+	if (!conn->circuit)
+		return;
+	atomic_fetch_add(&conn->circuit->shared.holders, 1);
+	carrier->circuit = conn->circuit;
+	carrier->has_connection = conn->has_connection;
+	conn->has_connection = false;
+}
+
+void circuit_move(struct conn *from, struct conn *to)
+{
+	circuit_leave(to);
+	if (!from->circuit)
+		return;
+	upstream_forget_waiting(from);
+	to->circuit = from->circuit;
+	to->host = from->host;
+	to->has_connection = from->has_connection;
+	from->circuit = NULL;
+	from->host = NULL;
+	from->has_connection = false;
 }
 
 void circuit_release(struct conn *conn)
@@ -432,20 +483,40 @@ void circuit_left_line(struct conn *conn)
 		atomic_fetch_sub(&conn->worker->lined_up, 1);
 }
 
-static bool is_short(const struct circuit *circuit)
+bool circuit_is_short(const struct circuit *circuit)
 {
-	unsigned int limit = atomic_load_explicit(&circuit->limit, memory_order_relaxed), waiting = atomic_load(&circuit->waiting);
+	unsigned int limit = circuit ? atomic_load_explicit(&circuit->limit, memory_order_relaxed) : 0;
+	unsigned int waiting = circuit ? atomic_load(&circuit->waiting) : 0;
 
 	return waiting && limit && atomic_load(&circuit->connections) + waiting > limit;
+}
+
+/* A session with room for another stream needs no other connection. */
+static void share_sessions(struct worker *worker)
+{
+	const struct circuit *first = NULL;
+
+	for (struct conn *conn = worker->pending.first, *next; conn; conn = next) {
+		const struct circuit *circuit = conn->circuit;
+
+		next = conn->next_waiting;
+		upstream_share(conn, circuit != first);
+		first = circuit;
+	}
 }
 
 void circuit_look_again(struct worker *worker)
 {
 	const struct circuit *full = NULL;
 
+	share_sessions(worker);
 	for (struct conn *conn = worker->idle.first, *next; conn; conn = next) {
 		next = conn->next_waiting;
-		if (is_short(conn->circuit))
+		if (!circuit_is_short(conn->circuit))
+			continue;
+		if (h2_is_parked(conn) || conn->session) /* nobody else needs it */
+			conn_close(conn);
+		else
 			upstream_drop(conn);
 	}
 	for (struct conn *conn = worker->pending.first, *next; conn; conn = next) {

@@ -5,7 +5,8 @@
  * policy that a connection was decided by, the counts and the health of the addresses stay.
  *
  * A request for which there is no connection waits in its worker's line. Whoever lets go of a connection that others wait
- * for wakes the workers; idle ones are given up for them. A relay does not wait (Envoy's TCP proxy).
+ * for wakes the workers; idle ones are given up for them. A relay does not wait (Envoy's TCP proxy). A session of HTTP/2 is
+ * one connection, whatever streams it has; each of these is a request.
  */
 #ifndef SLUICE_CIRCUIT_H
 #define SLUICE_CIRCUIT_H
@@ -60,7 +61,13 @@ enum admission { CIRCUIT_ADMITS, CIRCUIT_HOLDS, CIRCUIT_OVERFLOWS };
 enum admission circuit_admit(struct conn *conn); /* a connection and its first request; CIRCUIT_HOLDS: it is in line */
 void circuit_dial(struct conn *conn);            /* to conn->addr */
 bool circuit_request(struct conn *conn);         /* another request on the idle connection; false: overflow */
+bool circuit_stream(struct conn *conn);          /* a request on a session, which has its connection; false: overflow */
 bool circuit_rest(struct conn *conn);            /* no request is under way; false: others wait for the connection */
+void circuit_idle(struct conn *conn);            /* it has a connection that is given up for others */
+void circuit_lend(struct conn *conn, struct conn *carrier); /* of the session that its connection has become */
+void circuit_move(struct conn *from, struct conn *to);      /* along with its idle connection */
+bool circuit_is_short(const struct circuit *circuit);       /* others wait for a connection; accepts NULL */
+void circuit_has_room(const struct circuit *circuit);       /* those in line may find it; accepts NULL */
 void circuit_release(struct conn *conn);         /* the connection is no more */
 bool circuit_retry(struct conn *conn);           /* false: too many retries are under way */
 void circuit_retry_over(struct conn *conn);

@@ -781,7 +781,8 @@ bool conn_still_allowed(struct conn *conn)
 	decision = judge_again(conn, view->table, who->now);
 	if (decision.verdict != VERDICT_DENY) {
 		conn->drain_until_ms = 0;
-		if (conn->state == CONN_RELAY && !conn->outcome.begun) { /* a request, and a line of the log, still need the service */
+		if (conn->state == CONN_RELAY) { /* a request still needs the service */
+			access_log_settle(conn);
 			take_table(conn, view->table, who->now);
 			conn->service = NULL;
 			conn->route = NULL;

@@ -141,6 +141,8 @@ void h2_block_add(struct worker *worker, struct h2_block *block, struct slice na
 		block->is_too_large |= !add_line(worker, &block->lines, name, value);
 	if (SLICE_IS(name, "content-type"))
 		block->is_grpc = http_is_grpc_type(value);
+	if (SLICE_IS(name, "grpc-status"))
+		block->grpc_answer = http_status_of_grpc(value);
 }
 
 void h2_block_drop(struct worker *worker, struct h2_block *block)
@@ -311,7 +313,17 @@ static void put_fields(struct fields *fields, const struct http_head *head)
 	}
 }
 
-size_t h2_request_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, const char *scheme, struct buffer *names)
+/* Its text stays in `names`. */
+static struct slice put_number(struct buffer *names, uint64_t number)
+{
+	char *text = names->bytes + names->end, *end = text + snprintf(text, names->size - names->end, "%llu", (unsigned long long)number);
+
+	names->end += (uint32_t)(end - text);
+	return slice_between(text, end);
+}
+
+size_t h2_request_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, const char *scheme, const uint64_t *length,
+			 struct buffer *names)
 {
 	struct fields fields = {.out = out, .names = names};
 
@@ -319,17 +331,19 @@ size_t h2_request_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *
 	PUT(&fields, ":scheme", ((struct slice){scheme, strlen(scheme)}));
 	PUT(&fields, ":authority", head->authority);
 	PUT(&fields, ":path", head->path);
+	if (length)
+		PUT(&fields, "content-length", put_number(names, *length));
 	put_fields(&fields, head);
 	return fields.full ? 0 : fields.count;
 }
 
-size_t h2_response_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, struct buffer *names)
+size_t h2_response_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, const uint64_t *length, struct buffer *names)
 {
 	struct fields fields = {.out = out, .names = names};
-	char *status = names->bytes + names->end;
 
-	names->end += (uint32_t)snprintf(status, 8, "%u", head->status);
-	PUT(&fields, ":status", ((struct slice){status, strlen(status)}));
+	PUT(&fields, ":status", put_number(names, head->status));
+	if (length)
+		PUT(&fields, "content-length", put_number(names, *length));
 	put_fields(&fields, head);
 	return fields.full ? 0 : fields.count;
 }

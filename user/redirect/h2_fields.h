@@ -22,6 +22,7 @@ struct h2_block {
 	struct buffer *lines, *cookies;
 	struct h2_span method, scheme, path, authority, status, host, length;
 	unsigned int count;
+	uint16_t grpc_answer; /* what grpc-status stands for; 0: there is none */
 	bool is_grpc, is_malformed, is_too_large;
 };
 
@@ -43,11 +44,12 @@ struct buffer *h2_trailer(struct worker *worker, struct h2_block *block); /* the
 
 /*
  * The fields of a message; `names` (a large buffer) holds their names in small letters. Returns how many; 0: there are more
- * than H2_MAX_FIELDS, or there is no room for their names.
+ * than H2_MAX_FIELDS, or there is no room for their names. `length` (or NULL): of a body in chunks, if it is known.
  */
-#define H2_MAX_FIELDS (HTTP_MAX_FIELDS + 4)
-size_t h2_request_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, const char *scheme, struct buffer *names);
-size_t h2_response_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, struct buffer *names);
+#define H2_MAX_FIELDS (HTTP_MAX_FIELDS + 5)
+size_t h2_request_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, const char *scheme, const uint64_t *length,
+			 struct buffer *names);
+size_t h2_response_fields(nghttp2_nv out[H2_MAX_FIELDS], const struct http_head *head, const uint64_t *length, struct buffer *names);
 size_t h2_trailer_fields(nghttp2_nv out[H2_MAX_FIELDS], const char *lines, size_t n, struct buffer *names);
 
 #endif

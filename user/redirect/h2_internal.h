@@ -26,6 +26,7 @@ struct h2_session {
 	struct h2_stream *streams;
 	size_t stream_count;
 	uint32_t served;           /* streams that were begun */
+	uint64_t wanted_ms;        /* since when others wait for its connection; 0: nobody does */
 };
 
 struct h2_stream {
@@ -37,13 +38,17 @@ struct h2_stream {
 	int32_t id;
 	bool is_closed;             /* nghttp2 knows it no more */
 	bool is_reset, is_refused;  /* by the peer, or with its session */
+	bool is_malformed;          /* what the peer has sent */
 	enum http_method method;    /* of the request */
 	/* what comes: as HTTP/1.1 to the connection */
 	struct h2_block block;
 	struct buffer *head, *trailer;
 	struct h2_queue content;
 	enum http_framing framing;
+	bool tells_length;          /* of a body that comes in chunks here: */
+	uint64_t length;
 	bool has_head, ended, is_whole; /* all came; all was handed out */
+	uint16_t grpc_answer;       /* of its trailer, as http_status_of_grpc(); 0: there is none */
 	/* what goes: HTTP/1.1 from the connection */
 	struct http_body body;
 	struct h2_queue out;

@@ -25,9 +25,10 @@ void h2_session_wake(struct h2_session *session)
 
 /* ---- what the peer says ---- */
 
-static void malformed(struct h2_session *session, int32_t id)
+static void malformed(struct h2_session *session, struct h2_stream *stream)
 {
-	nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, id, NGHTTP2_PROTOCOL_ERROR);
+	nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_PROTOCOL_ERROR);
+	stream->is_malformed = true;
 	if (!session->is_server || session->is_broken)
 		return;
 	session->is_broken = true;
@@ -116,7 +117,7 @@ static void received_head(struct h2_session *session, struct h2_stream *stream, 
 		return;
 	}
 	if (!head) {
-		malformed(session, stream->id);
+		malformed(session, stream);
 		return;
 	}
 	stream->has_head = session->is_server || buffer_bytes(head)[strlen("HTTP/1.1 ")] != '1';
@@ -125,7 +126,7 @@ static void received_head(struct h2_session *session, struct h2_stream *stream, 
 
 		buffer_put(worker, &head);
 		if (!fits) {
-			malformed(session, stream->id);
+			malformed(session, stream);
 			return;
 		}
 	} else {
@@ -140,13 +141,15 @@ static void received_head(struct h2_session *session, struct h2_stream *stream, 
 
 static void received_trailer(struct h2_session *session, struct h2_stream *stream)
 {
+	uint16_t grpc_answer = stream->block.grpc_answer;
 	struct buffer *trailer = h2_trailer(stream->worker, &stream->block);
 
 	if (!trailer) {
-		malformed(session, stream->id);
+		malformed(session, stream);
 		return;
 	}
 	stream->ended = true;
+	stream->grpc_answer = grpc_answer;
 	if (stream->conn)
 		stream->trailer = trailer;
 	else
@@ -202,24 +205,45 @@ static int on_invalid_frame(nghttp2_session *http2, const nghttp2_frame *frame, 
 	struct h2_session *session = context;
 
 	(void)http2, (void)frame, (void)error;
-	if (session->is_server && !session->is_broken)
-		worker_report(session->conn, decide(VERDICT_DENY, REASON_MALFORMED, 0), "");
+	if (!session->is_server || session->is_broken)
+		return 0;
+	worker_report(session->conn, decide(VERDICT_DENY, REASON_MALFORMED, 0), "");
 	session->is_broken = true;
 	return 0;
 }
 
 /* The answer is out, and what is left of the request does not matter any more (RFC 9113 §8.1). */
+static void answered(nghttp2_session *http2, const nghttp2_frame *frame)
+{
+	struct h2_stream *stream = NULL;
+
+	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS))
+		stream = nghttp2_session_get_stream_user_data(http2, frame->hd.stream_id);
+	if (stream && !stream->ended)
+		nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+}
+
+/* What a server is told of its answer, while there is somebody who waits for that: it cannot be read. */
+static void objected(struct h2_session *session, const nghttp2_frame *frame)
+{
+	struct h2_stream *stream = NULL;
+
+	if (frame->hd.type == NGHTTP2_GOAWAY)
+		session->is_broken |= frame->goaway.error_code != NGHTTP2_NO_ERROR;
+	if (frame->hd.type == NGHTTP2_RST_STREAM)
+		stream = nghttp2_session_get_stream_user_data(session->http2, frame->hd.stream_id);
+	if (stream && stream->conn)
+		stream->is_malformed = true;
+}
+
 static int on_frame_sent(nghttp2_session *http2, const nghttp2_frame *frame, void *context)
 {
 	struct h2_session *session = context;
-	struct h2_stream *stream;
 
-	if (!session->is_server || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) ||
-	    (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS))
-		return 0;
-	stream = nghttp2_session_get_stream_user_data(http2, frame->hd.stream_id);
-	if (stream && !stream->ended)
-		nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+	if (session->is_server)
+		answered(http2, frame);
+	else
+		objected(session, frame);
 	return 0;
 }
 
@@ -330,6 +354,7 @@ void h2_end_session(struct conn *conn)
 			continue;
 		}
 		stream->is_closed = stream->is_reset = true;
+		stream->is_malformed |= session->is_broken;
 		stream->session = NULL;
 		h2_stream_wake(stream);
 	}
@@ -474,8 +499,10 @@ static int take_in(struct h2_session *session)
 
 	if (got <= 0)
 		return got;
-	if (nghttp2_session_mem_recv(session->http2, (const uint8_t *)buffer_bytes(*in), buffer_length(*in)) < 0)
+	if (nghttp2_session_mem_recv(session->http2, (const uint8_t *)buffer_bytes(*in), buffer_length(*in)) < 0) {
+		session->is_broken = true;
 		return -1;
+	}
 	(*in)->start = (*in)->end;
 	return 1;
 }

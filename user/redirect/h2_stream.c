@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/h2_internal.h"
 
 #define MAX_OUT LARGE_BUFFER /* content that waits for the peer to take it */
@@ -101,6 +102,7 @@ static void leave_session(struct h2_stream *stream)
 	session->stream_count--;
 	if (!session->stream_count && !session->is_server)
 		h2_session_idle(session);
+	circuit_has_room(session->conn->circuit);
 	stream->session = NULL;
 }
 
@@ -183,6 +185,16 @@ bool h2_was_reset(const struct end *end)
 	return end->stream && end->stream->is_reset && end->stream->session;
 }
 
+bool h2_was_malformed(const struct end *end)
+{
+	return end->stream && end->stream->is_malformed;
+}
+
+uint16_t h2_grpc_answer(const struct end *end)
+{
+	return end->stream ? end->stream->grpc_answer : 0;
+}
+
 /* ---- from the peer ---- */
 
 void h2_stream_received(struct h2_stream *stream, const uint8_t *bytes, size_t n)
@@ -202,6 +214,17 @@ static size_t take_buffer(struct worker *worker, struct buffer **buffer, char *o
 	(*buffer)->start += (uint32_t)n;
 	buffer_drop_if_empty(worker, buffer);
 	return n;
+}
+
+void h2_keep_trailer(struct end *end, struct http_head *head)
+{
+	struct h2_stream *stream = end->stream;
+
+	if (!stream || head->framing != HTTP_BODY_LENGTH || (stream->ended && !stream->trailer))
+		return;
+	stream->tells_length = true;
+	stream->length = head->content_length;
+	stream->framing = head->framing = HTTP_BODY_CHUNKED;
 }
 
 /* Content, as one chunk if the body is in chunks; its window opens again as it is read. */
@@ -301,12 +324,20 @@ static void start_body(struct h2_stream *stream, const struct http_head *head)
 	stream->head_sent = true;
 }
 
+/* What the other end of the connection was told of the length of this message, which comes in chunks; or NULL. */
+static const uint64_t *told_length(const struct h2_stream *stream, const struct http_head *head)
+{
+	const struct h2_stream *other = stream->session->is_server ? stream->conn->upstream.stream : stream->conn->client.stream;
+
+	return other && other->tells_length && head->framing == HTTP_BODY_CHUNKED ? &other->length : NULL;
+}
+
 static int submit_request(struct h2_stream *stream, const struct http_head *head, struct buffer *names)
 {
 	struct h2_session *session = stream->session;
 	nghttp2_data_provider provider = {{.ptr = stream}, h2_stream_read};
 	nghttp2_nv fields[H2_MAX_FIELDS];
-	size_t count = h2_request_fields(fields, head, session->end->tls ? "https" : "http", names);
+	size_t count = h2_request_fields(fields, head, session->end->tls ? "https" : "http", told_length(stream, head), names);
 
 	if (!count)
 		return -1;
@@ -321,7 +352,7 @@ static int submit_response(struct h2_stream *stream, const struct http_head *hea
 	nghttp2_session *http2 = stream->session->http2;
 	nghttp2_data_provider provider = {{.ptr = stream}, h2_stream_read};
 	nghttp2_nv fields[H2_MAX_FIELDS];
-	size_t count = h2_response_fields(fields, head, names);
+	size_t count = h2_response_fields(fields, head, told_length(stream, head), names);
 
 	if (!count)
 		return -1;

@@ -4,11 +4,13 @@
 #include <sys/epoll.h>
 
 #include "base/memory.h"
+#include "redirect/circuit.h"
 #include "redirect/directory.h"
 #include "redirect/h2_internal.h"
 #include "redirect/origination.h"
 
 #define MAX_IDLE 16 /* connections of one client to servers of HTTP/1, and as many sessions */
+#define MAKES_WAY_MS 1000 /* then its streams are of those that last, and others may as well begin */
 
 static struct conn *owner_of(const struct conn *conn)
 {
@@ -50,6 +52,7 @@ static void bind_stream(struct conn *conn, struct h2_session *session)
 {
 	struct h2_stream *stream = h2_stream_new(session, 0);
 
+	upstream_forget_waiting(session->conn); /* it is not idle */
 	h2_stream_bind(stream, conn, &conn->upstream);
 }
 
@@ -82,6 +85,7 @@ void h2_connected(struct conn *conn)
 	carrier->port = conn->port;
 	carrier->idle_ms = conn->idle_ms;
 	carrier->connected_until_ms = conn->connected_until_ms;
+	circuit_lend(conn, carrier);
 	conn_own(owner_of(conn), carrier);
 	move_upstream(conn, carrier);
 	h2_session_new(carrier, &carrier->upstream, false);
@@ -90,12 +94,25 @@ void h2_connected(struct conn *conn)
 	worker_timer(carrier, carrier->worker->now_ms + IDLE_TIMEOUT_MS);
 	worker_ready(carrier);
 	h2_wake_waiting(conn);
+	circuit_has_room(carrier->circuit);
+}
+
+static bool is_of_service(const struct conn *carrier, const struct conn *conn)
+{
+	return carrier->table == conn->table && carrier->service == conn->service;
 }
 
 static bool leads_there(const struct conn *carrier, const struct conn *conn)
 {
-	return carrier->table == conn->table && carrier->service == conn->service && carrier->port == conn->port &&
-	       !memcmp(carrier->addr, conn->addr, 16);
+	return is_of_service(carrier, conn) && carrier->port == conn->port && !memcmp(carrier->addr, conn->addr, 16);
+}
+
+static bool is_good_for(const struct conn *carrier, const struct conn *conn)
+{
+	struct candidate candidate = {.port = carrier->port};
+
+	memcpy(candidate.addr, carrier->addr, 16);
+	return is_of_service(carrier, conn) && !outlier_ejects(conn, &candidate);
 }
 
 static bool has_served_all(const struct h2_session *session)
@@ -130,35 +147,69 @@ void h2_session_idle(struct h2_session *session)
 	if (carrier->connected_until_ms && (!carrier->idle_until_ms || carrier->connected_until_ms < carrier->idle_until_ms))
 		carrier->idle_until_ms = carrier->connected_until_ms;
 	worker_timer(carrier, now + IDLE_TIMEOUT_MS);
+	circuit_idle(carrier);
 	if (session->leaves || has_served_all(session))
 		retire(session);
 }
 
-bool h2_join(struct conn *conn)
+/* They have it once its streams have ended: it takes no more of these for a while. */
+bool h2_makes_way(struct h2_session *session)
+{
+	uint64_t now = session->conn->worker->now_ms;
+
+	if (!circuit_is_short(session->conn->circuit)) {
+		session->wanted_ms = 0;
+		return false;
+	}
+	if (!session->wanted_ms)
+		session->wanted_ms = now;
+	return now - session->wanted_ms < MAKES_WAY_MS;
+}
+
+struct h2_session *h2_session_for(const struct conn *conn, bool anywhere)
 {
 	for (struct conn *one = owner_of(conn)->owned; one; one = one->next_owned) {
-		if (one->state != CONN_SESSION || one->is_orphan || one->upstream.eof || !leads_there(one, conn) || !has_room(one->session))
+		if (one->state != CONN_SESSION || one->is_orphan || one->upstream.eof || !has_room(one->session) ||
+		    !(anywhere ? is_good_for(one, conn) : leads_there(one, conn)))
 			continue;
 		if (one->upstream.tls && !origination_is_for(one, conn->service, http_asked_host(conn)))
 			continue;
-		bind_stream(conn, one->session);
-		know_local(conn, one);
-		return true;
+		return one->session;
 	}
-	return false;
+	return NULL;
 }
 
-static bool is_dialling(const struct conn *conn)
+void h2_where(struct conn *conn, const struct h2_session *session)
 {
-	return conn->state == CONN_CONNECT || conn->state == CONN_TLS;
+	memcpy(conn->addr, session->conn->addr, 16);
+	conn->port = session->conn->port;
+}
+
+void h2_join(struct conn *conn, struct h2_session *session)
+{
+	bind_stream(conn, session);
+	know_local(conn, session->conn);
+}
+
+/* Or will be, once there is a socket for it: within limits there is a connection for few. */
+bool h2_dials(const struct conn *conn)
+{
+	return conn->state == CONN_CONNECT || conn->state == CONN_TLS || (conn->state == CONN_SOCKET && conn->has_connection);
 }
 
 bool h2_is_dialled(const struct conn *conn)
 {
 	for (const struct conn *one = owner_of(conn)->owned; one; one = one->next_owned)
-		if (one != conn && is_dialling(one) && leads_there(one, conn))
+		if (one != conn && h2_dials(one) && leads_there(one, conn))
 			return true;
 	return false;
+}
+
+void h2_dial_failed(struct conn *conn, int error)
+{
+	for (struct conn *one = owner_of(conn)->owned; one; one = one->next_owned)
+		if (one != conn && one->shares && leads_there(one, conn))
+			one->share_error = error;
 }
 
 void h2_wake_waiting(struct conn *conn)
@@ -179,7 +230,7 @@ bool h2_may_park(const struct conn *conn)
 {
 	size_t parked = 0;
 
-	if (!conn->kept || !conn->owner || conn->is_orphan || conn->circuit) /* a circuit counts the connection as this one's */
+	if (!conn->kept || !conn->owner || conn->is_orphan)
 		return false;
 	for (const struct conn *one = conn->owner->owned; one; one = one->next_owned)
 		parked += h2_is_parked(one);
@@ -194,6 +245,7 @@ void h2_unpark(struct conn *conn, const struct service *to, const char *host)
 		if (one->upstream.tls && !origination_is_for(one, to, host))
 			continue;
 		move_upstream(one, conn);
+		circuit_move(one, conn);
 		dynamic_name_release(&conn->named);
 		conn->named = one->named;
 		one->named = NULL;

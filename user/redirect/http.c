@@ -633,8 +633,11 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 
 	conn->counts_attempts = !conn->is_passthrough;
 	conn->tells_time = http_expected_ms(conn);
-	if (h2_is_spoken(conn, leads_to(conn)))
+	if (h2_is_spoken(conn, leads_to(conn))) {
 		head->upgrade = conn->upgrade_asked = false;
+		h2_keep_trailer(&conn->client, head);
+		http_body_start(&conn->request_body, head);
+	}
 	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)
 		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);

@@ -356,6 +356,17 @@ bool http_is_grpc(const struct http_head *head)
 	return field && http_is_grpc_type(field->value);
 }
 
+/* Envoy's grpcToHttpStatus. */
+uint16_t http_status_of_grpc(struct slice text)
+{
+	static const uint16_t statuses[] = {200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401};
+	size_t status = 0;
+
+	for (size_t i = 0; i < text.n && status < ARRAY_SIZE(statuses); i++)
+		status = text.p[i] >= '0' && text.p[i] <= '9' ? status * 10 + (size_t)(text.p[i] - '0') : ARRAY_SIZE(statuses);
+	return text.n && status < ARRAY_SIZE(statuses) ? statuses[status] : 500;
+}
+
 /* gRPC over HTTP2, "Timeout": up to 8 digits and a unit. */
 uint64_t http_grpc_timeout(const struct http_head *head)
 {

@@ -100,6 +100,7 @@ const struct http_field *http_field(const struct http_head *head, const char *na
 bool http_is_grpc_type(struct slice type);
 bool http_is_grpc(const struct http_head *head);
 uint64_t http_grpc_timeout(const struct http_head *head); /* ms, at least 1; 0: none, or none that can be read */
+uint16_t http_status_of_grpc(struct slice grpc_status); /* what another server would have answered */
 
 /* ---- bodies ---- */
 

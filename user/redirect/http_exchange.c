@@ -197,6 +197,21 @@ static bool retry_fresh(struct conn *conn)
 	return true;
 }
 
+static void answer_protocol_error(struct conn *conn)
+{
+	outlier_failed(conn, 503);
+	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
+		return;
+	upstream_drop(conn);
+	http_answer_upstream(conn, 502, "protocol error", NULL);
+}
+
+static void break_off(struct conn *conn)
+{
+	conn_note(conn, FLAG_UPE, "upstream_reset_after_response_started{protocol_error}");
+	conn_reset(conn);
+}
+
 static enum moved upstream_ended(struct conn *conn)
 {
 	uint32_t happened = RETRY_RESET | RETRY_5XX | RETRY_GATEWAY;
@@ -209,7 +224,16 @@ static enum moved upstream_ended(struct conn *conn)
 		conn->response_body.done = true;
 		return MOVE_SOME;
 	}
+	if (h2_was_malformed(&conn->upstream)) {
+		if (conn->response_head_done)
+			break_off(conn);
+		else
+			answer_protocol_error(conn);
+		return MOVE_BROKEN;
+	}
 	if (conn->response_head_done) { /* the client must not take half an answer for a whole one */
+		if (conn->trailer_tells)
+			outlier_failed(conn, 503);
 		conn_note(conn, FLAG_UC, "upstream_reset_after_response_started{connection_termination}");
 		conn_reset(conn);
 		return MOVE_BROKEN;
@@ -228,15 +252,6 @@ static enum moved upstream_ended(struct conn *conn)
 	upstream_drop(conn);
 	http_answer_upstream(conn, 503, reason, refused ? why : NULL);
 	return MOVE_BROKEN;
-}
-
-static void answer_protocol_error(struct conn *conn)
-{
-	outlier_failed(conn, 503);
-	if (http_try_again(conn, RETRY_RESET | RETRY_5XX | RETRY_GATEWAY, true))
-		return;
-	upstream_drop(conn);
-	http_answer_upstream(conn, 502, "protocol error", NULL);
 }
 
 /* Appends the rebuilt head to what goes to the client. False: it does not fit anywhere. */
@@ -310,6 +325,8 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	bool fits;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
+	if (conn->client.stream)
+		h2_keep_trailer(&conn->upstream, head);
 	http_body_start(&conn->response_body, head);
 	conn->keep_upstream = head->keep_alive && !by_close && conn->request_done && !conn->upstream.stream;
 	conn->dechunk = conn->client_minor == 0 && head->framing == HTTP_BODY_CHUNKED;
@@ -391,6 +408,25 @@ static bool try_instead(struct conn *conn, const struct http_head *head)
 	return http_try_again(conn, happened, true);
 }
 
+/* How the server does, for its health. Of gRPC its own status tells, which comes before the body or behind it. */
+static void server_answered(struct conn *conn, const struct http_head *head)
+{
+	const struct http_field *grpc = conn->is_grpc ? http_field(head, "grpc-status") : NULL;
+
+	conn->trailer_tells = conn->is_grpc && conn->upstream.stream && !grpc && head->status == 200;
+	if (!conn->trailer_tells)
+		outlier_answered(conn, grpc ? http_status_of_grpc(grpc->value) : head->status);
+}
+
+static void trailer_came(struct conn *conn)
+{
+	uint16_t answer = h2_grpc_answer(&conn->upstream);
+
+	if (conn->trailer_tells)
+		outlier_answered(conn, answer ? answer : 200);
+	conn->trailer_tells = false;
+}
+
 static enum moved read_response_head(struct conn *conn)
 {
 	struct http_head *head = &conn->worker->head;
@@ -418,7 +454,7 @@ static enum moved read_response_head(struct conn *conn)
 		return MOVE_BROKEN;
 	}
 	if (head->status >= 200 || head->status == 101)
-		outlier_answered(conn, head->status);
+		server_answered(conn, head);
 	if (head->status >= 200 && try_instead(conn, head))
 		return MOVE_BROKEN;
 	if (head->status == 101)
@@ -458,8 +494,7 @@ static enum moved feed_response(struct conn *conn)
 		}
 	}
 	if (n < 0) {
-		conn_note(conn, FLAG_UPE, "upstream_reset_after_response_started{protocol_error}");
-		conn_reset(conn);
+		break_off(conn);
 		return MOVE_BROKEN;
 	}
 	return MOVE_SOME;
@@ -529,6 +564,7 @@ static enum moved pull_response(struct conn *conn)
 		} else if (!conn->response_head_done) {
 			flow = read_response_head(conn);
 		} else if (conn->response_body.done) {
+			trailer_came(conn);
 			conn->response_done = true;
 			flow = MOVE_SOME;
 		} else {

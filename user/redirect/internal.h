@@ -221,6 +221,7 @@ struct outcome {
 	struct buffer *kept;     /* fields that the line wants, which are gone by then (access_log.c) */
 	uint32_t kept_request;   /* of its bytes: those of the request */
 	uint64_t format;         /* the log's, by which they were kept */
+	struct buffer *settled;  /* of a relay whose policy is gone by then: its cluster and its route, each with a NUL */
 };
 
 struct conn {
@@ -272,6 +273,8 @@ struct conn {
 	struct circuit *circuit;        /* of `service`, as long as `conn` has to do with it; NULL: it needs none */
 	struct circuit_host *host;      /* of the circuit: where the upstream connection goes */
 	bool has_connection, has_request, has_retry; /* counted in the circuit */
+	bool shares;                    /* the try waits for a session that another stream dials: */
+	int share_error;                /* that has failed so; 0: it has not */
 	bool has_hash;                  /* consistentHash: */
 	uint64_t hash;                  /* what tells where the request goes */
 	bool makes_cookie;              /* the client is told it by this one: */
@@ -305,6 +308,7 @@ struct conn {
 	const char *match_name;         /* of the match by which it took the request; NULL: it has none */
 	struct buffer *cors;            /* lines for the answer, each with CRLF and all with a NUL behind; NULL: none */
 	bool is_grpc;                   /* our own answers are gRPC's */
+	bool trailer_tells;             /* how the server does is told behind the body of its answer */
 	uint64_t grpc_timeout_ms;       /* what it asks for; 0: absent */
 	const char *own_body;           /* of a long answer of our own: what is left of it, in `table` */
 	size_t own_body_left;
@@ -468,6 +472,7 @@ void upstream_drop(struct conn *conn);
 size_t upstream_addresses(const struct conn *conn, struct candidate *out); /* in the order of the draw, at most MAX_CANDIDATES */
 bool upstream_suits(struct conn *conn); /* the kept connection may be used for the request, which is for conn->service */
 void upstream_admitted(struct conn *conn, bool overflow); /* it was in line */
+void upstream_share(struct conn *conn, bool is_first); /* it is in line: it leaves that if a session takes it */
 void upstream_again(struct conn *conn, uint64_t wait_ms); /* another try for the same service, on a fresh connection */
 void upstream_forget_waiting(struct conn *conn);
 void queue_add(struct queue *queue, struct conn *conn);
@@ -521,6 +526,7 @@ void access_log_request(struct conn *conn, const struct http_head *head, const c
 void access_log_response(struct conn *conn, const struct http_head *head, const char *lines, const char *extra);
 void access_log_connected(struct conn *conn); /* to an upstream */
 void access_log_reset(struct conn *conn, const char *reason, const char *failure); /* it gave no answer */
+void access_log_settle(struct conn *conn); /* the line needs its table no more */
 void access_log_end(struct conn *conn); /* the line, if one is due */
 void access_log_flush(struct worker *worker);
 

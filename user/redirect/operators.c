@@ -111,13 +111,16 @@ static void put_start(struct writer *w, const struct operator_sources *of, const
 static void put_cluster(struct writer *w, const struct operator_sources *of)
 {
 	const struct conn *conn = of->conn;
+	const struct buffer *settled = conn->outcome.settled;
 	const struct service *to = conn->target ? policy_service(conn->table->policy, conn->target->service) : conn->service;
 
-	if (conn->outcome.is_blocked)
+	if (settled)
+		put_text(w, settled->bytes);
+	else if (conn->outcome.is_blocked)
 		put_text(w, of->is_request ? "" : "BlackHoleCluster");
 	else if (!to && !conn->target && (conn->is_passthrough || !of->is_request))
 		put_text(w, "PassthroughCluster");
-	if (!to || conn->outcome.is_blocked || conn->outcome.flags & FLAG_NR)
+	if (settled || !to || conn->outcome.is_blocked || conn->outcome.flags & FLAG_NR)
 		return;
 	if (conn->route && (conn->route->direct.present || conn->route->redirect.present))
 		return;
@@ -133,10 +136,13 @@ static void put_cluster(struct writer *w, const struct operator_sources *of)
 static void put_route_name(struct writer *w, const struct operator_sources *of)
 {
 	const struct conn *conn = of->conn;
+	const struct buffer *settled = conn->outcome.settled;
 
 	if (!of->is_request)
 		return;
-	if (conn->outcome.is_blocked) {
+	if (settled) {
+		put_text(w, settled->bytes + strlen(settled->bytes) + 1);
+	} else if (conn->outcome.is_blocked) {
 		put_text(w, "block_all");
 	} else if (conn->is_passthrough) {
 		put_text(w, "allow_any");

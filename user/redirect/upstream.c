@@ -609,7 +609,7 @@ void upstream_admitted(struct conn *conn, bool overflows)
 
 void upstream_drop(struct conn *conn)
 {
-	bool was_dialled = conn->state == CONN_CONNECT || conn->state == CONN_TLS;
+	bool was_dialled = h2_dials(conn);
 
 	circuit_release(conn);
 	origination_end(&conn->upstream);
@@ -619,7 +619,8 @@ void upstream_drop(struct conn *conn)
 		conn->worker->descriptors--;
 	}
 	conn->upstream = (struct end){.watch = conn->upstream.watch, .fd = -1};
-	conn->kept = false;
+	conn->kept = conn->shares = false;
+	conn->share_error = 0;
 	conn->served = 0;
 	conn->idle_until_ms = conn->connected_until_ms = 0;
 	buffer_put(conn->worker, &conn->from_upstream);
@@ -764,6 +765,7 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 
 	conn->unconnected++;
 	outlier_failed(conn, 503);
+	h2_dial_failed(conn, error);
 	upstream_drop(conn);
 	if (try_another(conn, candidates))
 		return;
@@ -901,27 +903,73 @@ static size_t choose(struct conn *conn, struct candidate *out)
 	return candidates_of(conn, out);
 }
 
-/* 1: a session with that server takes the request; 0: one is being made; -1: there is none. */
-static int join_session(struct conn *conn)
-{
-	struct worker *worker = conn->worker;
+/* ---- sessions of HTTP/2, that streams of one client share ---- */
 
-	if (conn->purpose != FOR_HTTP || !h2_is_spoken(conn, conn->service))
+static bool may_share(const struct conn *conn)
+{
+	return conn->purpose == FOR_HTTP && h2_is_spoken(conn, conn->service);
+}
+
+/* A try that needs no connection of its own. False: it was answered. */
+static bool begin_shared(struct conn *conn)
+{
+	if (!circuit_stream(conn)) {
+		overflow(conn);
+		return false;
+	}
+	conn->tries++;
+	circuit_dial(conn);
+	conn->outcome.has_upstream = true;
+	http_start_try(conn);
+	return true;
+}
+
+static void take_stream(struct conn *conn, struct h2_session *session)
+{
+	conn->reused = !conn->shares && conn->tries == 1;
+	conn->shares = false;
+	h2_join(conn, session);
+	worker_timer(conn, conn->worker->now_ms + IDLE_TIMEOUT_MS);
+	http_connected(conn);
+}
+
+/* 1: a session with that server takes the request; 0: one will; -1: there is none. */
+static int share_session(struct conn *conn)
+{
+	struct h2_session *session = h2_session_for(conn, false);
+	uint64_t now = conn->worker->now_ms;
+
+	if (session && !conn->has_connection && h2_makes_way(session)) {
+		worker_timer(conn, now + ASK_AGAIN_MS);
+		return 0;
+	}
+	if (!session && !h2_is_dialled(conn))
 		return -1;
-	if (h2_join(conn)) {
-		conn->tries++;
-		conn->outcome.has_upstream = true;
-		circuit_dial(conn);
-		conn->reused = conn->tries == 1;
-		http_start_try(conn);
-		worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
-		http_connected(conn);
+	if (!begin_shared(conn))
+		return 1;
+	if (session) {
+		take_stream(conn, session);
 		return 1;
 	}
-	if (!h2_is_dialled(conn))
-		return -1;
-	worker_timer(conn, worker->now_ms + ASK_AGAIN_MS);
+	conn->shares = true;
+	worker_timer(conn, now + IDLE_TIMEOUT_MS); /* it ends with the dial, and has the timeouts of its own try */
 	return 0;
+}
+
+void upstream_share(struct conn *conn, bool is_first)
+{
+	/* Where there is no connection for another address, one that is in use will do, unless the request tells which. */
+	bool anywhere = !conn->has_hash && !is_by_name(conn, conn->service);
+	struct h2_session *session = may_share(conn) ? h2_session_for(conn, anywhere) : NULL;
+
+	if (!session || (!is_first && h2_makes_way(session)))
+		return;
+	upstream_forget_waiting(conn);
+	h2_where(conn, session);
+	if (begin_shared(conn))
+		take_stream(conn, session);
+	if (conn->state != CONN_CLOSED)
+		worker_ready(conn);
 }
 
 /* A try for conn->addr, with `fd`; -1: there is none. */
@@ -956,7 +1004,7 @@ static void unix_answered(struct conn *conn, int fd, int error)
 	struct candidate candidates[MAX_CANDIDATES];
 
 	upstream_forget_waiting(conn);
-	if (!error && join_session(conn) >= 0) { /* that another request has begun meanwhile */
+	if (!error && may_share(conn) && share_session(conn) >= 0) { /* that another request has begun meanwhile */
 		close(fd);
 		conn->worker->descriptors--;
 		worker_ready(conn);
@@ -979,12 +1027,18 @@ static enum step begin_try(struct conn *conn)
 	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
 	struct pool *pool;
 	size_t count = choose(conn, candidates), at;
-	int fd, error, joined, on = 1;
+	int fd, error, shared, on = 1;
 
 	if (!count) {
 		fail_without_address(conn);
 		return STEP_ADVANCED;
 	}
+	at = candidate_at(conn, candidates, count);
+	memcpy(conn->addr, candidates[at].addr, 16);
+	conn->port = candidates[at].port;
+	shared = may_share(conn) ? share_session(conn) : -1;
+	if (shared >= 0)
+		return shared ? STEP_ADVANCED : STEP_BLOCKED;
 	switch (circuit_admit(conn)) {
 	case CIRCUIT_OVERFLOWS:
 		overflow(conn);
@@ -992,16 +1046,11 @@ static enum step begin_try(struct conn *conn)
 	case CIRCUIT_HOLDS:
 		conn->state = CONN_PENDING;
 		worker_timer(conn, worker->now_ms + IDLE_TIMEOUT_MS);
+		upstream_share(conn, atomic_load(&conn->circuit->waiting) == 1);
 		return STEP_BLOCKED;
 	default:
 		break;
 	}
-	at = candidate_at(conn, candidates, count);
-	memcpy(conn->addr, candidates[at].addr, 16);
-	conn->port = candidates[at].port;
-	joined = join_session(conn);
-	if (joined >= 0)
-		return joined ? STEP_ADVANCED : STEP_BLOCKED;
 	pool = pool_of(worker, conn->place, conn->record.workload, conn->port ? NULL : conn->addr);
 	fd = pool_take(worker, pool);
 	if (fd < 0) {
@@ -1021,6 +1070,27 @@ static enum step begin_try(struct conn *conn)
 	if (!error)
 		return STEP_BLOCKED;
 	try_failed(conn, -error, count);
+	return STEP_ADVANCED;
+}
+
+/* The session that another stream dials is there, or that try has failed for both. */
+static enum step follow_dial(struct conn *conn)
+{
+	struct h2_session *session = h2_session_for(conn, false);
+	struct candidate candidates[MAX_CANDIDATES];
+
+	if (session) {
+		take_stream(conn, session);
+		return STEP_ADVANCED;
+	}
+	if (conn->share_error) {
+		try_failed(conn, conn->share_error, candidates_of(conn, candidates));
+		return STEP_ADVANCED;
+	}
+	if (h2_is_dialled(conn))
+		return STEP_BLOCKED;
+	upstream_drop(conn); /* nobody dials it any more, or it has no room for this one */
+	conn->tries--;
 	return STEP_ADVANCED;
 }
 
@@ -1053,7 +1123,7 @@ enum step upstream_step(struct conn *conn)
 	case CONN_PENDING: /* circuit_look_again() */
 		return STEP_BLOCKED;
 	case CONN_SOCKET:
-		return conn->waiting_in ? STEP_BLOCKED : begin_try(conn);
+		return conn->waiting_in ? STEP_BLOCKED : conn->shares ? follow_dial(conn) : begin_try(conn);
 	case CONN_TLS:
 		return handshake(conn);
 	case CONN_TUNNEL:
