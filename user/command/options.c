@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int refuse_option(const char *option, const char *value, const char *rule)
+{
+	fprintf(stderr, "sluice: %s \"%s\": must be %s\n", option, value, rule);
+	return EXIT_USAGE;
+}
+
+int refuse_arguments(char *const *arguments)
+{
+	fprintf(stderr, "sluice: \"%s\": nothing is expected here; the command was not run\n", *arguments);
+	return EXIT_USAGE;
+}
+
+int take_output(bool *json, const char *text)
+{
+	if (strcmp(text, "json") && strcmp(text, "text"))
+		return refuse_option("--output", text, "json or text");
+	*json = text[0] == 'j';
+	return 0;
+}
