@@ -302,6 +302,7 @@ Test(config, aliases_stand_for_their_anchor)
 
 Test(config, syntax_error_has_its_place)
 {
+	expect_only("a:\n- {{ .Values.b }}\n", "p.yaml:2:4: a field's name must be a string; {{...}} is a template that was not rendered");
 	expect_only("a: b\n c: d\n", "p.yaml:2:3: not YAML: mapping values are not allowed in this context");
 	expect_only("hosts:\n- *.example.com\n",
 		    "p.yaml:2:4: not YAML: did not find expected alphabetic or numeric character; quote a value that starts with \"*\"");
@@ -459,7 +460,9 @@ Test(config, scalars_are_typed_as_kubernetes_does)
 		{"[{number: 80, name: null, protocol: TCP}]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0].name: is required"},
 		{"[null]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: must not be null"},
 		{"{number: 80}", "p.yaml:6:10: ServiceEntry/a: spec.ports: is a mapping; a list is wanted"},
-		{"[80]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: is \"80\"; a mapping is wanted"},
+		{"[80]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: is \"80\"; a mapping is wanted (number, name, protocol, targetPort)"},
+		{"80", "p.yaml:6:10: ServiceEntry/a: spec.ports: is \"80\"; a list is wanted, as in [80]"},
+		{"[{port: 80, name: a, number: 80}]", "p.yaml:6:12: ServiceEntry/a: spec.ports[0].port: unknown field (number, name, protocol, targetPort)"},
 	};
 	char text[512];
 
@@ -481,7 +484,7 @@ Test(config, hosts_are_validated)
 		{"a..com", "\"a..com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
 		{"192.0.2.1", "\"192.0.2.1\" is not a domain name: its last label is a number"},
 		{"''", "\"\" must not be empty"},
-		{"a.com:80", "\"a.com:80\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{"a.com:80", "\"a.com:80\" is not a domain name: a host stands alone, without scheme, port and path"},
 	};
 	char text[512], line[256];
 
@@ -583,7 +586,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:6:20: VirtualService/a: spec.gateways[1]: \"ns/a/b\" is not two names: letters, digits and inner hyphens, at most 63; a gateway is \"mesh\" or NAMESPACE/NAME"},
 		{"  hosts: [a.com]\n  gateways: ['-/a', mesh]\n  http:\n  -\n" ROUTE,
 		 "p.yaml:6:14: VirtualService/a: spec.gateways[0]: \"-/a\" is not two names: letters, digits and inner hyphens, at most 63; a gateway is \"mesh\" or NAMESPACE/NAME"},
-		{"  hosts: [a.com]\n  http:\n  - {}\n", "p.yaml:7:5: VirtualService/a: spec.http[0]: must have a route with a destination"},
+		{"  hosts: [a.com]\n  http:\n  - {}\n", "p.yaml:7:5: VirtualService/a: spec.http[0]: must have a route with a destination, or redirect, directResponse or delegate"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{weight: 1}]\n", "p.yaml:7:13: VirtualService/a: spec.http[0].route[0].destination: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {}}]\n", "p.yaml:7:27: VirtualService/a: spec.http[0].route[0].destination.host: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}}, {destination: {host: a.com}}]\n",
@@ -610,7 +613,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:7:38: VirtualService/a: spec.http[0].fault.abort.percent: unknown field; did you mean \"percentage\"?"},
 		{"  hosts: [a.com]\n  tcp: [{match: [{port: 1}]}]\n", "p.yaml:6:9: VirtualService/a: spec.tcp[0].route: is required"},
 		{"  hosts: [a.com]\n  tcp: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}}]}]\n",
-		 "p.yaml:6:19: VirtualService/a: spec.tcp[0].match[0].sniHosts: unknown field"},
+		 "p.yaml:6:19: VirtualService/a: spec.tcp[0].match[0].sniHosts: unknown field (destinationSubnets, port, sourceLabels, sourceNamespace, gateways, sourceSubnet)"},
 		{"  hosts: [a.com]\n  tls: [{route: [{destination: {host: a.com}}]}]\n", "p.yaml:6:9: VirtualService/a: spec.tls[0].match: is required"},
 		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: []}], route: [{destination: {host: a.com}}]}]\n",
 		 "p.yaml:6:29: VirtualService/a: spec.tls[0].match[0].sniHosts: must name at least one host"},
@@ -620,7 +623,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:6:59: VirtualService/a: spec.tls[0].match[0].destinationSubnets[0]: \"x\" is not an address or CIDR, as in 192.0.2.0/24 or "
 		 "2001:db8::/32"},
 		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}, headers: {}}]}]\n",
-		 "p.yaml:6:77: VirtualService/a: spec.tls[0].route[0].headers: unknown field"},
+		 "p.yaml:6:77: VirtualService/a: spec.tls[0].route[0].headers: unknown field (destination, weight)"},
 		{"  hosts: [a.com]\n  http:\n  -\n" ROUTE "  - route: [{destination: {host: a.com}}]\n",
 		 "p.yaml:9:5: warning: VirtualService/a: spec.http[1]: is never reached: http[0] has no match and takes every request"},
 	};
@@ -671,7 +674,8 @@ Test(config, egress_policy_is_validated)
 		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
 		{"  hostCheck: sni\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"sni\" is not a host check (proxy, off, kernel)"},
 		{"  drain: 25h\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: \"25h\" is not a duration of whole milliseconds from 0s to 24h, as in 5s or 1.5s"},
-		{"  drain: 30\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: 30 is a number here; a string is wanted: \"30\" with quotes"},
+		{"  drain: 30\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: \"30\" is not a duration of whole milliseconds from 0s to 24h, as in 5s or 1.5s"},
+		{"  enforcement: on\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"on\" is not an enforcement (enforce, audit)"},
 		{"  dns: {allow: some}\n", "p.yaml:5:16: EgressPolicy/a: spec.dns.allow: \"some\" is not a choice of resolvers (resolvers, any, none)"},
 		{"  dns: {servers: [192.0.2.0/24]}\n", "p.yaml:5:19: EgressPolicy/a: spec.dns.servers[0]: \"192.0.2.0/24\" is not an IP address"},
 		{"  interception: {includeCIDRs: ['*', 10.0.0.0/8]}\n",
