@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+/* Where `explain` finds its rules: compiled from files, or in the pinned maps of this node. */
 #include "command/explain.h"
 
 #include <errno.h>

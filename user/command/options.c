@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+/* What is said of a wrong command line. */
 #include "command/command.h"
 
 #include <stdio.h>
