@@ -289,6 +289,15 @@ Test(config, several_documents_and_lists_are_counted)
 	config_free(config);
 }
 
+Test(config, an_error_in_a_list_names_its_object_and_field)
+{
+#define ITEM(name, port) "- apiVersion: networking.istio.io/v1\n  kind: ServiceEntry\n  metadata: {name: " name "}\n" \
+			 "  spec: {hosts: [" name ".com], ports: [{number: " port ", name: x, protocol: HTTP}]}\n"
+	expect_only("apiVersion: v1\nkind: List\nitems:\n" ITEM("a", "80") ITEM("b", "0"),
+		    "p.yaml:11:43: ServiceEntry/b: spec.ports[0].number: 0 is not within 1 to 65535");
+#undef ITEM
+}
+
 Test(config, aliases_stand_for_their_anchor)
 {
 	struct config *config = expect_clean(ENTRY "  hosts: [a.com]\n  ports:\n  - &p {number: 80, name: x, protocol: &h HTTP}\n"
@@ -1125,6 +1134,7 @@ Test(config, balancing_is_read_and_checked)
 		{HASH("httpCookie: {ttl: 1s}"), "p.yaml:6:63: " IN_HASH ".httpCookie.name: is required"},
 		{HASH("httpCookie: {name: 'a b'}"), "p.yaml:6:70: " IN_HASH ".httpCookie.name: \"a b\" is not a cookie's name"},
 		{HASH("httpCookie: {name: a, path: '/;b'}"), "p.yaml:6:79: " IN_HASH ".httpCookie.path: \"/;b\" cannot stand in a cookie"},
+		{HASH("httpCookie: {name: a, path: \"/\\tb\"}"), "p.yaml:6:79: " IN_HASH ".httpCookie.path: \"/?b\" cannot stand in a cookie"},
 		{HASH("useSourceIp: true, maglev: {}"), "p.yaml:6:78: " IN_HASH ".maglev.tableSize: is required"},
 		{HASH("useSourceIp: true, maglev: {tableSize: 10}"), "p.yaml:6:90: " IN_HASH ".maglev.tableSize: \"10\" is not a prime number"},
 		{HASH("useSourceIp: true, maglev: {tableSize: 5000011}"),
