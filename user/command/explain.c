@@ -375,6 +375,8 @@ static int take_option(struct arguments *out, struct arena *arena, int option)
 		out->method = optarg;
 		break;
 	case 'H':
+		if (!strchr(optarg, ':'))
+			return refuse_option("-H", optarg, "NAME: VALUE");
 		*arena_append(arena, out->headers.items, out->headers.count, out->headers.capacity) = optarg;
 		break;
 	case 'o':
