@@ -213,6 +213,52 @@ Test(config, percentage_beats_percent)
 	config_free(config);
 }
 
+#define DELEGATE "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d}\nspec:\n  http:\n  - name: leaf\n    route: [{destination: {host: a.com}}]\n"
+#define DELEGATING \
+	ROUTES "  hosts: [a.com]\n  http:\n  - name: root\n    delegate: {name: d}\n    rewrite: {uri: /root}\n    timeout: 1s\n    retries: {attempts: 1}\n" \
+	"    fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}\n    corsPolicy: {allowOrigins: [{exact: 'http://root'}]}\n" \
+	"    headers: {request: {set: {x: root}}}\n    mirror: {host: root.com}\n"
+
+Test(config, what_a_delegates_rule_leaves_open_the_rule_says)
+{
+	struct config *config = parse_whole(DELEGATING DELEGATE);
+	const struct http_route *rule = config->virtual_services[0]->http;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_assert_eq(config->virtual_services[0]->http_count, 1);
+	cr_expect_str_eq(rule->name, "root-leaf");
+	cr_expect_str_eq(rule->rewrite.uri, "/root");
+	cr_expect_eq(rule->timeout_ms, 1000);
+	cr_expect_eq(rule->retries.attempts, 1);
+	cr_expect_eq(rule->delay.fixed_ms, 1000);
+	cr_expect_eq(rule->cors.origins.count, 1);
+	cr_expect(rule->headers.present);
+	cr_assert_eq(rule->mirror_count, 1);
+	cr_expect_str_eq(rule->mirrors[0].destination.host, "root.com");
+	config_free(config);
+}
+
+Test(config, what_a_delegates_rule_says_holds)
+{
+	struct config *config = parse_whole(DELEGATING DELEGATE
+		"    rewrite: {uri: /leaf}\n    timeout: 2s\n    retries: {attempts: 2}\n    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}\n"
+		"    corsPolicy: {allowOrigins: [{exact: 'http://a'}, {exact: 'http://b'}]}\n    headers: {response: {set: {x: leaf}}}\n    mirror: {host: leaf.com}\n");
+	const struct http_route *rule = config->virtual_services[0]->http;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_assert_eq(config->virtual_services[0]->http_count, 1);
+	cr_expect_str_eq(rule->rewrite.uri, "/leaf");
+	cr_expect_eq(rule->timeout_ms, 2000);
+	cr_expect_eq(rule->retries.attempts, 2);
+	cr_expect_eq(rule->abort.http_status, 418);
+	cr_expect_not(rule->delay.present, "the fault is one thing, delay and abort");
+	cr_expect_eq(rule->cors.origins.count, 2);
+	cr_expect_not(rule->headers.request.lines && *rule->headers.request.lines);
+	cr_assert_eq(rule->mirror_count, 1);
+	cr_expect_str_eq(rule->mirrors[0].destination.host, "leaf.com");
+	config_free(config);
+}
+
 Test(config, workload_is_read)
 {
 	struct config *config = expect_clean(WORKLOAD "  cgroup: /system.slice/web-*.service\n  name: web\n  labels: {app: web, zone: \"1\"}\n");
