@@ -114,6 +114,9 @@ Test(config_rules, virtual_services_that_istio_accepts)
 		RULE("{route: [{destination: {host: a.com}, headers: {request: {add: {Host: foo}}}}]}"),
 		RULE("{headers: {request: {set: {x: '%DYNAMIC_METADATA(com.test.my_filter)%', y: '100%%'}}}" ROUTE),
 		RULE("{headers: {response: {set: {x: '%DOWNSTREAM_PEER_CERT_V_END(%b %d %H:%M:%S %Y %Z)%'}}}" ROUTE),
+		RULE("{directResponse: {status: 200, body: {bytes: ''}}}"),
+		RULE("{directResponse: {status: 200, body: {bytes: aGVsbG8}}}"),
+		RULE("{directResponse: {status: 200, body: {bytes: aGVsbG8=}}}"),
 		/* delegates */
 		SERVICE "  hosts: [a.com]\n  http:\n  - {match: [{uri: {regex: 'a.*'}}], delegate: {name: b, namespace: c}}\n",
 		SERVICE "  http: [{match: [{sourceNamespace: test}]" ROUTE "]\n",
