@@ -484,7 +484,7 @@ int command_status(int argc, char **argv)
 	struct json_object *all;
 	char why[512];
 	struct pins *pins;
-	int option;
+	int option, error;
 
 	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
 		if (option == 'o') {
@@ -499,7 +499,12 @@ int command_status(int argc, char **argv)
 	}
 	if (optind < argc)
 		return refuse_arguments(argv + optind);
-	if (pins_open(&pins, pin, why, sizeof(why))) {
+	error = pins_open(&pins, pin, why, sizeof(why));
+	if (error == -EACCES || error == -EPERM) {
+		fprintf(stderr, "sluice: %s\n", why);
+		return 1;
+	}
+	if (error) {
 		print_unpinned(pin, why, json);
 		return 1;
 	}
