@@ -122,6 +122,29 @@ Test(redirect_http, what_must_not_be_done_twice_is_not_sent_anew)
 	expect_in(&heard, "HTTP/1.1 503 ");
 }
 
+Test(redirect_http, a_head_of_64_kb_without_an_end_is_refused)
+{
+	int client = dial();
+	struct heard heard;
+	char piece[1024];
+
+	memset(piece, 'x', sizeof(piece) - 1);
+	piece[sizeof(piece) - 1] = 0;
+	say(client, "GET / HTTP/1.1\r\nHost: a.example\r\nX: ");
+	for (size_t sent = 0; sent < LARGE_BUFFER - sizeof(piece); sent += sizeof(piece) - 1) {
+		say(client, piece);
+		turn();
+	}
+	heard = hear(client);
+	cr_expect_eq(heard.n, 0, "up to there it may still end");
+	say(client, piece);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 431 ");
+	cr_expect(heard.ended || heard.error);
+	cr_expect_lt(accept_upstream(server), 0);
+}
+
 Test(redirect_http, a_client_that_breaks_off_ends_the_upstream_request)
 {
 	int client = dial(), upstream = ask(client, GET);
