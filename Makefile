@@ -155,11 +155,13 @@ conformance: $(BUILD)/sluice ## check the files of CORPUS=DIR, which say whether
 analyze: ## clang-tidy and cppcheck
 	@tools/analyze
 
-install: $(BUILD)/sluice ## install the binary, samples and systemd unit (DESTDIR=, PREFIX=)
+install: $(BUILD)/sluice ## install the binary, README, samples and systemd unit (DESTDIR=, PREFIX=)
 	install -Dm755 $(BUILD)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
 	install -d $(DESTDIR)$(PREFIX)/share/sluice/policies
 	cp -r policies/. $(DESTDIR)$(PREFIX)/share/sluice/policies
-	install -Dm644 tools/deploy/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
+	install -Dm644 README.md $(DESTDIR)$(PREFIX)/share/doc/sluice/README.md
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/local,$(PREFIX),' tools/deploy/sluice.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
 	install -d $(DESTDIR)/etc/sluice/policies
 
 clean: ## remove everything that was built

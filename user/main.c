@@ -41,10 +41,11 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(argv[1], commands[i].name)) {
 			libbpf_set_print(NULL); /* what fails is said in our own words; the daemon logs its too, for --log-level debug */
+			argv[1] = argv[0] = "sluice"; /* with which getopt begins what it says, as we do */
 			return commands[i].run(argc - 1, argv + 1);
 		}
 	if (argc >= 2)
 		fprintf(stderr, "sluice: \"%s\" is not a command\n\n", argv[1]);
 	print_usage(stderr);
-	return 2;
+	return EXIT_USAGE;
 }

@@ -140,8 +140,9 @@ test_a_question_that_cannot_be_answered()
 {
 	policy "$(mode REGISTRY_ONLY)"
 	is_wrong 'label "app": must be KEY=VALUE' --config "$LAB_POLICIES" --label app a.com
-	is_wrong 'address "a\.com": is not an IP address' --address a.com a.com
+	is_wrong 'address "a\.com": must be an IP address' --address a.com a.com
 	is_wrong '"a\.com:http" is neither HOST\[:PORT\] nor a URL' a.com:http
+	is_wrong '-H "x": must be NAME: VALUE' --config "$LAB_POLICIES" -H x a.com
 	is_wrong '-X and -H are for --config DIR' -X PUT a.com
 	is_wrong 'no document describes a Workload nobody in namespace default' --config "$LAB_POLICIES" --workload nobody a.com
 	is_wrong 'no workload default/nobody is known' --namespace default --workload nobody a.com

@@ -156,7 +156,7 @@ test_an_unknown_feature_is_an_error()
 {
 	run node "$SLUICE" run --without nonsense
 	expect_status 2
-	expect '--without "nonsense": is not a feature'
+	expect '--without "nonsense": must be a feature'
 }
 
 run_story

@@ -44,6 +44,16 @@ test_status_says_when_nothing_is_enforced()
 	expect_status 1
 }
 
+# It may not look, which is not the same as that nothing is enforced.
+test_status_for_who_may_not_look()
+{
+	cp "$BUILD/sluice" "$scratch/sluice" && chmod 755 "$scratch" "$scratch/sluice"
+	run node setpriv --reuid=65534 --clear-groups "$scratch/sluice" status --pin "$LAB_PIN"
+	expect_status 1
+	expect "^sluice: $LAB_PIN: Permission denied: only root may look\$"
+	refuse 'NOT ENFORCING|LACKS'
+}
+
 family_flows_tell_who_where_and_why()
 {
 	registered

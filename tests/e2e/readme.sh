@@ -51,6 +51,17 @@ test_the_commands_of_the_readme_are_targets()
 	done
 }
 
+test_the_unit_names_what_is_installed()
+{
+	local unit=$scratch/installed/usr/lib/systemd/system/sluice.service file
+
+	make -s -C "$ROOT" BUILD="$BUILD" DESTDIR="$scratch/installed" PREFIX=/usr install
+	[[ $(grep -cE '^(ExecStart|ExecStartPost|Documentation)=' "$unit") == 3 ]] || fail "the unit is installed"
+	for file in $(sed -nE 's/^(ExecStart=|Documentation=file:)([^ ]*).*/\2/p; s/.*until ([^ ]*) status.*/\1/p' "$unit"); do
+		[[ -f $scratch/installed$file ]] || fail "$file is installed, too"
+	done
+}
+
 # Every field of these kinds that is read, refused or passed over.
 fields()
 {

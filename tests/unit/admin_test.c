@@ -45,19 +45,21 @@ static void choose_port(void)
 	close(fd);
 }
 
-static int start_at(const char *format)
+static int start_at(struct admin **out, const char *format)
 {
 	char address[64];
+	int fd;
 
 	snprintf(address, sizeof(address), format, ntohs(where.sin_port));
-	return admin_start(&admin, address, &callbacks);
+	fd = admin_listen(address);
+	return fd < 0 ? fd : admin_start(out, fd, &callbacks);
 }
 
 static void setup(void)
 {
 	signal(SIGPIPE, SIG_IGN);
 	choose_port();
-	cr_assert_eq(start_at("127.0.0.1:%u"), 0);
+	cr_assert_eq(start_at(&admin, "127.0.0.1:%u"), 0);
 }
 
 static void teardown(void)
@@ -177,10 +179,8 @@ Test(admin, silent_clients_beyond_the_bound_do_not_stay_for_ever)
 Test(admin, address_in_use_is_an_error)
 {
 	struct admin *second = NULL;
-	char address[64];
 
-	snprintf(address, sizeof(address), "127.0.0.1:%u", ntohs(where.sin_port));
-	cr_assert_eq(admin_start(&second, address, &callbacks), -EADDRINUSE);
+	cr_assert_eq(start_at(&second, "127.0.0.1:%u"), -EADDRINUSE);
 	cr_assert_null(second);
 }
 
@@ -189,22 +189,18 @@ Test(admin, bad_addresses_are_errors)
 	static const char *const bad[] = {"", "15020", "127.0.0.1", "127.0.0.1:", ":15020", "localhost:15020", "127.0.0.1:x",
 					  "127.0.0.1:70000", "[::1:15020", "::1]:15020", "[127.0.0.1]:15020", "::1:15020",
 					  "127.0.0.1:0"};
-	struct admin *none = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		cr_expect_eq(admin_start(&none, bad[i], &callbacks), -EINVAL, "%s", bad[i]);
-	cr_assert_null(none);
+		cr_expect_eq(admin_listen(bad[i]), -EINVAL, "%s", bad[i]);
 }
 
 Test(admin, v6_address_in_brackets)
 {
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = where.sin_port, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	struct admin *second = NULL;
-	char address[64];
 	int fd, error;
 
-	snprintf(address, sizeof(address), "[::1]:%u", ntohs(where.sin_port));
-	error = admin_start(&second, address, &callbacks);
+	error = start_at(&second, "[::1]:%u");
 	if (error == -EADDRNOTAVAIL || error == -EAFNOSUPPORT)
 		cr_skip_test("no IPv6 loopback");
 	cr_assert_eq(error, 0);

@@ -213,6 +213,52 @@ Test(config, percentage_beats_percent)
 	config_free(config);
 }
 
+#define DELEGATE "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d}\nspec:\n  http:\n  - name: leaf\n    route: [{destination: {host: a.com}}]\n"
+#define DELEGATING \
+	ROUTES "  hosts: [a.com]\n  http:\n  - name: root\n    delegate: {name: d}\n    rewrite: {uri: /root}\n    timeout: 1s\n    retries: {attempts: 1}\n" \
+	"    fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}\n    corsPolicy: {allowOrigins: [{exact: 'http://root'}]}\n" \
+	"    headers: {request: {set: {x: root}}}\n    mirror: {host: root.com}\n"
+
+Test(config, what_a_delegates_rule_leaves_open_the_rule_says)
+{
+	struct config *config = parse_whole(DELEGATING DELEGATE);
+	const struct http_route *rule = config->virtual_services[0]->http;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_assert_eq(config->virtual_services[0]->http_count, 1);
+	cr_expect_str_eq(rule->name, "root-leaf");
+	cr_expect_str_eq(rule->rewrite.uri, "/root");
+	cr_expect_eq(rule->timeout_ms, 1000);
+	cr_expect_eq(rule->retries.attempts, 1);
+	cr_expect_eq(rule->delay.fixed_ms, 1000);
+	cr_expect_eq(rule->cors.origins.count, 1);
+	cr_expect(rule->headers.present);
+	cr_assert_eq(rule->mirror_count, 1);
+	cr_expect_str_eq(rule->mirrors[0].destination.host, "root.com");
+	config_free(config);
+}
+
+Test(config, what_a_delegates_rule_says_holds)
+{
+	struct config *config = parse_whole(DELEGATING DELEGATE
+		"    rewrite: {uri: /leaf}\n    timeout: 2s\n    retries: {attempts: 2}\n    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}\n"
+		"    corsPolicy: {allowOrigins: [{exact: 'http://a'}, {exact: 'http://b'}]}\n    headers: {response: {set: {x: leaf}}}\n    mirror: {host: leaf.com}\n");
+	const struct http_route *rule = config->virtual_services[0]->http;
+
+	cr_assert_eq(config->error_count, 0);
+	cr_assert_eq(config->virtual_services[0]->http_count, 1);
+	cr_expect_str_eq(rule->rewrite.uri, "/leaf");
+	cr_expect_eq(rule->timeout_ms, 2000);
+	cr_expect_eq(rule->retries.attempts, 2);
+	cr_expect_eq(rule->abort.http_status, 418);
+	cr_expect_not(rule->delay.present, "the fault is one thing, delay and abort");
+	cr_expect_eq(rule->cors.origins.count, 2);
+	cr_expect_not(rule->headers.request.lines && *rule->headers.request.lines);
+	cr_assert_eq(rule->mirror_count, 1);
+	cr_expect_str_eq(rule->mirrors[0].destination.host, "leaf.com");
+	config_free(config);
+}
+
 Test(config, workload_is_read)
 {
 	struct config *config = expect_clean(WORKLOAD "  cgroup: /system.slice/web-*.service\n  name: web\n  labels: {app: web, zone: \"1\"}\n");
@@ -287,6 +333,15 @@ Test(config, several_documents_and_lists_are_counted)
 	cr_assert_eq(config->service_entry_count, 2);
 	cr_expect_eq(config->service_entries[1]->object.order, 1);
 	config_free(config);
+}
+
+Test(config, an_error_in_a_list_names_its_object_and_field)
+{
+#define ITEM(name, port) "- apiVersion: networking.istio.io/v1\n  kind: ServiceEntry\n  metadata: {name: " name "}\n" \
+			 "  spec: {hosts: [" name ".com], ports: [{number: " port ", name: x, protocol: HTTP}]}\n"
+	expect_only("apiVersion: v1\nkind: List\nitems:\n" ITEM("a", "80") ITEM("b", "0"),
+		    "p.yaml:11:43: ServiceEntry/b: spec.ports[0].number: 0 is not within 1 to 65535");
+#undef ITEM
 }
 
 Test(config, aliases_stand_for_their_anchor)
@@ -386,6 +441,7 @@ Test(config, the_folder_of_unix_sockets_is_an_absolute_path)
 
 Test(config, syntax_error_has_its_place)
 {
+	expect_only("a:\n- {{ .Values.b }}\n", "p.yaml:2:4: a field's name must be a string; {{...}} is a template that was not rendered");
 	expect_only("a: b\n c: d\n", "p.yaml:2:3: not YAML: mapping values are not allowed in this context");
 	expect_only("hosts:\n- *.example.com\n",
 		    "p.yaml:2:4: not YAML: did not find expected alphabetic or numeric character; quote a value that starts with \"*\"");
@@ -558,7 +614,9 @@ Test(config, scalars_are_typed_as_kubernetes_does)
 		{"[{number: 80, name: null, protocol: TCP}]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0].name: is required"},
 		{"[null]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: must not be null"},
 		{"{number: 80}", "p.yaml:6:10: ServiceEntry/a: spec.ports: is a mapping; a list is wanted"},
-		{"[80]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: is \"80\"; a mapping is wanted"},
+		{"[80]", "p.yaml:6:11: ServiceEntry/a: spec.ports[0]: is \"80\"; a mapping is wanted (number, name, protocol, targetPort)"},
+		{"80", "p.yaml:6:10: ServiceEntry/a: spec.ports: is \"80\"; a list is wanted, as in [80]"},
+		{"[{port: 80, name: a, number: 80}]", "p.yaml:6:12: ServiceEntry/a: spec.ports[0].port: unknown field (number, name, protocol, targetPort)"},
 	};
 	char text[512];
 
@@ -580,7 +638,7 @@ Test(config, hosts_are_validated)
 		{"a..com", "\"a..com\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
 		{"192.0.2.1", "\"192.0.2.1\" is not a domain name: its last label is a number"},
 		{"''", "\"\" must not be empty"},
-		{"a.com:80", "\"a.com:80\" is not a domain name: labels of letters, digits and inner hyphens, at most 63 each"},
+		{"a.com:80", "\"a.com:80\" is not a domain name: a host stands alone, without scheme, port and path"},
 	};
 	char text[512], line[256];
 
@@ -680,7 +738,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:6:20: VirtualService/a: spec.gateways[1]: \"ns/a/b\" is not two names: letters, digits and inner hyphens, at most 63; a gateway is \"mesh\" or NAMESPACE/NAME"},
 		{"  hosts: [a.com]\n  gateways: ['-/a', mesh]\n  http:\n  -\n" ROUTE,
 		 "p.yaml:6:14: VirtualService/a: spec.gateways[0]: \"-/a\" is not two names: letters, digits and inner hyphens, at most 63; a gateway is \"mesh\" or NAMESPACE/NAME"},
-		{"  hosts: [a.com]\n  http:\n  - {}\n", "p.yaml:7:5: VirtualService/a: spec.http[0]: must have a route with a destination"},
+		{"  hosts: [a.com]\n  http:\n  - {}\n", "p.yaml:7:5: VirtualService/a: spec.http[0]: must have a route with a destination, or redirect, directResponse or delegate"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{weight: 1}]\n", "p.yaml:7:13: VirtualService/a: spec.http[0].route[0].destination: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {}}]\n", "p.yaml:7:27: VirtualService/a: spec.http[0].route[0].destination.host: is required"},
 		{"  hosts: [a.com]\n  http:\n  - route: [{destination: {host: a.com}}, {destination: {host: a.com}}]\n",
@@ -707,7 +765,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:7:38: VirtualService/a: spec.http[0].fault.abort.percent: unknown field; did you mean \"percentage\"?"},
 		{"  hosts: [a.com]\n  tcp: [{match: [{port: 1}]}]\n", "p.yaml:6:9: VirtualService/a: spec.tcp[0].route: is required"},
 		{"  hosts: [a.com]\n  tcp: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}}]}]\n",
-		 "p.yaml:6:19: VirtualService/a: spec.tcp[0].match[0].sniHosts: unknown field"},
+		 "p.yaml:6:19: VirtualService/a: spec.tcp[0].match[0].sniHosts: unknown field (destinationSubnets, port, sourceLabels, sourceNamespace, gateways, sourceSubnet)"},
 		{"  hosts: [a.com]\n  tls: [{route: [{destination: {host: a.com}}]}]\n", "p.yaml:6:9: VirtualService/a: spec.tls[0].match: is required"},
 		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: []}], route: [{destination: {host: a.com}}]}]\n",
 		 "p.yaml:6:29: VirtualService/a: spec.tls[0].match[0].sniHosts: must name at least one host"},
@@ -717,7 +775,7 @@ Test(config, virtual_service_rules_of_istio_hold)
 		 "p.yaml:6:59: VirtualService/a: spec.tls[0].match[0].destinationSubnets[0]: \"x\" is not an address or CIDR, as in 192.0.2.0/24 or "
 		 "2001:db8::/32"},
 		{"  hosts: [a.com]\n  tls: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.com}, headers: {}}]}]\n",
-		 "p.yaml:6:77: VirtualService/a: spec.tls[0].route[0].headers: unknown field"},
+		 "p.yaml:6:77: VirtualService/a: spec.tls[0].route[0].headers: unknown field (destination, weight)"},
 		{"  hosts: [a.com]\n  http:\n  -\n" ROUTE "  - route: [{destination: {host: a.com}}]\n",
 		 "p.yaml:9:5: warning: VirtualService/a: spec.http[1]: is never reached: http[0] has no match and takes every request"},
 	};
@@ -769,7 +827,8 @@ Test(config, egress_policy_is_validated)
 		{"  enforcement: dry\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"dry\" is not an enforcement (enforce, audit)"},
 		{"  hostCheck: sni\n", "p.yaml:5:14: EgressPolicy/a: spec.hostCheck: \"sni\" is not a host check (proxy, off, kernel)"},
 		{"  drain: 25h\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: \"25h\" is not a duration of whole milliseconds from 0s to 24h, as in 5s or 1.5s"},
-		{"  drain: 30\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: 30 is a number here; a string is wanted: \"30\" with quotes"},
+		{"  drain: 30\n", "p.yaml:5:10: EgressPolicy/a: spec.drain: \"30\" is not a duration of whole milliseconds from 0s to 24h, as in 5s or 1.5s"},
+		{"  enforcement: on\n", "p.yaml:5:16: EgressPolicy/a: spec.enforcement: \"on\" is not an enforcement (enforce, audit)"},
 		{"  dns: {allow: some}\n", "p.yaml:5:16: EgressPolicy/a: spec.dns.allow: \"some\" is not a choice of resolvers (resolvers, any, none)"},
 		{"  dns: {servers: [192.0.2.0/24]}\n", "p.yaml:5:19: EgressPolicy/a: spec.dns.servers[0]: \"192.0.2.0/24\" is not an IP address"},
 		{"  interception: {includeCIDRs: ['*', 10.0.0.0/8]}\n",
@@ -1236,6 +1295,7 @@ Test(config, balancing_is_read_and_checked)
 		{HASH("httpCookie: {ttl: 1s}"), "p.yaml:6:63: " IN_HASH ".httpCookie.name: is required"},
 		{HASH("httpCookie: {name: 'a b'}"), "p.yaml:6:70: " IN_HASH ".httpCookie.name: \"a b\" is not a cookie's name"},
 		{HASH("httpCookie: {name: a, path: '/;b'}"), "p.yaml:6:79: " IN_HASH ".httpCookie.path: \"/;b\" cannot stand in a cookie"},
+		{HASH("httpCookie: {name: a, path: \"/\\tb\"}"), "p.yaml:6:79: " IN_HASH ".httpCookie.path: \"/?b\" cannot stand in a cookie"},
 		{HASH("useSourceIp: true, maglev: {}"), "p.yaml:6:78: " IN_HASH ".maglev.tableSize: is required"},
 		{HASH("useSourceIp: true, maglev: {tableSize: 10}"), "p.yaml:6:90: " IN_HASH ".maglev.tableSize: \"10\" is not a prime number"},
 		{HASH("useSourceIp: true, maglev: {tableSize: 5000011}"),

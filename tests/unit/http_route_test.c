@@ -169,3 +169,45 @@ Test(http_route, what_a_delegate_matches_beyond_the_rule_is_left_out)
 	EXPECT_WITH(0, "[{" TO_OTHER "]", "[{match: [{uri: {exact: /b}}]" ANSWER "]", "GET /b HTTP/1.1");
 	EXPECT_WITH(-2, "[{delegate: {name: nobody}}]", "[{directResponse: {status: 200}}]", "GET /b HTTP/1.1");
 }
+
+/* ---- consistent hashing ---- */
+
+/* Of a request with these lines; 0 where nothing of it tells where it goes. */
+static uint64_t hash_of(enum hash_key key, const char *name, const char *request)
+{
+	const struct balance_settings balance = {.key = key, .name = name};
+	struct http_head head;
+	char bytes[1024];
+	const char *why;
+	uint64_t hash;
+
+	snprintf(bytes, sizeof(bytes), "%s\r\nHost: a.com\r\n\r\n", request);
+	cr_assert_eq(http_parse_request(&head, bytes, strlen(bytes), &why), HTTP_OK, "%s", request);
+	return http_hash(&balance, &head, &hash) ? hash : 0;
+}
+
+#define COOKIE(text) hash_of(HASH_COOKIE, "sid", "GET / HTTP/1.1\r\n" text)
+
+Test(http_route, a_cookie_is_found_by_its_whole_name_wherever_it_stands)
+{
+	const uint64_t hash = COOKIE("Cookie: sid=one");
+
+	cr_assert_neq(hash, 0);
+	cr_expect_eq(COOKIE("Cookie: sid=\"one\""), hash, "quotes are not the value's");
+	cr_expect_eq(COOKIE("Cookie: a=1; longer=sid=two;  sid=one; b=2"), hash);
+	cr_expect_eq(COOKIE("cookie: a=1\r\nCookie: sid=one"), hash, "in a second line");
+	cr_expect_neq(COOKIE("Cookie: sid=two"), hash);
+	cr_expect_eq(COOKIE("Cookie: sidx=one; xsid=one; SID=one; sid"), 0, "none of these is it");
+	cr_expect_eq(COOKIE("X: sid=one"), 0);
+}
+
+Test(http_route, a_header_and_a_parameter_are_keys_as_well)
+{
+	cr_expect_neq(hash_of(HASH_HEADER, "x-key", "GET / HTTP/1.1\r\nX-Key: one"), 0, "in any case");
+	cr_expect_neq(hash_of(HASH_HEADER, "x-key", "GET / HTTP/1.1\r\nX-Key: one"), hash_of(HASH_HEADER, "x-key", "GET / HTTP/1.1\r\nX-Key: two"));
+	cr_expect_eq(hash_of(HASH_HEADER, "x-key", "GET / HTTP/1.1\r\nX-Keys: one"), 0);
+	cr_expect_neq(hash_of(HASH_PARAMETER, "k", "GET /?a=1&k=one HTTP/1.1"), 0);
+	cr_expect_eq(hash_of(HASH_PARAMETER, "k", "GET /?a=1&k=one HTTP/1.1"), hash_of(HASH_PARAMETER, "k", "GET /other?k=one&b=2 HTTP/1.1"));
+	cr_expect_neq(hash_of(HASH_PARAMETER, "k", "GET /?k=one HTTP/1.1"), hash_of(HASH_PARAMETER, "k", "GET /?k=two HTTP/1.1"));
+	cr_expect_eq(hash_of(HASH_PARAMETER, "k", "GET /?K=one&kk=one HTTP/1.1"), 0);
+}

@@ -143,6 +143,17 @@ Test(policy, of_twins_the_older_wins_and_the_other_is_reported)
 			 "p.yaml:7 ServiceEntry/old, which is older: this one has no effect");
 }
 
+Test(policy, each_host_and_port_that_another_entry_takes_is_reported_once)
+{
+	compile(ENTRY("young") "{hosts: [a.com, b.com], resolution: DNS, ports: [{number: 80, name: t, protocol: HTTP}, {number: 81, name: u, protocol: HTTP}]}\n"
+		OLD_ENTRY("old", "2020-01-01T00:00:00Z") "{hosts: [a.com, b.com], resolution: DNS, ports: [{number: 80, name: t, protocol: HTTP}, {number: 81, name: u, protocol: HTTP}]}\n"
+		"---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: other, namespace: other}\nspec: {egress: [{hosts: ['*/*']}]}\n");
+	cr_expect_eq(warnings("a.com port 80 is already registered by"), 1);
+	cr_expect_eq(warnings("a.com port 81 is already registered by"), 1);
+	cr_expect_eq(warnings("b.com port 80 is already registered by"), 1);
+	cr_expect_eq(warnings("b.com port 81 is already registered by"), 1);
+}
+
 #define IN(where, name) "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", namespace: " where "}\nspec: "
 #define SIDECAR_IN(where, name) "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: " name ", namespace: " where "}\nspec: "
 #define ROUTES_IN(where, name) \

@@ -54,6 +54,21 @@ Test(question, names_addresses_and_urls_are_understood)
 	}
 }
 
+Test(question, the_authority_is_what_a_client_would_send)
+{
+	static const char *const cases[][2] = {
+		{"a.com", "a.com"}, {"https://me:secret@a.com:444/x", "a.com:444"}, {"2001:DB8::1", "[2001:DB8::1]"},
+		{"http://[2001:db8::1]:81/", "[2001:db8::1]:81"}, {"192.0.2.1:80", "192.0.2.1:80"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct question q;
+
+		cr_assert_eq(question_parse(&q, cases[i][0]), 0, "%s", cases[i][0]);
+		cr_expect_str_eq(q.authority, cases[i][1]);
+	}
+}
+
 Test(question, the_address_of_a_literal_is_canonical)
 {
 	static const uint8_t wanted[16] = {[10] = 0xff, 0xff, 192, 0, 2, 1};

@@ -104,6 +104,47 @@ Test(redirect_http, a_request_on_a_connection_that_just_ended_is_sent_anew)
 	expect_in(&heard, "HTTP/1.1 201 ");
 }
 
+/* The server may have done what it was asked for, before it let go. */
+Test(redirect_http, what_must_not_be_done_twice_is_not_sent_anew)
+{
+	int client = dial(), upstream = ask(client, GET);
+	struct heard heard;
+
+	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+	turn();
+	hear(client);
+	say(client, "POST / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+	reset(upstream);
+	usleep(2000);
+	turn();
+	cr_expect_lt(accept_upstream(server), 0, "no other upstream connection");
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 503 ");
+}
+
+Test(redirect_http, a_head_of_64_kb_without_an_end_is_refused)
+{
+	int client = dial();
+	struct heard heard;
+	char piece[1024];
+
+	memset(piece, 'x', sizeof(piece) - 1);
+	piece[sizeof(piece) - 1] = 0;
+	say(client, "GET / HTTP/1.1\r\nHost: a.example\r\nX: ");
+	for (size_t sent = 0; sent < LARGE_BUFFER - sizeof(piece); sent += sizeof(piece) - 1) {
+		say(client, piece);
+		turn();
+	}
+	heard = hear(client);
+	cr_expect_eq(heard.n, 0, "up to there it may still end");
+	say(client, piece);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 431 ");
+	cr_expect(heard.ended || heard.error);
+	cr_expect_lt(accept_upstream(server), 0);
+}
+
 Test(redirect_http, a_client_that_breaks_off_ends_the_upstream_request)
 {
 	int client = dial(), upstream = ask(client, GET);

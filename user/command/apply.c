@@ -668,7 +668,7 @@ static void finish_pending(struct daemon *daemon)
 	denials_forget(daemon->denials);
 	kernel_set_error(daemon->kernel, daemon->refused, false);
 	save(daemon);
-	log_info("generation %llu in force: %zu documents, %zu services, %zu names",
+	log_info("generation %llu in force: documents: %zu, services: %zu, names: %zu",
 		 (unsigned long long)kernel_generation(daemon->kernel), daemon->live.config->document_count,
 		 policy_service_count(daemon->live.policy), policy_names(daemon->live.policy)->count);
 	on_tighten(daemon);

@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "command/command.h"
 #include "policy/policy.h"
 
-static const char help[] =
+static const char usage[] =
 	"Usage: sluice check FILE|DIR... [-o json|github] [--root-namespace NS] [--unix-endpoints DIR]\n"
 	"\n"
 	"Reports every problem of the given policy files as file:line:column. Needs no root.\n"
@@ -144,15 +145,16 @@ static int check(const struct arguments *arguments, const char *const *paths, si
 	return errors ? 1 : 0;
 }
 
-static bool parse_output(const char *text, enum output *out)
+static int take_format(enum output *out, const char *text)
 {
-	if (!strcmp(text, "json"))
-		*out = OUTPUT_JSON;
-	else if (!strcmp(text, "github"))
-		*out = OUTPUT_GITHUB;
-	else
-		return false;
-	return true;
+	static const char *const names[] = {"text", "json", "github"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(text, names[i])) {
+			*out = (enum output)i;
+			return 0;
+		}
+	return refuse_option("--output", text, "json, github or text");
 }
 
 int command_check(int argc, char **argv)
@@ -168,26 +170,22 @@ int command_check(int argc, char **argv)
 	int option;
 
 	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (option == '?')
-			return 2;
-		if (option == 'r')
+		if (option == 'r') {
 			arguments.root_namespace = optarg;
-		if (option == 'u' && parse_unix_directory(&arguments.unix_directory, optarg)) {
-			fprintf(stderr, "sluice check: --unix-endpoints %s: must be an absolute path\n", optarg);
-			return 2;
-		}
-		if (option == 'o' && !parse_output(optarg, &arguments.output)) {
-			fprintf(stderr, "sluice check: -o %s: only json and github are known\n", optarg);
-			return 2;
+		} else if (option == 'u') {
+			if (take_unix_directory(&arguments.unix_directory, optarg))
+				return EXIT_USAGE;
+		} else if (option == 'o') {
+			if (take_format(&arguments.output, optarg))
+				return EXIT_USAGE;
+		} else {
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : EXIT_USAGE;
 		}
 	}
 	if (optind == argc) {
-		fputs(help, stderr);
-		return 2;
+		fputs(usage, stderr);
+		return EXIT_USAGE;
 	}
 	return check(&arguments, (const char *const *)argv + optind, (size_t)(argc - optind));
 }

@@ -75,9 +75,11 @@ int command_detach(int argc, char **argv)
 			pin = optarg;
 		} else {
 			fputs(usage, option == 'h' ? stdout : stderr);
-			return option == 'h' ? 0 : 2;
+			return option == 'h' ? 0 : EXIT_USAGE;
 		}
 	}
+	if (optind < argc)
+		return refuse_arguments(argv + optind);
 	run_paths_of(&paths, pin);
 	stop_daemon(&paths);
 	supervisor_quit(paths.redirector);

@@ -10,13 +10,16 @@
 #include "command/command.h"
 #include "command/flow_print.h"
 
-static const char usage[] = "Usage: sluice dump intercept|bypass|services|workloads|rulesets|flows [-o json] [--pin DIR]\n";
+static const char usage[] =
+	"Usage: sluice dump intercept|bypass|services|workloads|rulesets|flows [-o json] [--pin DIR]\n"
+	"\n"
+	"Prints one of the live tables, also while the daemon is down. -o json: an array, of flows a line for each.\n";
 
 #define MAX_COLUMNS 8
 
 /* Rows of text; the JSON keys are the column names. */
 struct table {
-	const char *columns[MAX_COLUMNS];
+	const char *const *columns;
 	size_t column_count;
 	char **cells;
 	size_t cell_count, cell_capacity;
@@ -50,6 +53,13 @@ static void print_json(const struct table *table)
 	json_object_put(rows);
 }
 
+static void print_row(const struct table *table, const char *const *cells, const size_t *widths)
+{
+	for (size_t k = 0; k + 1 < table->column_count; k++)
+		printf("%-*s  ", (int)widths[k], cells[k]);
+	puts(cells[table->column_count - 1]);
+}
+
 static void print_text(const struct table *table)
 {
 	size_t widths[MAX_COLUMNS] = {0};
@@ -60,10 +70,9 @@ static void print_text(const struct table *table)
 			if (strlen(table->cells[i]) > widths[k])
 				widths[k] = strlen(table->cells[i]);
 	}
-	for (size_t k = 0; k < table->column_count; k++)
-		printf("%-*s%s", (int)widths[k], table->columns[k], k + 1 < table->column_count ? "  " : "\n");
-	for (size_t i = 0, k = 0; i < table->cell_count; i++, k = k + 1 < table->column_count ? k + 1 : 0)
-		printf("%-*s%s", (int)widths[k], table->cells[i], k + 1 < table->column_count ? "  " : "\n");
+	print_row(table, table->columns, widths);
+	for (size_t i = 0; i < table->cell_count; i += table->column_count)
+		print_row(table, (const char *const *)table->cells + i, widths);
 }
 
 static void print_table(struct table *table, bool json)
@@ -204,38 +213,68 @@ static int dump_flows(struct pins *pins, bool json)
 	return 0;
 }
 
-static int dump(struct pins *pins, const char *what, bool json)
+static void fill_intercept(struct table *table, const struct pins *pins)
 {
-	if (!strcmp(what, "intercept") || !strcmp(what, "bypass")) {
-		struct table table = {{"cidr", "interception"}, 2, NULL, 0, 0};
+	pins_each(pins, PIN_INTERCEPT, add_cidr, table);
+}
 
-		pins_each(pins, what[0] == 'i' ? PIN_INTERCEPT : PIN_BYPASS, add_cidr, &table);
-		print_table(&table, json);
-	} else if (!strcmp(what, "services")) {
-		struct table table = {{"address", "port", "protocol", "kind", "host", "flags"}, 6, NULL, 0, 0};
+static void fill_bypass(struct table *table, const struct pins *pins)
+{
+	pins_each(pins, PIN_BYPASS, add_cidr, table);
+}
 
-		pins_each(pins, PIN_SERVICES, add_service, &table);
-		pins_each(pins, PIN_CATALOG, add_unaddressed, &table);
-		print_table(&table, json);
-	} else if (!strcmp(what, "workloads")) {
-		struct table table = {{"id", "name", "labels", "cgroup", "mode", "by"}, 6, NULL, 0, 0};
-		struct workload_rows rows = {&table, pins};
-		struct workload_value node_default = {.name = "(default)"};
+static void fill_services(struct table *table, const struct pins *pins)
+{
+	pins_each(pins, PIN_SERVICES, add_service, table);
+	pins_each(pins, PIN_CATALOG, add_unaddressed, table);
+}
 
-		add_workload_row(&rows, 0, &node_default);
-		pins_each(pins, PIN_WORKLOADS, add_workload, &rows);
-		print_table(&table, json);
-	} else if (!strcmp(what, "rulesets")) {
-		struct table table = {{"id", "mode", "enforcement", "hostCheck", "dns", "interception", "by"}, 7, NULL, 0, 0};
+static void fill_workloads(struct table *table, const struct pins *pins)
+{
+	struct workload_rows rows = {table, pins};
+	struct workload_value node_default = {.name = "(default)"};
 
-		pins_each(pins, PIN_RULE_SETS, add_rule_set, &table);
-		print_table(&table, json);
-	} else if (!strcmp(what, "flows")) {
+	add_workload_row(&rows, 0, &node_default);
+	pins_each(pins, PIN_WORKLOADS, add_workload, &rows);
+}
+
+static void fill_rule_sets(struct table *table, const struct pins *pins)
+{
+	pins_each(pins, PIN_RULE_SETS, add_rule_set, table);
+}
+
+struct kind {
+	const char *name;
+	void (*fill)(struct table *table, const struct pins *pins); /* NULL: the flows, which are no table */
+	size_t column_count;
+	const char *columns[MAX_COLUMNS];
+};
+
+static const struct kind kinds[] = {
+	{"intercept", fill_intercept, 2, {"cidr", "interception"}},
+	{"bypass", fill_bypass, 2, {"cidr", "interception"}},
+	{"services", fill_services, 6, {"address", "port", "protocol", "kind", "host", "flags"}},
+	{"workloads", fill_workloads, 6, {"id", "name", "labels", "cgroup", "mode", "by"}},
+	{"rulesets", fill_rule_sets, 7, {"id", "mode", "enforcement", "hostCheck", "dns", "interception", "by"}},
+	{"flows", NULL, 0, {NULL}},
+};
+
+static const struct kind *kind_named(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (!strcmp(kinds[i].name, name))
+			return &kinds[i];
+	return NULL;
+}
+
+static int dump(const struct kind *kind, struct pins *pins, bool json)
+{
+	struct table table = {.columns = kind->columns, .column_count = kind->column_count};
+
+	if (!kind->fill)
 		return dump_flows(pins, json);
-	} else {
-		fprintf(stderr, "sluice: \"%s\" is not a table\n%s", what, usage);
-		return 2;
-	}
+	kind->fill(&table, pins);
+	print_table(&table, json);
 	return 0;
 }
 
@@ -247,28 +286,37 @@ int command_dump(int argc, char **argv)
 	const char *pin = DEFAULT_PIN;
 	bool json = false;
 	char why[512];
+	const struct kind *kind;
 	int option, status;
 	struct pins *pins;
 
 	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-		if (option == 'o' && !parse_output(&json, optarg))
-			continue;
-		if (option == 'p') {
+		if (option == 'o') {
+			if (take_output(&json, optarg))
+				return EXIT_USAGE;
+		} else if (option == 'p') {
 			pin = optarg;
-			continue;
+		} else {
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : EXIT_USAGE;
 		}
-		fputs(usage, option == 'h' ? stdout : stderr);
-		return option == 'h' ? 0 : 2;
 	}
-	if (optind + 1 != argc) {
+	if (optind == argc) {
 		fputs(usage, stderr);
-		return 2;
+		return EXIT_USAGE;
 	}
+	kind = kind_named(argv[optind]);
+	if (!kind) {
+		fprintf(stderr, "sluice: \"%s\" is not a table\n%s", argv[optind], usage);
+		return EXIT_USAGE;
+	}
+	if (optind + 1 < argc)
+		return refuse_arguments(argv + optind + 1);
 	if (pins_open(&pins, pin, why, sizeof(why))) {
 		fprintf(stderr, "sluice: %s\n", why);
 		return 1;
 	}
-	status = dump(pins, argv[optind], json);
+	status = dump(kind, pins, json);
 	pins_close(pins);
 	return status;
 }

@@ -226,20 +226,18 @@ int command_exec(int argc, char **argv)
 			pin = optarg;
 			break;
 		case 'l':
-			if (parse_label(&label, arena, optarg)) {
-				fprintf(stderr, "sluice: --label \"%s\": must be KEY=VALUE\n", optarg);
-				return 2;
-			}
+			if (parse_label(&label, arena, optarg))
+				return refuse_option("--label", optarg, "KEY=VALUE");
 			*arena_append(arena, labels.items, labels.count, labels.capacity) = optarg;
 			break;
 		default:
 			fputs(usage, option == 'h' ? stdout : stderr);
-			return option == 'h' ? 0 : 2;
+			return option == 'h' ? 0 : EXIT_USAGE;
 		}
 	}
 	if (optind == argc) {
 		fputs(usage, stderr);
-		return 2;
+		return EXIT_USAGE;
 	}
 	if (!name[0])
 		name = last_part(argv[optind]);

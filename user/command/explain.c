@@ -28,7 +28,7 @@ static const char usage[] =
 	"tcp://HOST:PORT speaks neither HTTP nor TLS, udp://HOST:PORT is a datagram.\n"
 	"With --config the rule is named that takes a request of that method (GET), path (/) and these headers, and\n"
 	"what it does.\n"
-	"Exit status: 0 let through, 1 denied, 2 usage.\n";
+	"Exit status: 0 let through, 1 denied, 2 it cannot be told.\n";
 
 /* ---- judging ---- */
 
@@ -328,73 +328,66 @@ static int explain_live(const char *pin, const struct who *who, const struct que
 	return status;
 }
 
-static bool take_label(struct arguments *out, struct arena *arena, const char *text)
+static int take_label(struct arguments *out, struct arena *arena, const char *text)
 {
 	struct label label;
 
-	if (parse_label(&label, arena, text)) {
-		fprintf(stderr, "sluice: --label \"%s\": must be KEY=VALUE\n", text);
-		return false;
-	}
+	if (parse_label(&label, arena, text))
+		return refuse_option("--label", text, "KEY=VALUE");
 	*arena_append(arena, out->who.labels.items, out->who.labels.count, out->who.labels.capacity) = label;
-	return true;
+	return 0;
 }
 
-static bool take_address(struct arguments *out, const char *text)
+static int take_address(struct arguments *out, const char *text)
 {
 	uint8_t address[16];
 
-	if (parse_address(address, text)) {
-		fprintf(stderr, "sluice: --address \"%s\": is not an IP address\n", text);
-		return false;
-	}
+	if (parse_address(address, text))
+		return refuse_option("--address", text, "an IP address");
 	out->address = text;
-	return true;
+	return 0;
 }
 
-static bool take_unix_directory(struct arguments *out, char *text)
-{
-	if (parse_unix_directory(&out->unix_directory, text)) {
-		fprintf(stderr, "sluice: --unix-endpoints \"%s\": must be an absolute path\n", text);
-		return false;
-	}
-	return true;
-}
-
-/* False: not as the usage has it, which the user is told. */
-static bool take_option(struct arguments *out, struct arena *arena, int option)
+/* 0, or EXIT_USAGE, of which the user was told. */
+static int take_option(struct arguments *out, struct arena *arena, int option)
 {
 	switch (option) {
 	case 'c':
 		out->config = optarg;
-		return true;
+		break;
 	case 'n':
 		out->who.namespace_ = *optarg ? optarg : NULL;
-		return true;
+		break;
 	case 'w':
 		out->who.name = optarg;
-		return true;
+		break;
 	case 'l':
 		return take_label(out, arena, optarg);
 	case 'a':
 		return take_address(out, optarg);
 	case 'r':
 		out->root_namespace = optarg;
-		return true;
+		break;
 	case 'u':
-		return take_unix_directory(out, optarg);
+		return take_unix_directory(&out->unix_directory, optarg);
 	case 'p':
 		out->pin = optarg;
-		return true;
+		break;
 	case 'X':
 		out->method = optarg;
-		return true;
+		break;
 	case 'H':
+		if (!strchr(optarg, ':'))
+			return refuse_option("-H", optarg, "NAME: VALUE");
 		*arena_append(arena, out->headers.items, out->headers.count, out->headers.capacity) = optarg;
-		return true;
+		break;
+	case 'o':
+		return take_output(&out->json, optarg);
 	default:
-		return option == 'o' && !parse_output(&out->json, optarg);
+		fputs(usage, stderr);
+		return EXIT_USAGE;
 	}
+	return 0;
 }
 
 static int explain(struct arguments *arguments, struct arena *arena, const char *text)
@@ -419,6 +412,17 @@ static int explain(struct arguments *arguments, struct arena *arena, const char 
 	return explain_offline(arguments, &question, &answer);
 }
 
+static int explain_arguments(struct arguments *arguments, struct arena *arena, char **words, int count)
+{
+	if (count == 2 && !arguments->config)
+		arguments->who.process = *words;
+	else if (count > 1)
+		return refuse_arguments(words + 1);
+	else if (!count)
+		fputs(usage, stderr);
+	return count ? explain(arguments, arena, words[count - 1]) : EXIT_USAGE;
+}
+
 int command_explain(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -430,21 +434,18 @@ int command_explain(int argc, char **argv)
 	};
 	struct arguments arguments = {.pin = DEFAULT_PIN, .root_namespace = DEFAULT_ROOT_NAMESPACE};
 	struct arena *arena = arena_new();
-	int option, status = 2;
+	int option, status = 0;
 
-	while ((option = getopt_long(argc, argv, "o:X:H:h", options, NULL)) != -1) {
-		if (take_option(&arguments, arena, option))
-			continue;
-		fputs(usage, option == 'h' ? stdout : stderr);
-		arena_free(arena);
-		return option == 'h' ? 0 : 2;
+	while (!status && (option = getopt_long(argc, argv, "o:X:H:h", options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(usage, stdout);
+			arena_free(arena);
+			return 0;
+		}
+		status = take_option(&arguments, arena, option);
 	}
-	if (argc - optind == 2 && !arguments.config)
-		arguments.who.process = argv[optind++];
-	if (argc - optind == 1)
-		status = explain(&arguments, arena, argv[optind]);
-	else
-		fputs(usage, stderr);
+	if (!status)
+		status = explain_arguments(&arguments, arena, argv + optind, argc - optind);
 	arena_free(arena);
 	return status;
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+/* Where `explain` finds its rules: compiled from files, or in the pinned maps of this node. */
 #include "command/explain.h"
 
 #include <errno.h>
@@ -365,13 +366,14 @@ int find_workload(const struct pins *pins, const struct who *who, uint32_t *work
 		if (!error)
 			error = workload_of_cgroup(pins, is_pid ? cgroup : who->process, workload, name);
 		if (error && error != -ENODATA)
-			fprintf(stderr, "sluice: %s: no such %s: %s\n", who->process, is_pid ? "process" : "cgroup", strerror(-error));
+			fprintf(stderr, "sluice: %s \"%s\": %s\n", is_pid ? "process" : "cgroup", who->process,
+				error == -ENOENT ? "there is none" : strerror(-error));
 		return error;
 	}
 	if (who->namespace_ || who->name || who->labels.count)
 		pins_each(pins, PIN_WORKLOADS, consider_workload, &search);
 	if (who->name && !search.workload) {
-		fprintf(stderr, "sluice: no workload %s%s%s is known\n", who->namespace_ ? who->namespace_ : "", who->namespace_ ? "/" : "", who->name);
+		fprintf(stderr, "sluice: no workload %s%s%s is known (`sluice dump workloads` names them)\n", who->namespace_ ? who->namespace_ : "", who->namespace_ ? "/" : "", who->name);
 		return -ENOENT;
 	}
 	*workload = search.workload;

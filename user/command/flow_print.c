@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command/flow_print.h"
 
-#include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,14 +25,6 @@ const char *printable(char *out, size_t room, const char *text)
 const char *protocol_name(__u8 protocol)
 {
 	return protocol == SLUICE_TCP ? "tcp" : protocol == SLUICE_UDP ? "udp" : "other";
-}
-
-int parse_output(bool *json, const char *text)
-{
-	if (strcmp(text, "json") && strcmp(text, "text"))
-		return -EINVAL;
-	*json = text[0] == 'j';
-	return 0;
 }
 
 /* The event `seq`, once its writer is done. The sequence number is written last, so that the same one before and after

@@ -16,7 +16,4 @@ const char *printable(char *out, size_t room, const char *text);
 
 const char *protocol_name(__u8 protocol);
 
-/* 0, or -EINVAL: neither "json" nor "text". */
-int parse_output(bool *json, const char *text);
-
 #endif

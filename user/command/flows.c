@@ -16,7 +16,8 @@ static const char usage[] =
 	"Usage: sluice flows [--verdict VERDICT] [-f] [-o json] [--pin DIR]\n"
 	"\n"
 	"Prints the latest decisions: for whom (workload, process), to where, why, and which line decided.\n"
-	"VERDICT is bypass, allow, passthrough, redirect or deny (with deny also what audit would have denied).\n";
+	"VERDICT is bypass, allow, passthrough, redirect or deny (with deny also what audit would have denied).\n"
+	"-f follows until it is interrupted; -o json prints an object a line.\n";
 
 static volatile sig_atomic_t stopped;
 
@@ -86,6 +87,8 @@ static int show(struct printer *printer, bool follow)
 	__u64 next = 1, lost = 0;
 	int error = reopen(printer);
 
+	if (error)
+		return 1;
 	signal(SIGINT, on_stop);
 	signal(SIGTERM, on_stop);
 	while (!error) {
@@ -111,19 +114,24 @@ int command_flows(int argc, char **argv)
 	int option, status;
 
 	while ((option = getopt_long(argc, argv, "fo:h", options, NULL)) != -1) {
-		if (option == 'v' && (printer.verdict = parse_verdict(optarg)) >= 0)
-			continue;
-		if (option == 'o' && !parse_output(&printer.json, optarg))
-			continue;
-		if (option == 'f') {
+		if (option == 'v') {
+			printer.verdict = parse_verdict(optarg);
+			if (printer.verdict < 0)
+				return refuse_option("--verdict", optarg, "bypass, allow, passthrough, redirect or deny");
+		} else if (option == 'o') {
+			if (take_output(&printer.json, optarg))
+				return EXIT_USAGE;
+		} else if (option == 'f') {
 			follow = true;
 		} else if (option == 'p') {
 			printer.pin = optarg;
 		} else {
 			fputs(usage, option == 'h' ? stdout : stderr);
-			return option == 'h' ? 0 : 2;
+			return option == 'h' ? 0 : EXIT_USAGE;
 		}
 	}
+	if (optind < argc)
+		return refuse_arguments(argv + optind);
 	status = show(&printer, follow);
 	pins_close(printer.pins);
 	return status;

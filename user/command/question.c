@@ -33,13 +33,19 @@ static const char *take_scheme(struct question *question, const char *text)
 	return strstr(text, "://") == text + strcspn(text, ":/?#") ? NULL : text;
 }
 
-/* Takes the port, the brackets of an IPv6 literal, and what a URL may say before its host off `question->host`. */
+/* As a client writes it into Host. */
+static void take_authority(struct question *question)
+{
+	bool is_bare_v6 = strchr(question->host, ':') && !parse_address(question->addr, question->host);
+
+	snprintf(question->authority, sizeof(question->authority), is_bare_v6 ? "[%s]" : "%s", question->host);
+}
+
+/* Takes the port and the brackets of an IPv6 literal off `question->host`. */
 static int take_port(struct question *question)
 {
-	char *host = question->host, *port, *user = strrchr(host, '@');
+	char *host = question->host, *port;
 
-	if (user)
-		memmove(host, user + 1, strlen(user + 1) + 1);
 	if (!parse_address(question->addr, host))
 		return 0; /* its colons are its own */
 	port = strchr(host, ':');
@@ -76,13 +82,14 @@ static int take_path(struct question *question, const char *text)
 int question_parse(struct question *out, const char *text)
 {
 	struct question question = {0};
-	const char *authority = take_scheme(&question, text);
+	const char *authority = take_scheme(&question, text), *user;
 	size_t n = authority ? strcspn(authority, "/?#") : 0;
 
 	if (!n || n >= sizeof(question.host))
 		return -EINVAL;
-	memcpy(question.host, authority, n);
-	memcpy(question.authority, authority, n);
+	user = memrchr(authority, '@', n);
+	memcpy(question.host, user ? user + 1 : authority, user ? n - (size_t)(user + 1 - authority) : n);
+	take_authority(&question);
 	if (take_path(&question, authority + n))
 		return -EINVAL;
 	if (take_port(&question) || !question.port)

@@ -19,7 +19,7 @@ struct question {
 	bool is_address;            /* `host` is the literal of `addr` */
 	uint8_t addr[16];
 	enum speaks speaks;         /* as the scheme says */
-	char authority[SLUICE_HOST_MAX + 8]; /* host and port as written */
+	char authority[SLUICE_HOST_MAX + 8]; /* host and port as a client writes them into Host */
 	char path[QUESTION_PATH];   /* of a URL, with its query; "/" if there is none */
 };
 

@@ -57,10 +57,8 @@ static int add_governed(struct run_options *options, const char *text)
 	const char *path = text[0] == '/' ? text : xasprintf("/%s", text);
 	size_t n = strlen(path);
 
-	if (n < 2 || path[n - 1] == '/' || strstr(path, "/../") || strstr(path, "//")) {
-		fprintf(stderr, "sluice: --govern \"%s\": must name a cgroup below the root, without a trailing slash\n", text);
-		return -EINVAL;
-	}
+	if (n < 2 || path[n - 1] == '/' || strstr(path, "/../") || strstr(path, "//"))
+		return refuse_option("--govern", text, "the path of a cgroup below the root, without a trailing slash");
 	*array_append(options->governed, options->governed_count, options->governed_capacity) = path;
 	return 0;
 }
@@ -69,11 +67,69 @@ static int add_without(struct run_options *options, const char *name)
 {
 	enum feature feature = kernel_feature_named(name);
 
-	if (feature == FEATURE_COUNT) {
-		fprintf(stderr, "sluice: --without \"%s\": is not a feature (`sluice status` names them)\n", name);
-		return -EINVAL;
-	}
+	if (feature == FEATURE_COUNT)
+		return refuse_option("--without", name, "a feature that `sluice status` names");
 	options->without |= 1U << feature;
+	return 0;
+}
+
+/* Below 1024 a listener takes CAP_NET_BIND_SERVICE, which is given up. */
+static int take_redirector_port(struct run_options *options, const char *text)
+{
+	if (parse_port(&options->redirector_port, text) || options->redirector_port < FIRST_UNPRIVILEGED_PORT)
+		return refuse_option("--redirector-port", text, "1024 to 65535");
+	return 0;
+}
+
+static int take_backstop(struct run_options *options, const char *text)
+{
+	options->backstop_xdp = !strcmp(text, "xdp");
+	return options->backstop_xdp || !strcmp(text, "tc") ? 0 : refuse_option("--backstop", text, "tc or xdp");
+}
+
+static int take_log_level(struct run_options *options, const char *text)
+{
+	enum log_level level;
+
+	options->log_level = text;
+	return log_level_parse(&level, text) ? refuse_option("--log-level", text, "error, warning, info or debug") : 0;
+}
+
+/* 0, or EXIT_USAGE, of which the user was told. */
+static int take_option(struct run_options *out, int option)
+{
+	switch (option) {
+	case 'c':
+		out->config = optarg;
+		break;
+	case 'g':
+		return add_governed(out, optarg);
+	case 'p':
+		out->pin = optarg;
+		break;
+	case 'r':
+		out->root_namespace = optarg;
+		break;
+	case 'u':
+		return take_unix_directory(&out->unix_directory, optarg);
+	case 'P':
+		return take_redirector_port(out, optarg);
+	case 'a':
+		out->admin = optarg;
+		break;
+	case 'w':
+		return add_without(out, optarg);
+	case 'b':
+		return take_backstop(out, optarg);
+	case 'l':
+		return take_log_level(out, optarg);
+	case 'j':
+		out->log_json = true;
+		break;
+	default:
+		fputs(usage, stderr);
+		return EXIT_USAGE;
+	}
 	return 0;
 }
 
@@ -92,65 +148,19 @@ static int parse_options(int argc, char **argv, struct run_options *out)
 	int option;
 
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		switch (option) {
-		case 'c':
-			out->config = optarg;
-			break;
-		case 'g':
-			if (add_governed(out, optarg))
-				return 3;
-			break;
-		case 'p':
-			out->pin = optarg;
-			break;
-		case 'r':
-			out->root_namespace = optarg;
-			break;
-		case 'u':
-			if (parse_unix_directory(&out->unix_directory, optarg)) {
-				fprintf(stderr, "sluice: --unix-endpoints \"%s\": must be an absolute path\n", optarg);
-				return 3;
-			}
-			break;
-		case 'P':
-			/* Below that a listener takes CAP_NET_BIND_SERVICE, which is given up. */
-			if (parse_port(&out->redirector_port, optarg) || out->redirector_port < FIRST_UNPRIVILEGED_PORT) {
-				fprintf(stderr, "sluice: --redirector-port \"%s\": must be %d to 65535\n", optarg, FIRST_UNPRIVILEGED_PORT);
-				return 3;
-			}
-			break;
-		case 'a':
-			out->admin = optarg;
-			break;
-		case 'w':
-			if (add_without(out, optarg))
-				return 3;
-			break;
-		case 'b':
-			out->backstop_xdp = !strcmp(optarg, "xdp");
-			if (!out->backstop_xdp && strcmp(optarg, "tc")) {
-				fprintf(stderr, "sluice: --backstop \"%s\": must be tc or xdp\n", optarg);
-				return 3;
-			}
-			break;
-		case 'l':
-			out->log_level = optarg;
-			break;
-		case 'j':
-			out->log_json = true;
-			break;
-		default:
-			fputs(usage, option == 'h' ? stdout : stderr);
-			return option == 'h' ? 1 : 3;
+		if (option == 'h') {
+			fputs(usage, stdout);
+			return 1;
 		}
+		if (take_option(out, option))
+			return EXIT_USAGE + 1;
 	}
-	if (optind != argc || log_level_parse(&level, out->log_level)) {
-		fputs(usage, stderr);
-		return 3;
-	}
+	if (optind < argc)
+		return refuse_arguments(argv + optind) + 1;
 	if (!out->governed_count)
 		for (size_t i = 0; i < ARRAY_SIZE(default_governed); i++)
 			*array_append(out->governed, out->governed_count, out->governed_capacity) = default_governed[i];
+	log_level_parse(&level, out->log_level);
 	log_init(level, out->log_json, "sluice");
 	return 0;
 }
@@ -429,6 +439,14 @@ static int open_parts(struct daemon *daemon, const char *cgroup_mount)
 	return error;
 }
 
+static int listen_for_admin(struct daemon *daemon)
+{
+	if (!daemon->options->admin)
+		return 0;
+	daemon->admin_fd = admin_listen(daemon->options->admin);
+	return daemon->admin_fd < 0 ? daemon->admin_fd : 0;
+}
+
 /* Governed cgroups first, then rules, then the hooks: nothing is refused for want of a step that comes later. */
 static int start(struct daemon *daemon)
 {
@@ -441,6 +459,8 @@ static int start(struct daemon *daemon)
 	error = take_lock(daemon);
 	if (!error)
 		error = watch_signals(daemon);
+	if (!error)
+		error = listen_for_admin(daemon);
 	if (!error)
 		error = open_parts(daemon, cgroup_mount);
 	if (error)
@@ -497,7 +517,7 @@ int command_run(int argc, char **argv)
 {
 	struct run_options options = {.config = DEFAULT_CONFIG, .pin = DEFAULT_PIN, .root_namespace = DEFAULT_ROOT_NAMESPACE,
 				      .log_level = "info", .redirector_port = DEFAULT_REDIRECTOR_PORT};
-	struct daemon daemon = {.options = &options, .control_fd = -1, .signal_fd = -1, .detach_fd = -1, .lock_fd = -1};
+	struct daemon daemon = {.options = &options, .control_fd = -1, .signal_fd = -1, .admin_fd = -1, .detach_fd = -1, .lock_fd = -1};
 	struct run_metrics metrics = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct admin *admin = NULL;
 	int status = parse_options(argc, argv, &options), error;

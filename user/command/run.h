@@ -70,6 +70,7 @@ struct daemon {
 	int lock_fd;
 	int control_fd;
 	int signal_fd;
+	int admin_fd;   /* listens before anything is attached, until the admin page takes it; -1: none */
 	int detach_fd;  /* the `detach` that waits for its answer, or -1 */
 	bool detached; /* by an operator: idle until restarted */
 	bool attached; /* the hooks are in place, or were tried */

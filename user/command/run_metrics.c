@@ -148,7 +148,7 @@ int run_metrics_start(struct admin **out, struct run_metrics *metrics, const str
 	struct admin_callbacks callbacks = {print_metrics, is_ready, metrics};
 
 	metrics->daemon = daemon;
-	return admin_start(out, daemon->options->admin, &callbacks);
+	return admin_start(out, daemon->admin_fd, &callbacks);
 }
 
 void run_metrics_stop(struct run_metrics *metrics, bool detached)

@@ -417,7 +417,7 @@ static void print_text(struct json_object *all, bool enforcing)
 	if (text_of(all, "daemon_says")[0])
 		printf("  it says   %s\n", text_of(all, "daemon_says"));
 	print_process("redirector ", get(all, "redirector"));
-	printf("governed    %s cgroups, %s known workloads\n", text_of(all, "governed_cgroups"), text_of(all, "workloads"));
+	printf("governed    cgroups: %s, known workloads: %s\n", text_of(all, "governed_cgroups"), text_of(all, "workloads"));
 	print_features(get(all, "kernel_features"));
 	if (!strcmp(text_of(all, "backstop"), "xdp"))
 		printf("backstop    xdp: the drivers of pods' links judge frames\n");
@@ -434,14 +434,14 @@ static void print_text(struct json_object *all, bool enforcing)
 		print_devices(get(row, "devices"), json_object_get_boolean(get(row, "host")));
 	}
 	list = get(all, "verdicts");
-	puts("verdicts");
+	puts(json_object_array_length(list) ? "verdicts" : "verdicts    none yet");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *row = json_object_array_get_idx(list, i);
 
 		printf("  %10s %s, %s, by %s\n", text_of(row, "count"), text_of(row, "verdict"), text_of(row, "reason"),
 		       text_of(row, "by"));
 	}
-	puts("names");
+	puts(json_object_object_length(get(all, "names")) ? "names" : "names       none");
 	json_object_object_foreach(get(all, "names"), host, addresses) {
 		printf("  %s:", host);
 		for (size_t i = 0; i < json_object_array_length(addresses); i++)
@@ -484,19 +484,27 @@ int command_status(int argc, char **argv)
 	struct json_object *all;
 	char why[512];
 	struct pins *pins;
-	int option;
+	int option, error;
 
 	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-		if (option == 'o' && !parse_output(&json, optarg))
-			continue;
-		if (option == 'p') {
+		if (option == 'o') {
+			if (take_output(&json, optarg))
+				return EXIT_USAGE;
+		} else if (option == 'p') {
 			pin = optarg;
-			continue;
+		} else {
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : EXIT_USAGE;
 		}
-		fputs(usage, option == 'h' ? stdout : stderr);
-		return option == 'h' ? 0 : 2;
 	}
-	if (pins_open(&pins, pin, why, sizeof(why))) {
+	if (optind < argc)
+		return refuse_arguments(argv + optind);
+	error = pins_open(&pins, pin, why, sizeof(why));
+	if (error == -EACCES || error == -EPERM) {
+		fprintf(stderr, "sluice: %s\n", why);
+		return 1;
+	}
+	if (error) {
 		print_unpinned(pin, why, json);
 		return 1;
 	}

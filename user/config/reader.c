@@ -170,7 +170,7 @@ static int check_keys(struct reader *reader, const struct node *mapping)
 		yaml_mark_t at = {.line = mapping->items[i]->line - 1, .column = mapping->items[i]->column - 1};
 
 		if (mapping->items[i]->type != NODE_SCALAR)
-			return fail(reader, at, "a field's name must be a plain string");
+			return fail(reader, at, "a field's name must be a string; {{...}} is a template that was not rendered");
 		if (mapping->items[i]->plain && !strcmp(mapping->items[i]->text, "<<"))
 			return fail(reader, at, "merge keys (<<) are not supported; write the fields out");
 		keys[n++] = mapping->items[i];

@@ -124,9 +124,10 @@ bool walk_number(struct walk *walk, const struct node *node, double *out)
 bool walk_choice(struct walk *walk, const struct node *node, const char *what, const struct choice *choices, size_t count,
 		 int *out)
 {
-	const char *text, *names = "", *separator = "";
+	const char *text = node->text, *names = "", *separator = "";
 
-	if (!walk_text(walk, node, &text))
+	/* Quotes would not make a choice of what is a number or a boolean: the choices are named for that too. */
+	if (!is_scalar(walk, node, "a string"))
 		return false;
 	for (size_t i = 0; i < count; i++) {
 		if (choices[i].value < 0 && !strcmp(choices[i].name, text)) {
@@ -322,6 +323,8 @@ const char *domain_fault(const char *text)
 		return "must not be empty";
 	if (total > 255)
 		return "is longer than 255 characters";
+	if (strpbrk(text, ":/"))
+		return "is not a domain name: a host stands alone, without scheme, port and path";
 	do {
 		length = strcspn(label, ".");
 		if (!is_label(label, length))
@@ -529,12 +532,12 @@ static int parse_duration(uint64_t *out, const char *text)
 
 static void read_duration(struct walk *walk, const struct node *node, uint64_t low_ms, uint64_t high_ms, uint64_t *out)
 {
-	const char *text;
 	uint64_t ms;
 
-	if (!walk_text(walk, node, &text))
+	/* Of a number too: what it lacks is a unit, not quotes. */
+	if (!is_scalar(walk, node, "a string"))
 		return;
-	if (parse_duration(&ms, text) || ms < low_ms || ms > high_ms)
+	if (parse_duration(&ms, node->text) || ms < low_ms || ms > high_ms)
 		walk_error(walk, node, "%s is not a duration of whole milliseconds from %s to %lluh, as in 5s or 1.5s",
 			   node_shown(walk, node), low_ms ? "1ms" : "0s", (unsigned long long)(high_ms / HOUR_MS));
 	else

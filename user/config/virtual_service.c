@@ -347,7 +347,7 @@ static void check_action(struct walk *walk, const struct node *node)
 		return;
 	}
 	if (!has_route)
-		walk_error(walk, node, "must have a route with a destination");
+		walk_error(walk, node, "must have a route with a destination, or redirect, directResponse or delegate");
 }
 
 /* The statuses Istio knows by name. */

@@ -7,6 +7,7 @@
 #include "config/reader.h"
 
 #define LONGEST_SUGGESTION 48
+#define MOST_FIELDS_SHOWN 8
 
 static void report(struct walk *walk, enum severity severity, uint32_t line, uint32_t column, const char *format,
 		   va_list args)
@@ -172,6 +173,22 @@ const char *nearest_name(const char *text, const char *const *names, size_t coun
 	return nearest;
 }
 
+/* " (name, number, protocol)": what a mapping may have, where that is short enough to help. */
+static const char *known_fields(struct walk *walk, const struct field *fields, size_t count)
+{
+	const char *names = "", *separator = " (";
+
+	if (!count || count > MOST_FIELDS_SHOWN)
+		return "";
+	for (size_t i = 0; i < count; i++) {
+		if (fields[i].rule == FIELD_UNSUPPORTED)
+			continue;
+		names = arena_printf(walk->config->arena, "%s%s%s", names, separator, fields[i].name);
+		separator = ", ";
+	}
+	return *names ? arena_printf(walk->config->arena, "%s)", names) : "";
+}
+
 static void unknown_field(struct walk *walk, const struct node *key, const struct field *fields, size_t count)
 {
 	const char *names[64], *nearest;
@@ -185,7 +202,7 @@ static void unknown_field(struct walk *walk, const struct node *key, const struc
 	else if (nearest)
 		walk_error(walk, key, "unknown field; did you mean \"%s\"?", nearest);
 	else
-		walk_error(walk, key, "unknown field");
+		walk_error(walk, key, "unknown field%s", known_fields(walk, fields, count));
 }
 
 static void read_field(struct walk *walk, const struct node *key, const struct node *value, const struct field *field,
@@ -202,7 +219,7 @@ bool walk_mapping(struct walk *walk, const struct node *node, const struct field
 	uint64_t seen = 0;
 
 	if (node->type != NODE_MAPPING) {
-		walk_error(walk, node, "is %s; a mapping is wanted", node_shown(walk, node));
+		walk_error(walk, node, "is %s; a mapping is wanted%s", node_shown(walk, node), known_fields(walk, fields, count));
 		return false;
 	}
 	for (size_t i = 0; i < node->count; i += 2) {
@@ -232,7 +249,8 @@ bool walk_mapping(struct walk *walk, const struct node *node, const struct field
 void walk_list(struct walk *walk, const struct node *node, size_t max, read_fn read, void *out)
 {
 	if (node->type != NODE_SEQUENCE) {
-		walk_error(walk, node, "is %s; a list is wanted", node_shown(walk, node));
+		walk_error(walk, node, node->type == NODE_SCALAR ? "is %s; a list is wanted, as in [%s]" : "is %s; a list is wanted",
+			   node_shown(walk, node), node->plain && strlen(node->text) <= 64 ? node->text : node_shown(walk, node));
 		return;
 	}
 	if (node->count > max) {

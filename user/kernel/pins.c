@@ -184,6 +184,8 @@ int pins_open(struct pins **out, const char *directory, char *why, size_t room)
 		snprintf(why, room, "%s: nothing is pinned: sluice has not run, or was detached (then a restart of the daemon undoes it)", directory);
 	else if (error == -EPROTO)
 		snprintf(why, room, "%s: pinned by another version of sluice", directory);
+	else if (error == -EACCES || error == -EPERM)
+		snprintf(why, room, "%s: %s: only root may look", directory, strerror(-error));
 	else
 		snprintf(why, room, "%s: %s", directory, strerror(-error));
 	pins_close(pins);

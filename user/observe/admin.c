@@ -118,9 +118,8 @@ static int listen_at(const uint8_t address[16], uint16_t port)
 	return TAKE_FD(fd);
 }
 
-int admin_start(struct admin **out, const char *address, const struct admin_callbacks *callbacks)
+int admin_listen(const char *address)
 {
-	struct admin *admin;
 	uint8_t where[16];
 	uint16_t port;
 	int fd;
@@ -130,7 +129,13 @@ int admin_start(struct admin **out, const char *address, const struct admin_call
 	fd = listen_at(where, port);
 	if (fd < 0)
 		return log_errno(fd, "--admin %s: %s; not started", address, strerror(-fd));
-	admin = xcalloc(1, sizeof(*admin));
+	return fd;
+}
+
+int admin_start(struct admin **out, int fd, const struct admin_callbacks *callbacks)
+{
+	struct admin *admin = xcalloc(1, sizeof(*admin));
+
 	admin->callbacks = *callbacks;
 	admin->http = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL, 0, NULL, NULL, on_request, admin,
 				       MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned int)MAX_CONNECTIONS,
@@ -138,7 +143,7 @@ int admin_start(struct admin **out, const char *address, const struct admin_call
 	if (!admin->http) {
 		close(fd);
 		free(admin);
-		return log_errno(-EIO, "--admin %s: cannot serve; not started", address);
+		return log_errno(-EIO, "--admin: cannot serve; not started");
 	}
 	*out = admin;
 	return 0;

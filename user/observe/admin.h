@@ -16,8 +16,10 @@ struct admin_callbacks {
 
 struct admin;
 
-/* Serves at `address` ("127.0.0.1:15020", "[::1]:15020"). 0 or -errno, logged. */
-int admin_start(struct admin **out, const char *address, const struct admin_callbacks *callbacks);
+/* A descriptor that listens at `address` ("127.0.0.1:15020", "[::1]:15020"), or -errno, logged. */
+int admin_listen(const char *address);
+/* Serves there; takes `fd`, also when it fails. 0 or -errno, logged. */
+int admin_start(struct admin **out, int fd, const struct admin_callbacks *callbacks);
 void admin_stop(struct admin *admin); /* accepts NULL */
 
 /* Prometheus text: the family once, then its samples; labels are key, value, ..., LABELS_END. Values are escaped. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Host names as clients send them: bytes with a length, not yet terminated. */
 #ifndef SLUICE_HOST_NAME_H
 #define SLUICE_HOST_NAME_H
 

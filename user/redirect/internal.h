@@ -1,7 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of redirect/ share. The main thread (server.c) talks to the loader and publishes immutable views;
- * each worker thread owns its connections, buffers, pipes and upstream sockets, and takes no lock.
+ * each worker thread owns its connections, buffers, pipes and upstream sockets, and takes no lock. A connection goes down
+ * this list, and each file owns the states that it puts it in:
+ *
+ *	server.c packet.c confine.c	the main thread; messages with descriptors; system calls that are left
+ *	view.c directory.c		what is published: tables, names, whose namespace is whose; names that clients show
+ *	worker.c			a thread: its loop, timers, buffers, idle upstream sockets
+ *	conn.c client_hello.c		a connection accepted, its record, what the client speaks
+ *	http.c http1*.c http_route.c	a request read, judged, routed; http_exchange.c carries it and its response
+ *	h2_*.c				HTTP/2, as connections that speak HTTP/1.1 to the above
+ *	l4_route.c relay.c		what is not HTTP: where it leads, its bytes both ways
+ *	upstream.c			an address, a socket, a try; circuit.c, outlier.c, ring.c say which
+ *	origination.c greeting.c	TLS to the server; what comes before it (proxy_protocol.c, post_tunnel.c)
+ *	mirror.c access_log.c		copies of requests; a line for each
+ *	operators.c header_lines.c	Envoy's variables, in headers and in that line
  */
 #ifndef SLUICE_REDIRECT_INTERNAL_H
 #define SLUICE_REDIRECT_INTERNAL_H

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The redirector as a process: what `sluice redirector` runs. */
 #ifndef SLUICE_SERVER_H
 #define SLUICE_SERVER_H
 

@@ -301,10 +301,8 @@ static struct netns_node *add_netns(struct workloads *workloads, int netns_fd, u
 	return node;
 }
 
-static void drop_netns(struct workloads *workloads, struct netns_node *node)
+static void free_netns(struct workloads *workloads, struct netns_node *node)
 {
-	kernel_delete_netns(workloads->kernel, node->seen.cookie);
-	workloads->events.netns_gone(workloads->events.context, &node->seen);
 	HASH_DEL(workloads->namespaces, node);
 	if (node->seen.listener_v4 >= 0)
 		close(node->seen.listener_v4);
@@ -312,6 +310,13 @@ static void drop_netns(struct workloads *workloads, struct netns_node *node)
 		close(node->seen.listener_v6);
 	close(node->seen.netns_fd);
 	free(node);
+}
+
+static void drop_netns(struct workloads *workloads, struct netns_node *node)
+{
+	kernel_delete_netns(workloads->kernel, node->seen.cookie);
+	workloads->events.netns_gone(workloads->events.context, &node->seen);
+	free_netns(workloads, node);
 }
 
 static bool knows_netns(const struct cgroup_node *cgroup, const struct netns_node *node)
@@ -769,15 +774,8 @@ void workloads_free(struct workloads *workloads)
 		free(cgroup->path);
 		free(cgroup);
 	}
-	HASH_ITER(hh, workloads->namespaces, node, next_node) {
-		HASH_DEL(workloads->namespaces, node);
-		if (node->seen.listener_v4 >= 0)
-			close(node->seen.listener_v4);
-		if (node->seen.listener_v6 >= 0)
-			close(node->seen.listener_v6);
-		close(node->seen.netns_fd);
-		free(node);
-	}
+	HASH_ITER(hh, workloads->namespaces, node, next_node)
+		free_netns(workloads, node);
 	for (size_t i = 0; i < workloads->known_count; i++)
 		workload_free(workloads->known[i]);
 	free(workloads->known);
