@@ -133,6 +133,24 @@ test_query_parameters()
 	says no '/y?a=one'
 }
 
+test_a_match_by_suffix()
+{
+	asks '{headers: {x-a: {suffix: -dev}}}, {queryParams: {t: {suffix: ta}}}, {authority: {suffix: ".Example.com"}}, {method: {suffix: CH}}'
+	says yes / -H 'x-a: eu-dev'
+	says yes / -H 'x-a: -dev'
+	says no / -H 'x-a: dev'
+	says no / -H 'x-a: eu-dev2'
+	says no / -H 'x-a: eu-DEV'
+	says yes '/?t=beta'
+	says no '/?t=tab'
+	says yes / -X PATCH
+	says yes / -H 'Host: httpbin.Example.com'
+	says no /
+	asks '{withoutHeaders: {x-a: {suffix: -dev}}}'
+	says yes / -H 'x-a: dev'
+	says no / -H 'x-a: eu-dev'
+}
+
 test_the_workload_that_asks()
 {
 	asks '{sourceLabels: {tier: front}, sourceNamespace: default}'
