@@ -219,7 +219,7 @@ static struct operator_sources sources_of(const struct conn *conn)
 
 void access_log_settle(struct conn *conn)
 {
-	static const char *const names[] = {"UPSTREAM_CLUSTER", "ROUTE_NAME"};
+	static const char *const names[] = {"UPSTREAM_CLUSTER", "ROUTE_NAME", "UPSTREAM_HOST"}; /* operators.c knows the order */
 	const struct operator_sources of = sources_of(conn);
 	struct buffer *settled;
 

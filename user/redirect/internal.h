@@ -234,7 +234,7 @@ struct outcome {
 	struct buffer *kept;     /* fields that the line wants, which are gone by then (access_log.c) */
 	uint32_t kept_request;   /* of its bytes: those of the request */
 	uint64_t format;         /* the log's, by which they were kept */
-	struct buffer *settled;  /* of a relay whose policy is gone by then: its cluster and its route, each with a NUL */
+	struct buffer *settled;  /* of a relay whose policy is gone by then: its cluster, its route and its address, each with a NUL */
 };
 
 struct conn {

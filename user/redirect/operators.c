@@ -47,11 +47,23 @@ void put_address(struct writer *w, const uint8_t addr[16], uint16_t port, bool w
 	put_text(w, text);
 }
 
+/* What access_log_settle() has kept, in its order; NULL: the policy is still there. */
+static const char *settled_text(const struct conn *conn, size_t which)
+{
+	const char *text = conn->outcome.settled ? conn->outcome.settled->bytes : NULL;
+
+	for (; text && which; which--)
+		text += strlen(text) + 1;
+	return text;
+}
+
 /* The path, as Envoy has it. */
 static void put_socket(struct writer *w, const struct conn *conn)
 {
-	const char *path = conn->service ? service_socket(conn->service, conn->addr) : NULL;
+	const char *path = settled_text(conn, 2);
 
+	if (!path && conn->service)
+		path = service_socket(conn->service, conn->addr);
 	if (path)
 		put_text(w, path);
 }
@@ -111,11 +123,11 @@ static void put_start(struct writer *w, const struct operator_sources *of, const
 static void put_cluster(struct writer *w, const struct operator_sources *of)
 {
 	const struct conn *conn = of->conn;
-	const struct buffer *settled = conn->outcome.settled;
+	const char *settled = settled_text(conn, 0);
 	const struct service *to = conn->target ? policy_service(conn->table->policy, conn->target->service) : conn->service;
 
 	if (settled)
-		put_text(w, settled->bytes);
+		put_text(w, settled);
 	else if (conn->outcome.is_blocked)
 		put_text(w, of->is_request ? "" : "BlackHoleCluster");
 	else if (!to && !conn->target && (conn->is_passthrough || !of->is_request))
@@ -136,12 +148,12 @@ static void put_cluster(struct writer *w, const struct operator_sources *of)
 static void put_route_name(struct writer *w, const struct operator_sources *of)
 {
 	const struct conn *conn = of->conn;
-	const struct buffer *settled = conn->outcome.settled;
+	const char *settled = settled_text(conn, 1);
 
 	if (!of->is_request)
 		return;
 	if (settled) {
-		put_text(w, settled->bytes + strlen(settled->bytes) + 1);
+		put_text(w, settled);
 	} else if (conn->outcome.is_blocked) {
 		put_text(w, "block_all");
 	} else if (conn->is_passthrough) {
