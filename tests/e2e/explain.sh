@@ -103,6 +103,35 @@ test_addresses_are_told_live()
 	explain tcp.example.com:9000
 	expect '^addresses +those of tcp\.example\.com, resolved by DNS when running'
 	lab_wait 5 is_dialled 203.0.113.13 || fail "dialled at 203.0.113.13"
+	expect '^addresses +203\.0\.113\.10, 2001:db8:113::10$'
+	expect '^dialled at +203\.0\.113\.13 port 8080, 2001:db8:113::13 port 8080$'
+	policy "$(mode REGISTRY_ONLY)" "$(service '*.example.com' 80/HTTP 'resolution: NONE')" "$(service httpbin.example.com 80/HTTP)" \
+		"$(service '*.aliyun.com' 80/HTTP 'resolution: NONE')"
+	run node "$SLUICE" explain http://httpbin.example.com
+	expect '^service +httpbin\.example\.com: .* ServiceEntry/e-httpbin-example-com$'
+	run node "$SLUICE" explain http://www.aliyun.com
+	expect '^service +\*\.aliyun\.com: '
+	expect '^addresses +none of its own is known now$'
+}
+
+test_all_that_a_rule_does_is_told()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service httpbin.example.com 80/HTTP)" "$(rules httpbin.example.com http \
+		'{rewrite: {uriRegexRewrite: {match: a, rewrite: b}, authority: c.com}, timeout: 3s, route: [{destination: {host: httpbin.example.com}, weight: 3, headers: {request: {set: {x: told}}}}, {destination: {host: other.example.com}, weight: 1}]}')" \
+		"$(printf -- '---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: dr}\nspec: {host: httpbin.example.com, trafficPolicy: {%s}}\n' \
+			'connectionPool: {tcp: {maxConnections: 7, connectTimeout: 2s}, http: {maxRequestsPerConnection: 5}}, loadBalancer: {simple: RANDOM}, outlierDetection: {interval: 1s}')"
+	explain http://httpbin.example.com/
+	expect '^  rewrite +the path, by uriRegexRewrite \('
+	expect '^  rewrite +Host: c\.com \('
+	expect '^  timeout +3000 ms'
+	expect '^  to +httpbin\.example\.com port 80 \(3 of 4\) \('
+	expect '^  to +other\.example\.com, which is not registered: .*503'
+	expect '^    request +.*told'
+	expect '^    connect +within 2000 ms \(.* DestinationRule/dr\)'
+	expect '^    pool +5 requests to a connection \('
+	expect '^    limit +7 connections \('
+	expect '^    balance +RANDOM \('
+	expect '^    ejects +an address that fails'
 }
 
 is_dialled()

@@ -67,6 +67,7 @@ family_flows_tell_who_where_and_why()
 	expect '9002'
 	refuse '9000'
 	sluice_json flows
+	expect '^\{"time":"[^"]+","verdict":"deny","reason":"not-registered","by":"kernel","workload":"default/web","process":"probe","pid":[1-9][0-9]*,"protocol":"tcp","destination":"[^"]+:9002","host":"","origin":"[^"]+test\.yaml:[0-9]+ [^"]+","generation":[0-9]+\}$'
 }
 
 test_flows_show_what_the_redirector_decided()

@@ -21,7 +21,9 @@ test_what_an_option_wants_is_said()
 	is_wrong '--verdict "denied": must be bypass, .* or deny$' flows --verdict denied
 	is_wrong '--label "app": must be KEY=VALUE$' exec --label app -- true
 	is_wrong '--log-level "trace": must be error, warning, info or debug$' run --log-level trace
-	is_wrong '--govern "/kubepods/": must be the path of a cgroup' run --govern /kubepods/
+	for cgroup in /kubepods/ / '' .. ../a /a/../b /a/. //a /a//b; do
+		is_wrong "--govern \"$cgroup\": must be the path of a cgroup" run --govern "$cgroup"
+	done
 	is_wrong '--redirector-port "80": must be 1024 to 65535$' run --redirector-port 80
 	is_wrong '--backstop "off": must be tc or xdp$' run --backstop off
 }

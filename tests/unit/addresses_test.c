@@ -111,3 +111,73 @@ Test(addresses, one_that_is_remembered_twice_counts_once)
 	cr_expect_eq(former_count(0), 1);
 	cr_expect(is_former(1, 15), "by the later time");
 }
+
+/* An answer of these, each below 256, of the kind `bit`. */
+static size_t answer_of(uint8_t bit, const char *numbers, uint64_t leave_ms)
+{
+	uint8_t items[ADDRESSES_MAX][16];
+	size_t left_out, count = strlen(numbers);
+
+	for (size_t i = 0; i < count; i++)
+		number(items[i], (unsigned int)numbers[i]);
+	addresses_answer(&addresses, bit, (const uint8_t(*)[16])items, count, leave_ms, &left_out);
+	return left_out;
+}
+
+static void expect_these(const char *numbers)
+{
+	char found[ADDRESSES_MAX + 1] = "";
+
+	for (size_t i = 0; i < addresses.count; i++)
+		found[i] = (char)addresses.list[i][15];
+	cr_expect_str_eq(found, numbers);
+}
+
+Test(addresses, they_are_sorted_and_each_once_whatever_the_order_of_answers)
+{
+	answer_of(A, "dbb", 0);
+	expect_these("bd");
+	answer_of(2, "caeb", 0);
+	expect_these("abcde");
+}
+
+Test(addresses, each_leaves_at_its_own_time)
+{
+	answer_of(A, "bd", 0);
+	answer_of(A, "c", 1000);
+	cr_expect_eq(addresses_next_expiry(&addresses), 1000);
+	answer_of(A, "ace", 2000);
+	cr_expect_eq(addresses_next_expiry(&addresses), 1000);
+	answer_of(A, "ae", 3000);
+	expect_these("abcde");
+	addresses_expire(&addresses, 2999);
+	expect_these("ace");
+	addresses_expire(&addresses, 3000);
+	expect_these("ae");
+	cr_expect_eq(addresses_next_expiry(&addresses), UINT64_MAX);
+}
+
+Test(addresses, what_another_kind_of_answer_has_stays)
+{
+	answer_of(A, "ab", 0);
+	answer_of(2, "bc", 0);
+	answer_of(A, "", 1000);
+	addresses_expire(&addresses, 1000);
+	expect_these("bc");
+}
+
+/* An address that is in the answer again is no room for a new one before it. */
+Test(addresses, those_that_stay_make_no_room_for_new_ones)
+{
+	uint8_t others[ADDRESSES_MAX - 1][16];
+	size_t left_out;
+
+	for (unsigned int i = 0; i < ADDRESSES_MAX - 1; i++)
+		number(others[i], 101 + i);
+	addresses_answer(&addresses, 2, (const uint8_t(*)[16])others, ADDRESSES_MAX - 1, 0, &left_out);
+	answer_of(A, "\x64", 0);
+	answer_of(A, "", 1000); /* 100 is about to leave, and the only one */
+	cr_expect_eq(answer_of(A, "\x01\x64", 2000), 1);
+	cr_expect_eq(addresses.count, ADDRESSES_MAX);
+	cr_expect_eq(addresses.list[0][15], 100, "it stays, and 1 is left out");
+}

@@ -197,6 +197,61 @@ static int run(const struct run_paths *paths, const char *name, const struct ide
 	return status;
 }
 
+struct arguments {
+	const char *namespace_, *name, *pin;
+	struct string_list labels; /* "key=value", in an arena */
+};
+
+/* 0, or EXIT_USAGE, of which the user was told. */
+static int take_option(struct arguments *out, struct arena *arena, int option)
+{
+	struct label label;
+
+	switch (option) {
+	case 'n':
+		out->namespace_ = optarg;
+		break;
+	case 'N':
+		out->name = optarg;
+		break;
+	case 'p':
+		out->pin = optarg;
+		break;
+	case 'l':
+		if (parse_label(&label, arena, optarg))
+			return refuse_option("--label", optarg, "KEY=VALUE");
+		*arena_append(arena, out->labels.items, out->labels.count, out->labels.capacity) = optarg;
+		break;
+	default:
+		fputs(usage, stderr);
+		return EXIT_USAGE;
+	}
+	return 0;
+}
+
+static int exec_as(const struct arguments *arguments, char **argv)
+{
+	const char *name = arguments->name[0] ? arguments->name : last_part(argv[0]);
+	struct identity identity = {0};
+	struct run_paths paths;
+	char base[NAME_MAX / 2];
+	bool too_long;
+
+	snprintf(base, sizeof(base), "%s", name);
+	for (char *c = base; *c; c++)
+		if (*c == '/' || *c == '.' || (unsigned char)*c <= ' ')
+			*c = '-';
+	too_long = identity_append(&identity, arguments->namespace_) || identity_append(&identity, name);
+	for (size_t i = 0; i < arguments->labels.count; i++)
+		too_long = too_long || identity_append(&identity, arguments->labels.items[i]);
+	if (too_long) {
+		fprintf(stderr, "sluice: namespace, name and labels are longer than %d bytes together\n", CGROUP_IDENTITY_MAX);
+		return EXIT_NOT_STARTED;
+	}
+	run_paths_of(&paths, arguments->pin);
+	return run(&paths, base, &identity, argv);
+}
+
 int command_exec(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -204,55 +259,24 @@ int command_exec(int argc, char **argv)
 		{"label", required_argument, NULL, 'l'},     {"pin", required_argument, NULL, 'p'},
 		{"help", no_argument, NULL, 'h'},	     {0},
 	};
-	const char *namespace_ = "default", *name = "", *pin = DEFAULT_PIN;
-	struct string_list labels = {0};
-	struct identity identity = {0};
+	struct arguments arguments = {.namespace_ = "default", .name = "", .pin = DEFAULT_PIN};
 	struct arena *arena = arena_new();
-	struct run_paths paths;
-	char base[NAME_MAX / 2];
-	int option, status = EXIT_NOT_STARTED;
+	int option, status = 0;
 
-	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
-		struct label label;
-
-		switch (option) {
-		case 'n':
-			namespace_ = optarg;
-			break;
-		case 'N':
-			name = optarg;
-			break;
-		case 'p':
-			pin = optarg;
-			break;
-		case 'l':
-			if (parse_label(&label, arena, optarg))
-				return refuse_option("--label", optarg, "KEY=VALUE");
-			*arena_append(arena, labels.items, labels.count, labels.capacity) = optarg;
-			break;
-		default:
-			fputs(usage, option == 'h' ? stdout : stderr);
-			return option == 'h' ? 0 : EXIT_USAGE;
+	while (!status && (option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(usage, stdout);
+			arena_free(arena);
+			return 0;
 		}
+		status = take_option(&arguments, arena, option);
 	}
-	if (optind == argc) {
+	if (!status && optind == argc) {
 		fputs(usage, stderr);
-		return EXIT_USAGE;
+		status = EXIT_USAGE;
 	}
-	if (!name[0])
-		name = last_part(argv[optind]);
-	snprintf(base, sizeof(base), "%s", name);
-	for (char *c = base; *c; c++)
-		if (*c == '/' || *c == '.' || (unsigned char)*c <= ' ')
-			*c = '-';
-	option = identity_append(&identity, namespace_) || identity_append(&identity, name);
-	for (size_t i = 0; i < labels.count; i++)
-		option = option || identity_append(&identity, labels.items[i]);
-	run_paths_of(&paths, pin);
-	if (option)
-		fprintf(stderr, "sluice: namespace, name and labels are longer than %d bytes together\n", CGROUP_IDENTITY_MAX);
-	else
-		status = run(&paths, base, &identity, argv + optind);
+	if (!status)
+		status = exec_as(&arguments, argv + optind);
 	arena_free(arena);
 	return status;
 }

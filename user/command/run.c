@@ -52,14 +52,26 @@ static const char *const default_governed[] = {"/kubepods", "/kubepods.slice", "
 
 /* ---- options ---- */
 
+/* Of names alone: none is empty, "." or "..". */
+static bool is_below_root(const char *path)
+{
+	for (path += *path == '/';; path++) {
+		size_t n = strcspn(path, "/");
+
+		if (!n || (n <= 2 && strspn(path, ".") == n))
+			return false;
+		path += n;
+		if (!*path)
+			return true;
+	}
+}
+
 static int add_governed(struct run_options *options, const char *text)
 {
-	const char *path = text[0] == '/' ? text : xasprintf("/%s", text);
-	size_t n = strlen(path);
-
-	if (n < 2 || path[n - 1] == '/' || strstr(path, "/../") || strstr(path, "//"))
+	if (!is_below_root(text))
 		return refuse_option("--govern", text, "the path of a cgroup below the root, without a trailing slash");
-	*array_append(options->governed, options->governed_count, options->governed_capacity) = path;
+	*array_append(options->governed, options->governed_count, options->governed_capacity) =
+		text[0] == '/' ? text : xasprintf("/%s", text);
 	return 0;
 }
 
@@ -522,8 +534,10 @@ int command_run(int argc, char **argv)
 	struct admin *admin = NULL;
 	int status = parse_options(argc, argv, &options), error;
 
-	if (status)
+	if (status) {
+		free(options.governed);
 		return status - 1;
+	}
 	run_paths_of(&daemon.paths, options.pin);
 	make_exec_cgroup();
 	log_file_prepare();
