@@ -167,7 +167,8 @@ test_headers_of_a_rule_are_in_our_own_answers()
 		"{match: [{uri: {prefix: /refused}}], $set, retries: {attempts: 0}, route: [{destination: {host: nobody.example.com}}]}" \
 		"{match: [{uri: {prefix: /nowhere}}], $set, route: [{destination: {host: nowhere.example.com}}]}" \
 		"{match: [{uri: {prefix: /direct}}], $set, directResponse: {status: 201, body: {string: done}}}" \
-		"{match: [{uri: {prefix: /moved}}], $set, redirect: {uri: /new}}")"
+		"{match: [{uri: {prefix: /moved}}], $set, redirect: {uri: /new}}" \
+		'{match: [{uri: {prefix: /elsewhere}}], headers: {response: {set: {location: /there}}}, redirect: {uri: /new}}')"
 	for path in abort slow/1000 refused direct; do
 		get 13 -i "http://httpbin.example.com/$path"
 		expect_count 2 '^x-rule: '
@@ -185,6 +186,9 @@ test_headers_of_a_rule_are_in_our_own_answers()
 		refuse '^content-type: '
 	done
 	expect '^location: http://httpbin.example.com/new'
+	get 13 -i http://httpbin.example.com/elsewhere
+	expect_count 1 '^location: '
+	expect '^location: /there'
 	for path in abort slow/1000 refused nowhere direct moved; do
 		get 13 -i -X POST -H 'content-type: application/grpc' "http://httpbin.example.com/$path"
 		expect '^HTTP/1.1 200'

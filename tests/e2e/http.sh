@@ -159,6 +159,19 @@ test_http_1_0_is_served_and_closed()
 	expect 'end=eof'
 }
 
+# RFC 9112 appendix C.2.2: an old client is told that it may ask again, by our own answers, too.
+test_http_1_0_keeps_its_connection_if_it_asks_for_it()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin"
+	raw 13 80 'GET /status/200 HTTP/1.0\r\nHost: httpbin.example.com\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\nHost: evil.example.com\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\nHost: evil.example.com\r\n\r\n'
+	expect_count 2 '^HTTP/1.1 502'
+	expect_count 1 '^Connection: keep-alive.?$'
+	expect_count 1 '^connection: keep-alive.?$'
+	expect_count 1 '^connection: close.?$'
+	raw 13 80 'GET / HTTP/1.1\r\nHost: evil.example.com\r\n\r\nGET / HTTP/1.1\r\nHost: evil.example.com\r\nConnection: close\r\n\r\n'
+	refuse '^connection: keep-alive'
+}
+
 test_headers_for_the_next_hop_only_stay_behind()
 {
 	allowed

@@ -15,6 +15,8 @@ rules()
 	printf '  - %s\n' "$@"
 }
 
+to_httpbin='route: [{destination: {host: httpbin.example.com}}]'
+
 # A rule that answers "yes" to what matches, then one that answers "no".
 asks()
 {
@@ -315,6 +317,27 @@ test_headers_of_a_destination_and_of_its_rule()
 	expect '^x-d: 1'
 	expect '^x-e: rule'
 	expect_count 1 '^x-e:'
+}
+
+# Those of the proxy are there before the rule's changes are made (Envoy).
+test_a_rule_changes_the_headers_of_the_proxy()
+{
+	policy "$(mode REGISTRY_ONLY)" "$httpbin" "$(rules "{match: [{uri: {exact: /head/set}}], headers: {request: {set: {X-Forwarded-Proto: https, x-request-id: mine}}, response: {remove: [x-envoy-upstream-service-time]}}, $to_httpbin}" \
+		"{match: [{uri: {exact: /head/remove}}], headers: {request: {remove: [x-forwarded-proto, X-Request-Id]}, response: {set: {x-envoy-upstream-service-time: none}}}, $to_httpbin}" \
+		"{headers: {request: {add: {x-forwarded-proto: https}}}, $to_httpbin}")"
+	get 13 -i -H 'x-request-id: client' http://httpbin.example.com/head/set
+	expect_count 1 '^[xX]-[fF]orwarded-[pP]roto: '
+	expect '^X-Forwarded-Proto: https'
+	expect_count 1 '^x-request-id: '
+	expect '^x-request-id: mine'
+	refuse '^x-envoy-upstream-service-time'
+	get 13 -i http://httpbin.example.com/head/remove
+	refuse '^x-forwarded-proto|^x-request-id'
+	expect_count 1 '^x-envoy-upstream-service-time'
+	expect '^x-envoy-upstream-service-time: none'
+	get 13 http://httpbin.example.com/head
+	expect_count 2 '^x-forwarded-proto: '
+	expect_count 1 '^x-request-id: '
 }
 
 test_variables_in_headers()

@@ -157,8 +157,10 @@ static struct buffer *lines_of_rule(struct conn *conn, uint16_t status, bool has
 static size_t write_answer_head(const struct conn *conn, char *out, size_t room, const struct own_answer *answer, const char *first,
 				const char *last, const char *lines)
 {
-	const bool redirects = answer->location.n && !have_line(lines, "location");
+	const bool redirects = answer->location.n;
 	const uint16_t status = conn->is_grpc ? 200 : answer->status;
+	/* RFC 9112 appendix C.2.2 */
+	const char *connection = !conn->keep_client ? "connection: close\r\n" : conn->client_minor ? "" : "connection: keep-alive\r\n";
 	char date[48] = "";
 
 	if (!have_line(lines, "date"))
@@ -166,7 +168,7 @@ static size_t write_answer_head(const struct conn *conn, char *out, size_t room,
 	return (size_t)snprintf(out, room, "HTTP/1.1 %u %s\r\n%s%.*s%s%s%s%s%s%s%s%s%s\r\n", status, http_status_phrase(status),
 				redirects ? "location: " : "", redirects ? (int)answer->location.n : 0, redirects ? answer->location.p : "",
 				redirects ? "\r\n" : "", first, date, have_line(lines, "server") ? "" : "server: sluice\r\n", last,
-				conn->keep_client ? "" : "connection: close\r\n", lines, answer->extra ? answer->extra : "",
+				connection, lines, answer->extra ? answer->extra : "",
 				conn->cors && !conn->is_preflight ? conn->cors->bytes : "");
 }
 
@@ -628,6 +630,7 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	const struct http_rewrite *rewrite = conn->route && conn->route->rewrite.present ? &conn->route->rewrite : NULL;
 	char fields[HTTP_PROXY_FIELDS] = "";
 	const char *authority = new_authority(conn), *extra = fields, *lines;
+	struct string_list dropped = {0};
 	struct buffer *expanded = NULL;
 	bool fits = false;
 
@@ -640,9 +643,10 @@ static bool write_request(struct conn *conn, struct http_head *head, size_t matc
 	}
 	lines = header_lines(conn, changes ? &changes->request : NULL, head, NULL, 0, &expanded); /* of what it is about to lose, too */
 	if (changes)
-		http_drop_fields(head, changes->request.drop.items, changes->request.drop.count);
+		dropped = changes->request.drop;
+	http_drop_fields(head, dropped.items, dropped.count);
 	if (conn->counts_attempts)
-		http_proxy_fields(fields, head, http_expected_ms(conn), worker_random(worker), worker_random(worker));
+		http_proxy_fields(fields, head, dropped.items, dropped.count, http_expected_ms(conn), worker_random(worker), worker_random(worker));
 	if (rewrite)
 		extra = rewrite_path(rewrite, head, matched, fields, scratch->bytes, scratch->size);
 	if (authority)
@@ -679,9 +683,11 @@ static void redirect(struct conn *conn, const struct http_head *head, size_t mat
 	struct buffer *location = buffer_get(conn->worker, true);
 	/* What is left of the answer's own buffer is for the rest of it. */
 	size_t n = http_location(location->bytes, location->size / 2, &conn->route->redirect, head, conn->record.port, matched);
+	const struct header_changes *changes = changes_of(conn);
+	const bool is_kept = !changes || !http_is_among("location", changes->response.drop.items, changes->response.drop.count);
 
 	if (n)
-		answer(conn, &(struct own_answer){.status = conn->route->redirect.code, .location = {location->bytes, n}});
+		answer(conn, &(struct own_answer){.status = conn->route->redirect.code, .location = {location->bytes, is_kept ? n : 0}});
 	else
 		refuse_malformed(conn, HTTP_ERROR_TOO_LARGE, "");
 	buffer_put(conn->worker, &location);

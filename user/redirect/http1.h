@@ -152,13 +152,13 @@ size_t http_write_response(char *out, size_t room, const struct http_head *head,
 
 /*
  * The fields that a proxied request is given, as `extra` for http_write_request: x-forwarded-proto and x-request-id
- * unless the client sent them; x-envoy-expected-rq-timeout-ms if there is a timeout (not 0) and, last, x-envoy-attempt-count,
+ * unless the client sent them, or they are among the `dropped`; x-envoy-expected-rq-timeout-ms if there is a timeout (not 0) and, last, x-envoy-attempt-count,
  * in place of any that it sent (those are marked in `head` as not to be forwarded). The id is a random UUID of these 128
  * bits (RFC 9562 §5.4).
  */
 #define HTTP_PROXY_FIELDS 192
-void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t timeout_ms, uint64_t random_high,
-		       uint64_t random_low);
+void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, const char *const *dropped, size_t count,
+		       uint64_t timeout_ms, uint64_t random_high, uint64_t random_low);
 
 /*
  * Another attempt with the same head, which has those fields, of `length` bytes with what follows it, and, unless `timeout_ms`
@@ -166,6 +166,8 @@ void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint
  */
 #define HTTP_ATTEMPT_ROOM 16
 size_t http_set_attempt(char *bytes, size_t head, size_t length, unsigned int attempt, uint64_t timeout_ms);
+
+bool http_is_among(const char *name, const char *const *names, size_t count); /* in any case */
 
 /* The fields of these names, in any case, are not forwarded. */
 void http_drop_fields(struct http_head *head, const char *const *names, size_t count);

@@ -158,11 +158,19 @@ static void put_uuid(struct writer *w, uint64_t high, uint64_t low)
 
 #define ATTEMPT_COUNT "x-envoy-attempt-count: "
 
-void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, uint64_t timeout_ms, uint64_t random_high,
-		       uint64_t random_low)
+bool http_is_among(const char *name, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!strcasecmp(names[i], name))
+			return true;
+	return false;
+}
+
+void http_proxy_fields(char out[HTTP_PROXY_FIELDS], struct http_head *head, const char *const *dropped, size_t count,
+		       uint64_t timeout_ms, uint64_t random_high, uint64_t random_low)
 {
 	struct writer w = { .p = out, .end = out + HTTP_PROXY_FIELDS };
-	bool has_proto = false, has_id = false;
+	bool has_proto = http_is_among("x-forwarded-proto", dropped, count), has_id = http_is_among("x-request-id", dropped, count);
 
 	for (size_t i = 0; i < head->field_count; i++) {
 		struct http_field *field = &head->fields[i];

@@ -294,9 +294,9 @@ static void replace_cors(struct http_head *head, const char *lines)
 
 /*
  * What a registered service's answer is given: the date if it has none (RFC 9110 §6.6.1), how long the server took (whatever a
- * proxy on its side says of that), and the cookie that leads the client there again.
+ * proxy on its side says of that) unless the rule wants it otherwise, and the cookie that leads the client there again.
  */
-static void own_fields(const struct conn *conn, struct http_head *head, char *out, size_t room)
+static void own_fields(const struct conn *conn, struct http_head *head, const struct header_ops *changes, char *out, size_t room)
 {
 	static const char *const service_time[] = {"x-envoy-upstream-service-time"};
 	size_t n = 0;
@@ -306,7 +306,7 @@ static void own_fields(const struct conn *conn, struct http_head *head, char *ou
 		return;
 	if (!http_field(head, "date"))
 		n = (size_t)snprintf(out, room, "date: %s\r\n", worker_date(conn->worker));
-	if (conn->request_done) {
+	if (conn->request_done && !(changes && http_is_among(service_time[0], changes->drop.items, changes->drop.count))) {
 		http_drop_fields(head, service_time, 1);
 		n += (size_t)snprintf(out + n, room - n, "x-envoy-upstream-service-time: %llu\r\n",
 				      (unsigned long long)((conn->worker->now_us - conn->sent_us) / 1000));
@@ -334,7 +334,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 		head->framing = HTTP_BODY_CLOSE;
 	/* A response that overtakes its request is forwarded, but what is left of the request ends the connection. */
 	conn->keep_client = conn->keep_client && !by_close && !conn->dechunk && conn->request_done;
-	own_fields(conn, head, own, sizeof(own));
+	own_fields(conn, head, changes, own, sizeof(own));
 	lines = header_lines(conn, changes, NULL, head, head->status, &expanded);
 	if (changes)
 		http_drop_fields(head, changes->drop.items, changes->drop.count);
