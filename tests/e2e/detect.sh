@@ -62,6 +62,18 @@ test_a_server_that_speaks_first_is_heard()
 	expect '^220 '
 }
 
+# It has no address of its own: the name that TLS shows is all there is.
+test_tls_of_a_wildcard_goes_by_its_server_name()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service '*.wild.example.org' 443/X 'resolution: NONE' | sed 's/, protocol: X//')"
+	get 14 -k https://a.wild.example.org/
+	expect '^this is a.wild.example.org$'
+	get 14 -k https://wild.example.org/
+	expect_status 35
+	raw 14 443 'hello' -c
+	refuse 'this is'
+}
+
 test_elsewhere_the_port_is_closed()
 {
 	policy "$(mode REGISTRY_ONLY)" "$(auto 12 9000)"

@@ -46,6 +46,20 @@ family_a_range_of_addresses_is_a_service()
 	expect 'result=ECONNREFUSED'
 }
 
+# A name that DNS has at one of its addresses takes nothing away from it.
+test_a_range_stays_open_around_names()
+{
+	policy "$(mode REGISTRY_ONLY)" "$(service range.example.com 443/TCP 'resolution: NONE' 'addresses: [203.0.113.0/28]')" \
+		"$(service www.aliyun.com 443/HTTPS)"
+	get 10 -kI https://www.aliyun.com/
+	expect '^[sS]erver: Tengine'
+	get 10 -kI https://other.example.com/
+	expect '^[sS]erver: Tengine'
+	policy "$(mode REGISTRY_ONLY)" "$(service www.aliyun.com 443/HTTPS)"
+	get 10 -kI https://other.example.com/
+	expect_status 35
+}
+
 family_a_udp_service_passes()
 {
 	policy "$(mode REGISTRY_ONLY)" "$(service udp.example.com 9001/UDP)"

@@ -121,6 +121,20 @@ family_a_relay_by_name_is_ended()
 	! upstreams_to 443 || fail "the upstream connection is ended too: $(lab_in web ss -Htn)"
 }
 
+# The client shows no name, and what it speaks is not declared.
+test_a_relay_of_a_port_without_a_protocol_is_ended()
+{
+	services "$(service auto.example.com 8088/X/9000 'resolution: STATIC' 'addresses: [203.0.113.77]' 'endpoints: [{address: 203.0.113.12}]' |
+		sed 's/, protocol: X//')"
+	open_to web TCP:203.0.113.77:8088
+	echoes before
+	services "$(service auto.example.com 8088/X/9000 'resolution: STATIC' 'addresses: [203.0.113.77]' 'endpoints: [{address: 203.0.113.12}]' |
+		sed 's/, protocol: X//')" "$(service httpbin.example.com 80/HTTP)"
+	echoes between
+	services
+	ends_within_a_second
+}
+
 # Two names at one address: the kernel cannot tell their connections apart, the redirector can.
 test_of_two_names_at_one_address_only_the_forbidden_one_is_ended()
 {

@@ -723,6 +723,22 @@ Test(policy, a_port_speaks_http_if_one_of_its_services_does_at_any_address)
 	finish();
 }
 
+Test(policy, of_a_port_without_a_protocol_both_names_are_known)
+{
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: ['*.a.com'], resolution: NONE, ports: [{number: 443, name: any}]}\n"
+		ENTRY("b") "{hosts: [b.a.com], resolution: NONE, " TLS443 "}\n");
+	cr_expect_str_eq(find("x.a.com", 443, true)->host, "*.a.com");
+	cr_assert_not_null(find("x.a.com", 443, false));
+	cr_expect_str_eq(find("x.a.com", 443, false)->host, "*.a.com");
+	cr_expect_str_eq(find("b.a.com", 443, true)->host, "*.a.com");
+	cr_expect_str_eq(find("b.a.com", 443, false)->host, "b.a.com");
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	cr_expect_eq(image->name_count, 2, "the kernel knows them, too");
+	image_free(image);
+}
+
 Test(policy, hostile_names_find_nothing)
 {
 	char longest[400];
@@ -1049,6 +1065,35 @@ Test(policy, an_image_is_sorted_and_services_that_share_an_address_are_one_item)
 	cr_expect_eq(shared->value.flags, SERVICE_TLS | SERVICE_TCP);
 	cr_expect_str_eq(shared->value.host, "a.com");
 	cr_expect_str_eq(shared->value.prefix, "192.0.2.1");
+	image_free(image);
+}
+
+static uint32_t flags_at(const struct image *image, const char *address)
+{
+	uint8_t addr[16];
+
+	parse_address(addr, address);
+	for (size_t i = 0; i < image->service_count; i++)
+		if (image->services[i].key.kind == KIND_SERVICE && image->services[i].key.prefixlen == SERVICE_KEY_FIXED_BITS + 128 &&
+		    !memcmp(image->services[i].key.addr, addr, 16))
+			return image->services[i].value.flags;
+	return 0;
+}
+
+/* What is open without a name stays open where a service with a name turns up; but not at an address that this one gives. */
+Test(policy, a_range_stays_open_around_names)
+{
+	struct image *image;
+
+	compile(ENTRY("net") "{hosts: [net.com], addresses: [192.0.2.0/24], ports: [{number: 443, name: t, protocol: TCP}]}\n"
+		ENTRY("far") "{hosts: [far.com], addresses: [192.0.2.64/26], resolution: STATIC, endpoints: [{address: 198.51.100.1}], ports: [{number: 443, name: t, protocol: TCP}]}\n"
+		ENTRY("a") "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 192.0.2.1}, {address: 192.0.2.65}, {address: 203.0.113.1}], " TLS443 "}\n"
+		ENTRY("b") "{hosts: [b.com], resolution: STATIC, addresses: [192.0.2.2], endpoints: [{address: 203.0.113.2}], " TLS443 "}\n");
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	cr_expect_eq(flags_at(image, "192.0.2.1"), SERVICE_TLS | SERVICE_TCP);
+	cr_expect_eq(flags_at(image, "192.0.2.65"), SERVICE_TLS, "around it is what is dialled elsewhere");
+	cr_expect_eq(flags_at(image, "203.0.113.1"), SERVICE_TLS);
+	cr_expect(!(flags_at(image, "192.0.2.2") & SERVICE_TCP));
 	image_free(image);
 }
 

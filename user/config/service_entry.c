@@ -416,11 +416,11 @@ static void check_ports(struct walk *walk, const struct node *spec, const struct
 		else if (is_nameless(port->protocol) && entry->resolution == RESOLUTION_NONE && !entry->addresses.count)
 			walk_problem(walk, SEVERITY_WARNING, port->at.line, port->at.column,
 				     "matches nothing%s: resolution NONE without addresses; give spec.addresses",
-				     port->protocol == PROTOCOL_UNSET ? " but HTTP" : "");
+				     port->protocol == PROTOCOL_UNSET ? " but HTTP and TLS" : "");
 		else if (is_nameless(port->protocol) && has_no_address(entry))
 			walk_problem(walk, SEVERITY_WARNING, port->at.line, port->at.column,
 				     "matches nothing%s: a Unix socket has no address that clients dial; give spec.addresses",
-				     port->protocol == PROTOCOL_UNSET ? " but HTTP" : "");
+				     port->protocol == PROTOCOL_UNSET ? " but HTTP and TLS" : "");
 		walk_leave(walk, item);
 	}
 	walk_leave(walk, state);

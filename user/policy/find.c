@@ -28,9 +28,8 @@ static const struct alias *slot_of(const struct policy *policy, uint32_t registr
 	}
 }
 
-static void add_alias(struct policy *policy, const char *host, const struct service *service)
+static void add_alias(struct policy *policy, const char *host, const struct service *service, bool http)
 {
-	bool http = policy_is_http(service->protocol);
 	struct alias *alias = (struct alias *)slot_of(policy, service->registry, host, strlen(host), service->port, http);
 
 	if (!alias->service)
@@ -44,7 +43,7 @@ static void add_literals(struct policy *policy, const struct service *service)
 		char text[SLUICE_PREFIX_TEXT];
 
 		if (service->addresses[i].bits == 128)
-			add_alias(policy, arena_strdup(policy->arena, format_address(text, service->addresses[i].addr)), service);
+			add_alias(policy, arena_strdup(policy->arena, format_address(text, service->addresses[i].addr)), service, true);
 	}
 }
 
@@ -53,7 +52,7 @@ void policy_index(struct policy *policy)
 	size_t wanted = 16;
 
 	for (size_t i = 0; i < policy->service_count; i++)
-		wanted += 2 * (2 + policy->services[i].address_count);
+		wanted += 2 * (3 + policy->services[i].address_count);
 	for (policy->alias_slots = 16; policy->alias_slots < wanted; policy->alias_slots *= 2)
 		;
 	policy->aliases = arena_alloc(policy->arena, policy->alias_slots, sizeof(*policy->aliases));
@@ -63,9 +62,11 @@ void policy_index(struct policy *policy)
 		policy->has_partial |= service->wildcard && service->host[1] != '.';
 		if (service->subset || (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol)))
 			continue;
-		add_alias(policy, service->host, service);
+		add_alias(policy, service->host, service, policy_is_http(service->protocol));
+		if (service->protocol == PROTOCOL_UNSET) /* what clients speak there, TLS as well, tells */
+			add_alias(policy, service->host, service, false);
 		if (policy_opens_http(service))
-			add_alias(policy, "", service);
+			add_alias(policy, "", service, true);
 		if (policy_is_http(service->protocol))
 			add_literals(policy, service);
 	}

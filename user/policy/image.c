@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "policy/internal.h"
+#include "policy/tables.h"
 
 struct builder {
 	const struct policy *policy;
@@ -226,7 +227,7 @@ static void add_shown_name(struct builder *b, const struct service *service)
 	static const char before[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
 	const char *name = service->wildcard ? service->host + 1 : service->host;
 
-	if (!(service->flags & SERVICE_TLS))
+	if (!(service->flags & (SERVICE_TLS | SERVICE_DETECTED)))
 		return;
 	if (!is_partial(service->host)) {
 		add_shown(b, service, name, !service->wildcard, 0);
@@ -341,6 +342,63 @@ static void merge_services(struct image *image)
 	image->service_count = kept;
 }
 
+/* Where clients dial it because a document says so, and not because a name or an endpoint is there. */
+static bool is_given(const struct policy *policy, const struct service_item *item)
+{
+	const struct service *service = policy_service(policy, item->value.service);
+
+	for (size_t i = 0; i < service->address_count; i++)
+		if (service->addresses[i].bits == 128 && !memcmp(service->addresses[i].addr, item->key.addr, 16))
+			return true;
+	return false;
+}
+
+/* The service with the longest prefix over an address, but for that of the address itself; NULL: there is none. */
+static const struct service_item *find_range(const struct image *image, const struct prefix_lengths *lengths, const struct service_item *item)
+{
+	const struct service_item *found = NULL;
+	struct service_item probe = *item;
+
+	for (size_t i = 0; !found && i < lengths->count; i++) {
+		unsigned int bits = lengths->bits[i];
+
+		probe.key.prefixlen = SERVICE_KEY_FIXED_BITS + bits;
+		for (unsigned int k = bits; k < 128; k++)
+			probe.key.addr[k / 8] &= (uint8_t)~(0x80 >> k % 8);
+		found = bsearch(&probe, image->services, image->service_count, sizeof(probe), services_by_key_only);
+	}
+	return found;
+}
+
+/*
+ * A range of a TCP service stays open where a name happens to have an address in it, or an endpoint lies there: what shows
+ * no name of that port goes directly, as before. Addresses that an entry gives are the longer prefix, and its own.
+ */
+static void open_ranges(const struct policy *policy, struct image *image)
+{
+	const uint32_t direct = SERVICE_TCP, other = SERVICE_HTTP | SERVICE_TLS | SERVICE_ROUTED | SERVICE_REWRITES;
+	struct prefix_lengths lengths = {.count = 0};
+	bool present[128] = {false};
+
+	for (size_t i = 0; i < image->service_count; i++)
+		if (image->services[i].key.kind == KIND_SERVICE && image->services[i].key.prefixlen < SERVICE_KEY_FIXED_BITS + 128)
+			present[image->services[i].key.prefixlen - SERVICE_KEY_FIXED_BITS] = true;
+	for (unsigned int bits = 128; bits-- > 0;)
+		if (present[bits])
+			lengths.bits[lengths.count++] = (uint8_t)bits;
+	for (size_t i = 0; lengths.count && i < image->service_count; i++) {
+		struct service_item *item = &image->services[i];
+		const struct service_item *range;
+
+		if (item->key.kind != KIND_SERVICE || item->key.prefixlen != SERVICE_KEY_FIXED_BITS + 128 || item->value.flags & SERVICE_TCP ||
+		    is_given(policy, item))
+			continue;
+		range = find_range(image, &lengths, item);
+		if (range && (range->value.flags & (direct | other)) == direct)
+			item->value.flags |= SERVICE_TCP;
+	}
+}
+
 static void merge_ports(struct image *image)
 {
 	size_t kept = 0;
@@ -370,7 +428,7 @@ static void sort(void *items, size_t count, size_t size, int (*compare)(const vo
 		qsort(items, count, size, compare);
 }
 
-static void sort_image(struct image *image)
+static void sort_image(const struct policy *policy, struct image *image)
 {
 	sort(image->intercept, image->intercept_count, sizeof(*image->intercept), cidrs_by_key);
 	merge_cidrs(image->intercept, &image->intercept_count);
@@ -378,6 +436,7 @@ static void sort_image(struct image *image)
 	merge_cidrs(image->bypass, &image->bypass_count);
 	sort(image->services, image->service_count, sizeof(*image->services), services_by_key);
 	merge_services(image);
+	open_ranges(policy, image);
 	sort(image->ports, image->port_count, sizeof(*image->ports), ports_by_key);
 	merge_ports(image);
 	sort(image->names, image->name_count, sizeof(*image->names), names_by_key);
@@ -414,7 +473,7 @@ struct image *policy_image_build(const struct policy *policy, names_lookup looku
 		item->value = policy->rule_sets[i];
 	}
 	add_canary(image);
-	sort_image(image);
+	sort_image(policy, image);
 	return image;
 }
 

@@ -102,7 +102,7 @@ static void add_visible(const struct search *search, const struct service *servi
 		return;
 	if (found && asked->is_named && comes_later(search, service))
 		rivals_add(search->out, object, object->at, service->host, "%s is more specific", found->host);
-	else if (asked->is_named && policy_is_http(service->protocol) != asked->is_http)
+	else if (asked->is_named && service->protocol != PROTOCOL_UNSET && policy_is_http(service->protocol) != asked->is_http)
 		rivals_add(search->out, object, object->at, service->host, "it is %s on port %u, and not what the client speaks",
 			   protocol_of(service), service->port);
 	else if (found && asked->addr)

@@ -368,7 +368,7 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 	}
 	worker_report(conn, decision, conn->shown);
 	if (!service && conn->record.service_flags & SERVICE_TCP)
-		service = recorded_tcp(conn);
+		conn->by_address = service = recorded_tcp(conn);
 	if (!service && conn->rules->egress_proxy) {
 		service = policy_service(conn->table->policy, conn->rules->egress_proxy);
 		if (!service) {
@@ -423,6 +423,7 @@ static void relay_plain(struct conn *conn)
 		conn_reset(conn);
 		return;
 	}
+	conn->by_address = service;
 	snprintf(conn->shown, sizeof(conn->shown), "%s", service->host);
 	access_log_begin(conn, false);
 	relay_to(conn, service);
@@ -718,13 +719,19 @@ void conn_accept(struct worker *worker, const struct listener *listener)
 
 /* ---- a new generation, or a pod that is gone ---- */
 
+/* What was reached by its address, as it is today; NULL: it is gone. */
+static const struct service *find_by_address(const struct conn *conn, const struct table *table, const struct rule_set *rules)
+{
+	return table_find_plain(table, rules->registry, conn->by_address->host, conn->record.port);
+}
+
 /* Whether what is under way would be admitted today. */
 static struct decision judge_again(const struct conn *conn, const struct table *table, const struct rule_set *rules)
 {
 	const struct service *service = NULL;
 
-	if (is_plain_tcp(conn)) {
-		service = table_find_plain(table, rules->registry, conn->shown, conn->record.port);
+	if (conn->by_address) {
+		service = find_by_address(conn, table, rules);
 		return verdict_named(rules, SHOWN_NOTHING, service ? service->id : 0, 0);
 	}
 	if (conn->shown[0])
@@ -770,6 +777,16 @@ static bool may_drain(struct conn *conn, uint64_t drain_ms)
 	return true;
 }
 
+/* What it was reached by is no service any more: then its address is as good as any. */
+static void keep_address(struct conn *conn, const struct table *table, const struct rule_set *rules)
+{
+	if (!conn->by_address)
+		return;
+	conn->by_address = find_by_address(conn, table, rules);
+	if (!conn->by_address)
+		conn->record.service_flags = 0;
+}
+
 bool conn_still_allowed(struct conn *conn)
 {
 	const struct view *view = conn->worker->view;
@@ -783,6 +800,7 @@ bool conn_still_allowed(struct conn *conn)
 		conn->drain_until_ms = 0;
 		if (conn->state == CONN_RELAY) { /* a request still needs the service */
 			access_log_settle(conn);
+			keep_address(conn, view->table, who->now);
 			take_table(conn, view->table, who->now);
 			conn->service = NULL;
 			conn->route = NULL;

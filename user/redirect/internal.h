@@ -337,6 +337,7 @@ struct conn {
 	bool up_shut, down_shut;
 	bool posts;                     /* through a proxy that was asked by POST */
 	bool is_tls;
+	const struct service *by_address; /* of `table`: what it reached by the address alone; NULL: it has shown a name, or there is none */
 	char shown[SLUICE_HOST_MAX];    /* Host or SNI of the last decision; of a plain TCP service its host */
 };
 
