@@ -1422,3 +1422,34 @@ Test(redirect_http2, towards_http_1_a_length_stays_what_it_is)
 	turn_with(client, NULL);
 	expect_head(client, id, ":status: 200\n");
 }
+
+Test(redirect_http2, clients_of_http_1_have_the_connection_in_turn)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost: two.example\r\n\r\n";
+	struct flow_record record = record_to("203.0.113.1", 81);
+	int clients[2];
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}}"));
+	for (int i = 0; i < 2; i++)
+		clients[i] = dial_as(&record);
+	for (int i = 0; i < 4; i++) {
+		struct peer *upstream;
+		struct heard heard;
+		int fd;
+
+		say(clients[i % 2], request);
+		turn();
+		fd = accept_upstream(server);
+		cr_assert_geq(fd, 0, "the session of the other is given up");
+		upstream = peer_new(fd, true);
+		turn_with(NULL, upstream);
+		answer_all(NULL, upstream, 1);
+		heard = hear(clients[i % 2]);
+		expect_in(&heard, "HTTP/1.1 200 OK\r\n");
+	}
+	close(clients[0]);
+	close(clients[1]);
+	usleep(2000);
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
+}
