@@ -9,7 +9,8 @@
 //
 // A path says what the server does: /echo answers each message with itself, /status/N/TIMES ends with grpc-status N in a
 // head for that many requests, /late waits a second, /refuse/TIMES resets with REFUSED_STREAM, /goaway says goodbye with
-// its answer, /seen tells which streams were reset, /size tells how long the request's body was.
+// its answer, /seen tells which streams were reset, /size tells how long the request's body was, /trailer/N ends with
+// grpc-status N behind a message, /length has both a Content-Length and a trailer, and is no gRPC.
 'use strict';
 const http2 = require('http2');
 const {HTTP2_HEADER_STATUS: STATUS, NGHTTP2_REFUSED_STREAM: REFUSED, NGHTTP2_CANCEL: CANCEL} = http2.constants;
@@ -72,6 +73,12 @@ const serveStream = (stream, headers) => {
 		let size = 0;
 		stream.on('data', (bytes) => { size += bytes.length; });
 		stream.on('end', () => answerWith(stream, 0, [`size ${size}`]));
+	} else if (action === 'trailer') {
+		answerWith(stream, Number(first), ['behind']);
+	} else if (action === 'length') {
+		stream.respond({[STATUS]: 200, 'content-type': 'text/plain', 'content-length': '4'}, {waitForTrailers: true});
+		stream.on('wantTrailers', () => stream.sendTrailers({'x-asked': headers['content-length'] || '-'}));
+		stream.end('body');
 	} else if (action === 'open') { // an answer without an end
 		stream.respond(GRPC);
 		stream.write(message('begun'));

@@ -56,6 +56,13 @@ pool()
 	printf '  host: %s\n  trafficPolicy: {connectionPool: {http: {%s}}}\n' "$1" "$2"
 }
 
+# traffic POLICY: of grpc.example.com
+traffic()
+{
+	printf -- '---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: dr}\nspec:\n'
+	printf '  host: grpc.example.com\n  trafficPolicy: {%s}\n' "$1"
+}
+
 # A VirtualService for HOST with one rule: rule HOST FIELDS
 rule()
 {
@@ -245,6 +252,54 @@ spec: {meshConfig: {accessLogFile: $log, accessLogFormat: '%PROTOCOL% %RESPONSE_
 	output=$(<"$log")
 	expect '^HTTP/2 503 UR upstream_reset_before_response_started\{remote_reset\}$'
 	expect '^HTTP/2 200 UR upstream_reset_before_response_started\{remote_reset\}$'
+}
+
+sessions()
+{
+	grep -c '^sessions' "$scratch/grpc"
+}
+
+test_limits_count_sessions_and_streams()
+{
+	local before
+
+	start_grpc
+	policy "$(mode REGISTRY_ONLY)" "$grpc" "$(traffic 'connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}')"
+	before=$(sessions)
+	call many /echo 100
+	expect '^good 100 of 100'
+	(($(sessions) == before + 1)) || fail "one session more than $before, not $(sessions)"
+	call many /echo 100
+	expect '^good 100 of 100'
+	policy "$(mode REGISTRY_ONLY)" "$grpc" "$(traffic 'connectionPool: {http: {http2MaxRequests: 10}}')"
+	call many /late 12
+	expect '^good 10 of 12'
+}
+
+test_a_server_of_grpc_is_ejected()
+{
+	start_grpc
+	policy "$(mode REGISTRY_ONLY)" "$grpc" "$(rule grpc.example.com 'retries: {attempts: 0}')" \
+		"$(traffic 'outlierDetection: {consecutive5xxErrors: 2, interval: 100ms, baseEjectionTime: 1s, maxEjectionPercent: 100}')"
+	call call /trailer/5
+	call call /trailer/14
+	call call /trailer/14
+	expect '^trailer grpc-status: 14'
+	call call /trailer/0
+	expect '^head grpc-message: no healthy upstream'
+	sleep 1.3
+	call call /trailer/0
+	expect '^trailer grpc-status: 0'
+}
+
+test_a_length_and_a_trailer()
+{
+	start_grpc
+	policy "$(mode REGISTRY_ONLY)" "$grpc"
+	call call /length content-type=text/plain content-length=10
+	expect '^head content-length: 4'
+	expect '^trailer x-asked: 10'
+	expect '^end 0'
 }
 
 test_a_server_that_says_goodbye()

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * HTTP/2: the frames of a client go through a worker of the redirector, or (first byte odd) its fields through the
- * translation alone, whose head must say to the reader of HTTP/1 what the fields said, and nothing more.
+ * HTTP/2: the frames of a client go through a worker of the redirector, or (bits of the first byte: 1) its fields through the
+ * translation alone, whose head must say to the reader of HTTP/1 what the fields said, and nothing more, or (5) the frames of a
+ * server that a request was sent to.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
+#include "redirect/circuit.h"
 #include "redirect/h2.h"
 #include "redirect/h2_fields.h"
 #include "redirect/view.h"
@@ -22,7 +24,11 @@ static const char documents[] =
 	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n"
 	"spec: {hosts: [a], ports: [{number: 80, name: p, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 192.0.2.1}]}\n---\n"
 	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n"
-	"spec: {hosts: [a], http: [{match: [{uri: {prefix: /wait}}], route: [{destination: {host: a}}]}, {directResponse: {status: 200, body: {string: 'yes'}}}]}\n";
+	"spec: {hosts: [a], http: [{match: [{uri: {prefix: /wait}}], route: [{destination: {host: a}}]}, {directResponse: {status: 200, body: {string: 'yes'}}}]}\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: b}\n"
+	"spec: {hosts: [b], ports: [{number: 81, name: p, protocol: HTTP2}], resolution: STATIC, endpoints: [{address: 192.0.2.1}]}\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: b}\n"
+	"spec: {host: b, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}, outlierDetection: {consecutive5xxErrors: 2}}}\n";
 
 static struct worker *worker = &workers[0];
 static struct place place = {.cookie = 1};
@@ -71,6 +77,59 @@ static void run_frames(const char *bytes, size_t n, size_t cut)
 	for (int i = 0; i < 4; i++)
 		worker_round(worker, 0);
 	CHECK(!worker->conns, "a connection outlives its client");
+}
+
+/* The request that waits for a socket has a connection, to us. */
+static const struct circuit *connect_to(int fd)
+{
+	struct conn *conn = worker->conns;
+
+	while (conn && conn->state != CONN_SOCKET)
+		conn = conn->next;
+	CHECK(conn && conn->has_connection, "no request waits");
+	upstream_forget_waiting(conn);
+	conn->tries = 1;
+	circuit_dial(conn);
+	worker->descriptors++;
+	conn->upstream.fd = fd;
+	conn->kept_for = conn->service;
+	h2_connected(conn);
+	http_connected(conn);
+	worker_ready(conn);
+	return conn->circuit;
+}
+
+/* What a server answers in HTTP/2, to a client of either version that asks `is_grpc` or not. */
+static void run_answer(const char *bytes, size_t n, bool is_h2, bool is_grpc)
+{
+	static const char asked[] = H2_PREFACE "\0\0\0\4\0\0\0\0\0" "\0\0\6\1\5\0\0\0\1\x82\x86\x84\x41\1b";
+	static const char *const asked_1[] = {"GET / HTTP/1.1\r\nHost: b\r\n\r\n",
+					      "POST / HTTP/1.1\r\nHost: b\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n"};
+	struct flow_record record = {.port = 81, .generation = 1, .service_flags = SERVICE_HTTP};
+	const char *request = is_h2 ? asked : asked_1[is_grpc];
+	const struct circuit *circuit;
+	static char in[65536];
+	int client[2], server[2];
+
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, client), "no sockets");
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, server), "no sockets");
+	CHECK(write(client[0], request, is_h2 ? sizeof(asked) - 1 : strlen(request)) > 0, "the request");
+	conn_adopt(worker, client[1], &place, &record);
+	for (int i = 0; i < 3; i++)
+		worker_round(worker, 0);
+	circuit = connect_to(server[1]);
+	(void)!write(server[0], bytes, n);
+	for (int i = 0; i < 6; i++) {
+		worker_round(worker, 0);
+		while (read(client[0], in, sizeof(in)) > 0 || read(server[0], in, sizeof(in)) > 0)
+			;
+	}
+	close(client[0]);
+	close(server[0]);
+	for (int i = 0; i < 4; i++)
+		worker_round(worker, 0);
+	CHECK(!worker->conns, "a connection outlives its client");
+	CHECK(!circuit->connections && !circuit->requests && !circuit->waiting && !circuit->idle, "the circuit counts what is gone");
 }
 
 /* Length, then bytes: a name or a value. */
@@ -128,12 +187,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t n;
 	char *bytes;
 
-	if (first & 1) {
+	if ((first & 5) == 1) {
 		run_fields(&feed, first & 2);
 		return 0;
 	}
 	bytes = (char *)feed_copy(&feed, MAX_INPUT, &n);
-	run_frames(bytes, n, n * first / 256);
+	if (first & 1)
+		run_answer(bytes, n, first & 8, first & 16);
+	else
+		run_frames(bytes, n, n * first / 256);
 	free(bytes);
 	return 0;
 }

@@ -1130,6 +1130,10 @@ Test(redirect_http2, within_limits_later_streams_take_the_connection_of_earlier_
 
 #define TRIES(attempts, more) ROUTE_OF("v", "hosts: [two.example], http: [{" more "retries: {attempts: " attempts "}, route: [{destination: {host: two.example}}]}]")
 
+/* Whoever asks for /patient waits as long as it takes; the others have a timeout. */
+#define PATIENT(timeout) ROUTE_OF("v", "hosts: [two.example], http: [{match: [{uri: {exact: /patient}}], route: [{destination: {host: two.example}}]}, " \
+	"{" timeout ", route: [{destination: {host: two.example}}]}]")
+
 /* They wait longer than for anything else, if the service says so. */
 Test(redirect_http2, streams_wait_for_a_session_as_long_as_it_is_dialled)
 {
@@ -1176,17 +1180,17 @@ Test(redirect_http2, the_timeouts_of_a_request_hold_while_it_waits_for_a_session
 	struct peer *client;
 	int32_t id;
 
-	apply_pooled(SILENT_TLS("60s") TRIES("1, perTryTimeout: 200ms", ""));
+	apply_pooled(SILENT_TLS("60s") PATIENT("retries: {attempts: 1, perTryTimeout: 200ms}"));
 	client = dial(81);
-	peer_get(client, "two.example", "/1");
-	id = peer_get(client, "two.example", "/2");
+	peer_get(client, "two.example", "/patient");
+	id = peer_get(client, "two.example", "/");
 	turn_with(client, NULL);
 	turn_for(700);
 	turn_with(client, NULL);
 	expect_head(client, id, ":status: 504\n");
-	apply_pooled(SILENT_TLS("60s") TRIES("0", "timeout: 300ms, "));
-	peer_get(client, "two.example", "/3");
-	id = peer_get(client, "two.example", "/4");
+	apply_pooled(SILENT_TLS("60s") PATIENT("timeout: 300ms"));
+	peer_get(client, "two.example", "/patient");
+	id = peer_get(client, "two.example", "/");
 	turn_with(client, NULL);
 	turn_for(450);
 	turn_with(client, NULL);
@@ -1421,4 +1425,35 @@ Test(redirect_http2, towards_http_1_a_length_stays_what_it_is)
 	say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 	turn_with(client, NULL);
 	expect_head(client, id, ":status: 200\n");
+}
+
+Test(redirect_http2, clients_of_http_1_have_the_connection_in_turn)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost: two.example\r\n\r\n";
+	struct flow_record record = record_to("203.0.113.1", 81);
+	int clients[2];
+
+	apply_pooled(POOLED("two", "{tcp: {maxConnections: 1}}"));
+	for (int i = 0; i < 2; i++)
+		clients[i] = dial_as(&record);
+	for (int i = 0; i < 4; i++) {
+		struct peer *upstream;
+		struct heard heard;
+		int fd;
+
+		say(clients[i % 2], request);
+		turn();
+		fd = accept_upstream(server);
+		cr_assert_geq(fd, 0, "the session of the other is given up");
+		upstream = peer_new(fd, true);
+		turn_with(NULL, upstream);
+		answer_all(NULL, upstream, 1);
+		heard = hear(clients[i % 2]);
+		expect_in(&heard, "HTTP/1.1 200 OK\r\n");
+	}
+	close(clients[0]);
+	close(clients[1]);
+	usleep(2000);
+	turn();
+	cr_expect_eq(rig.worker->statistics.connections_open, 0);
 }

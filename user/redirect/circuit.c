@@ -287,16 +287,11 @@ static void wake_line(void)
 	}
 }
 
-void circuit_has_room(const struct circuit *circuit)
-{
-	if (circuit && atomic_load(&circuit->waiting))
-		wake_line();
-}
-
 static void give_back(struct circuit *circuit)
 {
 	atomic_fetch_sub(&circuit->connections, 1);
-	circuit_has_room(circuit);
+	if (atomic_load(&circuit->waiting))
+		wake_line();
 }
 
 /* In order: whoever comes while others wait waits, too. */
@@ -401,7 +396,17 @@ void circuit_idle(struct conn *conn)
 	atomic_fetch_add(&conn->worker->lined_up, 1);
 	atomic_fetch_add(&circuit->idle, 1);
 	queue_add(&conn->worker->idle, conn);
-	circuit_has_room(circuit); /* somebody has come, and did not see this one yet */
+	if (atomic_load(&circuit->waiting)) /* somebody has come, and did not see this one yet */
+		wake_line();
+}
+
+void circuit_session_has_room(const struct conn *carrier)
+{
+	if (!carrier->circuit || !carrier->owner || !atomic_load(&carrier->circuit->waiting))
+		return;
+	carrier->owner->session_has_room = true;
+	atomic_store(&carrier->worker->look_again, true);
+	worker_wake(carrier->worker);
 }
 
 void circuit_lend(struct conn *conn, struct conn *carrier)
@@ -491,7 +496,12 @@ bool circuit_is_short(const struct circuit *circuit)
 	return waiting && limit && atomic_load(&circuit->connections) + waiting > limit;
 }
 
-/* A session with room for another stream needs no other connection. */
+static struct conn *owner_of(struct conn *conn)
+{
+	return conn->owner ? conn->owner : conn;
+}
+
+/* Who finds room for another stream on a session needs no other connection. */
 static void share_sessions(struct worker *worker)
 {
 	const struct circuit *first = NULL;
@@ -500,9 +510,12 @@ static void share_sessions(struct worker *worker)
 		const struct circuit *circuit = conn->circuit;
 
 		next = conn->next_waiting;
-		upstream_share(conn, circuit != first);
+		if (owner_of(conn)->session_has_room)
+			upstream_share(conn, circuit != first);
 		first = circuit;
 	}
+	for (struct conn *conn = worker->pending.first; conn; conn = conn->next_waiting)
+		owner_of(conn)->session_has_room = false;
 }
 
 void circuit_look_again(struct worker *worker)

@@ -67,7 +67,7 @@ void circuit_idle(struct conn *conn);            /* it has a connection that is 
 void circuit_lend(struct conn *conn, struct conn *carrier); /* of the session that its connection has become */
 void circuit_move(struct conn *from, struct conn *to);      /* along with its idle connection */
 bool circuit_is_short(const struct circuit *circuit);       /* others wait for a connection; accepts NULL */
-void circuit_has_room(const struct circuit *circuit);       /* those in line may find it; accepts NULL */
+void circuit_session_has_room(const struct conn *carrier);  /* those in line that share its owner may find it */
 void circuit_release(struct conn *conn);         /* the connection is no more */
 bool circuit_retry(struct conn *conn);           /* false: too many retries are under way */
 void circuit_retry_over(struct conn *conn);

@@ -102,7 +102,7 @@ static void leave_session(struct h2_stream *stream)
 	session->stream_count--;
 	if (!session->stream_count && !session->is_server)
 		h2_session_idle(session);
-	circuit_has_room(session->conn->circuit);
+	circuit_session_has_room(session->conn);
 	stream->session = NULL;
 }
 

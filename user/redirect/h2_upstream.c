@@ -94,7 +94,7 @@ void h2_connected(struct conn *conn)
 	worker_timer(carrier, carrier->worker->now_ms + IDLE_TIMEOUT_MS);
 	worker_ready(carrier);
 	h2_wake_waiting(conn);
-	circuit_has_room(carrier->circuit);
+	circuit_session_has_room(carrier);
 }
 
 static bool is_of_service(const struct conn *carrier, const struct conn *conn)

@@ -286,6 +286,7 @@ struct conn {
 	struct circuit *circuit;        /* of `service`, as long as `conn` has to do with it; NULL: it needs none */
 	struct circuit_host *host;      /* of the circuit: where the upstream connection goes */
 	bool has_connection, has_request, has_retry; /* counted in the circuit */
+	bool session_has_room;          /* one of a session that it owns, since the line was looked at */
 	bool shares;                    /* the try waits for a session that another stream dials: */
 	int share_error;                /* that has failed so; 0: it has not */
 	bool has_hash;                  /* consistentHash: */
