@@ -381,6 +381,7 @@ struct worker {
 	struct redirector_statistics statistics; /* written here, read racily by the main thread */
 	char log_lines[LOG_LINES]; /* of this round */
 	size_t log_length, log_count;
+	bool log_is_torn; /* a part of a line was written, which has no end yet */
 	struct flow_event decisions[DECISION_SLOTS];
 	atomic_uint decision_head, decision_tail;
 	uint64_t report_second;
