@@ -6,7 +6,7 @@
 abuse=$ROOT/tests/e2e/abuse.py
 count=${COUNT:-1500}
 
-# To port $3 of the servers: host NAME PORT TARGET PROTOCOL
+# A service that is dialled at the servers' port TARGET: host NAME PORT TARGET PROTOCOL
 host()
 {
 	service "$1.example.com" "$2/$4/$3" 'resolution: STATIC' 'endpoints: [{address: 203.0.113.13}]'
@@ -49,7 +49,6 @@ descriptors()
 {
 	find "/proc/$(redirector_pid)/fd" -type l | wc -l
 }
-
 
 all_gone()
 {
