@@ -143,6 +143,17 @@ test_half_closed_clients_get_their_answer()
 	expect 'slow'
 }
 
+# One that is gone for good after that is noticed by its silence.
+test_half_closed_clients_are_asked_whether_they_live()
+{
+	allowed
+	printf 'GET /slow/2000 HTTP/1.1\r\n%b\r\n' "$host" >"$scratch/bytes"
+	background half web sh -c "exec '$TOOLS/raw' -h 203.0.113.13 80 <'$scratch/bytes'"
+	sleep 0.5
+	run web ss -Htno state close-wait src 127.0.0.1:15001
+	expect 'timer:\(keepalive,([1-5][0-9]|60)(\.[0-9]*)?(sec|s)'
+}
+
 test_a_head_in_single_bytes_is_understood()
 {
 	allowed

@@ -4,6 +4,8 @@
 
 #include <json-c/json.h>
 #include <regex.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 
@@ -451,6 +453,34 @@ Test(access_log, a_socket_that_is_full_stops_nobody)
 		hear(client);
 	}
 	cr_expect_gt(rig.worker->statistics.access_log_lost, 50);
+}
+
+/* A disk that is full takes a part of a line: the next one must not go on where that ends. */
+Test(access_log, a_line_that_is_torn_stays_the_only_one)
+{
+	char path[] = "/tmp/access-log-XXXXXX", text[8192] = "";
+	int client = dial(), file = mkstemp(path);
+	struct rlimit full = {100, RLIM_INFINITY}, free = {RLIM_INFINITY, RLIM_INFINITY};
+	struct stat st;
+
+	cr_assert_geq(file, 0);
+	unlink(path);
+	signal(SIGXFSZ, SIG_IGN);
+	apply_logged(LOGGED(", accessLogFormat: 'begin %REQ(:PATH)% 0123456789012345678901234567890123456789 end'"));
+	close(rig.table->log_fd);
+	table_take_log(rig.table, fcntl(file, F_DUPFD_CLOEXEC, 0));
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(setrlimit(RLIMIT_FSIZE, i < 3 ? &full : &free), 0);
+		say(client, "GET /direct HTTP/1.1\r\nHost: a.example\r\n\r\n");
+		turn();
+		hear(client);
+	}
+	cr_assert(fstat(file, &st) == 0 && st.st_size > 100);
+	cr_assert_gt(pread(file, text, sizeof(text) - 1, 0), 0);
+	cr_expect(strstr(text, "end\nbegin ") && strstr(text, " end\n"), "%s", text);
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		cr_expect(!strncmp(line, "begin ", 6) && !strstr(line + 1, "begin "), "%s", line);
+	cr_expect_eq(rig.worker->statistics.access_log_lost, 2);
 }
 
 Test(access_log, each_pipelined_request_has_its_own_line)

@@ -164,6 +164,11 @@ Test(dynamic_names, special_addresses_are_those_and_no_others)
 		{"223.255.255.255", false}, {"224.0.0.0", true}, {"240.0.0.1", true}, {"10.0.0.1", false}, {"fe7f::1", false},
 		{"fe80::", true}, {"febf::1", true}, {"fec0::1", true}, {"fd00::1", false}, {"ff00::", true}, {"::2", true},
 		{"64:ff9b::1.2.3.4", false}, {"64:ff9b::169.254.169.254", true}, {"2001:db8::1", false}, {"1::", false},
+		{"100.100.100.200", true}, {"100.100.100.201", false}, {"168.63.129.16", true}, {"168.63.129.17", false},
+		{"192.0.0.192", true}, {"192.0.1.1", false}, {"192.168.0.1", false}, {"fd00:ec2::254", true}, {"fd00:ec2::253", false},
+		{"fd20:ce::254", true}, {"64:ff9b:1::127.0.0.1", true}, {"64:ff9b:1::10.0.0.1", false}, {"64:ff9b:2::127.0.0.1", false},
+		{"2002:a9fe:a9fe::1", true}, {"2002:a00:1::1", false}, {"2001:db8::5efe:127.0.0.1", true}, {"2001:db8::5efe:10.0.0.1", false},
+		{"2001:db8::200:5efe:169.254.1.1", true},
 	};
 	uint8_t address[16];
 

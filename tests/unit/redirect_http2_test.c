@@ -279,6 +279,32 @@ Test(redirect_http2, a_client_that_resets_without_end_is_sent_away)
 	cr_expect_leq(rig.worker->statistics.connections_open, 1);
 }
 
+/* CVE-2025-8671: it is us who resets the stream, and the client has asked all the same. */
+Test(redirect_http2, a_client_that_has_streams_reset_without_end_is_sent_away)
+{
+	struct peer *client = dial(80);
+
+	for (int round = 0; round < 12 && !client->goaway; round++) {
+		for (int i = 0; i < 100; i++) {
+			int32_t id = nghttp2_session_get_next_stream_id(client->http2);
+			const nghttp2_nv fields[] = ASKS(NV(":path", "/"), NV(":authority", "a.example"));
+			const unsigned char too_wide[13] = {0, 0, 4, 8, 0, 0, 0, (unsigned char)(id >> 8), (unsigned char)id, 0x7f, 0xff, 0xff, 0xff};
+
+			nghttp2_submit_request(client->http2, NULL, fields, 4, NULL, NULL);
+			peer_turn(client);
+			cr_assert(send(client->fd, too_wide, sizeof(too_wide), MSG_NOSIGNAL) == sizeof(too_wide) || round > 9);
+			client->count = 0;
+			peer_turn(client);
+		}
+		turn();
+		client->count = 0;
+		peer_turn(client);
+	}
+	cr_expect_eq(client->goaway, NGHTTP2_ENHANCE_YOUR_CALM + 1, "it is told to go, not %u", client->goaway);
+	turn();
+	cr_expect_leq(rig.worker->statistics.connections_open, 1);
+}
+
 /* ---- streams that end early ---- */
 
 Test(redirect_http2, a_stream_that_the_client_cancels_ends_the_request)

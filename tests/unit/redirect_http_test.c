@@ -1241,3 +1241,29 @@ Test(redirect_http, a_body_whose_answer_comes_early_goes_on)
 	heard = hear(client);
 	expect_in(&heard, "\r\n\r\nhi");
 }
+
+/* A server that takes copies and never answers must not hold on to what requests need. */
+Test(redirect_http, a_mirror_that_hangs_is_given_up)
+{
+	char documents[4096];
+	int client, upstream = -1, copy;
+	struct conn *conn;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA ROUTE_OF("m", "hosts: [a.example], "
+		 "http: [{route: [{destination: {host: a.example}}], mirror: {host: a.example}}]"), port);
+	apply(documents);
+	client = dial();
+	upstream = ask(client, GET);
+	copy = accept_upstream(server);
+	cr_assert_geq(copy, 0);
+	for (conn = rig.worker->conns; conn && !conn->is_mirror; conn = conn->next)
+		;
+	cr_assert_not_null(conn);
+	cr_assert(conn->route_deadline_ms > rig.worker->now_ms && conn->route_deadline_ms <= rig.worker->now_ms + 15000, "it has 15 s");
+	cr_expect_leq(conn->deadline_ms, conn->route_deadline_ms);
+	conn->route_deadline_ms = rig.worker->now_ms + 10;
+	worker_timer(conn, conn->route_deadline_ms);
+	turn_for(30);
+	cr_expect_eq(rig.worker->statistics.connections_open, 1);
+	(void)upstream;
+}

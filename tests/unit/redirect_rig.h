@@ -184,20 +184,32 @@ RIG struct flow_record record_to(const char *address, uint16_t port)
 	return record;
 }
 
-/* A client that was redirected on its way to the record's destination. */
-RIG int dial_as(const struct flow_record *record)
+RIG int dial_port(uint16_t port)
 {
-	uint16_t port = 0;
-	int server = serve_on(&port, "127.0.0.1"), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 
 	cr_assert_eq(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
+	return client;
+}
+
+/* A client that was redirected on its way to the record's destination. */
+RIG int dial_from(struct place *place, const struct flow_record *record)
+{
+	uint16_t port = 0;
+	int server = serve_on(&port, "127.0.0.1"), client = dial_port(port), accepted;
+
 	accepted = accept4(server, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	cr_assert_geq(accepted, 0);
 	close(server);
 	fcntl(client, F_SETFL, O_NONBLOCK);
-	conn_adopt(rig.worker, accepted, &rig.place, record);
+	conn_adopt(rig.worker, accepted, place, record);
 	return client;
+}
+
+RIG int dial_as(const struct flow_record *record)
+{
+	return dial_from(&rig.place, record);
 }
 
 RIG void say(int fd, const char *text)

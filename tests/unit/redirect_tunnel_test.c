@@ -108,6 +108,24 @@ Test(redirect_tunnel, an_answer_without_end_is_not_waited_for)
 	cr_expect_eq(heard.error, ECONNRESET);
 }
 
+/* Each would be read at once, as fast as it comes: nobody else would have his turn. */
+Test(redirect_tunnel, interim_answers_without_end_are_not_read)
+{
+	static const char one[] = "HTTP/1.1 103 Early Hints\r\n\r\n";
+	struct heard heard;
+	int client, upstream;
+
+	start_with(CONNECT);
+	client = dial(&upstream);
+	for (int i = 0; i < 1000; i++)
+		send(upstream, one, sizeof(one) - 1, MSG_NOSIGNAL);
+	say(upstream, "HTTP/1.1 200 OK\r\n\r\nfirst");
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.error, ECONNRESET);
+	cr_expect_eq(heard.n, 0);
+}
+
 Test(redirect_tunnel, a_post_carries_each_side_as_a_body)
 {
 	struct heard heard;

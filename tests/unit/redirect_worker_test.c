@@ -269,6 +269,76 @@ Test(redirect_worker, at_the_bound_no_more_are_accepted)
 	cr_expect_eq(rig.worker->descriptors, 0);
 }
 
+/* One namespace may not add what the other could need: here all that is free. */
+Test(redirect_worker, who_has_his_share_waits_and_others_do_not)
+{
+	uint16_t at = 0;
+	int listening = serve_on(&at, "127.0.0.1"), clients[9], late;
+	struct place other = {.cookie = 2};
+
+	cr_assert(listener_add(rig.place.cookie, false, listening));
+	view_publish(rig.table, rig.previous);
+	turn();
+	rig.withholds = true;
+	rig.worker->descriptor_limit = 24;
+	for (int i = 0; i < 9; i++) {
+		cr_expect(worker_may_accept(rig.worker, &rig.place), "after %d", i);
+		clients[i] = dial_and_ask(0);
+	}
+	cr_expect_not(worker_may_accept(rig.worker, &rig.place));
+	cr_expect(worker_may_accept(rig.worker, &other));
+	cr_expect_not(rig.worker->paused);
+
+	rig.worker->view->listeners[0]->place->connections[0] = 9;
+	late = dial_port(at);
+	turn();
+	cr_expect(rig.worker->view->listeners[0]->waits[0]);
+	cr_expect_not(hear(late).ended, "it waits in the backlog");
+	rig.worker->view->listeners[0]->place->connections[0] = 8;
+	for (int i = 0; i < 9; i++)
+		reset(clients[i]);
+	usleep(1000);
+	turn();
+	cr_expect_not(rig.worker->view->listeners[0]->waits[0]);
+	cr_expect(hear(late).ended, "it was accepted; as one without a record it is closed");
+	cr_expect_eq(rig.place.connections[0], 0);
+}
+
+/* Heads that do not end, of two namespaces: who holds most loses some, the other nothing. */
+Test(redirect_worker, who_holds_most_memory_loses_connections)
+{
+	static char head[60000];
+	struct place other = {.references = 1, .cookie = 2};
+	struct flow_record record = record_to("203.0.113.1", 80);
+	int clients[8], modest, ended = 0;
+
+	memset(head, 'x', sizeof(head) - 1);
+	memcpy(head, "GET /", 5);
+	rig.worker->memory_limit = 300000;
+	modest = dial_from(&other, &record);
+	say(modest, head);
+	turn();
+	for (int i = 0; i < 8; i++) {
+		clients[i] = dial_as(&record);
+		say(clients[i], head);
+		turn();
+		cr_expect_leq(rig.worker->memory, rig.worker->memory_limit);
+	}
+	for (int i = 0; i < 8; i++)
+		ended += hear(clients[i]).error == ECONNRESET;
+	cr_expect(ended > 2 && ended < 8, "%d of 8", ended);
+	cr_expect_eq(rig.worker->statistics.connections_shed, (unsigned int)ended);
+	say(modest, " HTTP/1.1\r\nHost: no.example\r\n\r\n");
+	turn();
+	cr_expect_gt(hear(modest).n, 0, "it is answered");
+	close(modest);
+	for (int i = 0; i < 8; i++)
+		close(clients[i]);
+	usleep(1000);
+	turn();
+	cr_expect_eq(rig.worker->memory, 0);
+}
+
 Test(redirect_worker, what_was_opened_is_closed_and_counted_so)
 {
 	for (int i = 0; i < 30; i++) {

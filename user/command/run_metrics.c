@@ -35,6 +35,8 @@ static void print_redirector(FILE *out, const struct supervisor *supervisor)
 		{"sluice_redirector_connections_total", "counter", "Redirected connections accepted.", (uint64_t *)&now.connections_total},
 		{"sluice_redirector_refused_total", "counter", "Connections closed without a record or at the bound.",
 		 (uint64_t *)&now.connections_refused},
+		{"sluice_redirector_shed_total", "counter", "Connections and streams ended because their network namespace held too much memory.",
+		 (uint64_t *)&now.connections_shed},
 		{"sluice_redirector_requests_total", "counter", "HTTP requests.", (uint64_t *)&now.requests_total},
 		{"sluice_redirector_tls_relayed_total", "counter", "TLS connections relayed.", (uint64_t *)&now.tls_relayed},
 		{"sluice_redirector_tls_refused_total", "counter", "TLS connections reset.", (uint64_t *)&now.tls_refused},

@@ -47,20 +47,50 @@ struct dynamic_names {
 
 /* ---- addresses ---- */
 
+/* Metadata services of clouds (credentials of the node) that are not link-local: Alibaba, Azure; Oracle's is of 192.0.0.0/24. */
+static bool v4_is_metadata(const uint8_t v4[4])
+{
+	static const uint8_t alibaba[] = {100, 100, 100, 200}, azure[] = {168, 63, 129, 16};
+
+	return !memcmp(v4, alibaba, 4) || !memcmp(v4, azure, 4);
+}
+
+static bool v6_is_metadata(const uint8_t v6[16])
+{
+	static const uint8_t aws[16] = {0xfd, 0, 0x0e, 0xc2, [14] = 0x02, 0x54}, google[16] = {0xfd, 0x20, 0, 0xce, [14] = 0x02, 0x54};
+
+	return !memcmp(v6, aws, 16) || !memcmp(v6, google, 16);
+}
+
 static bool v4_is_special(const uint8_t v4[4])
 {
-	return v4[0] == 0 || v4[0] == 127 || (v4[0] == 169 && v4[1] == 254) || (v4[0] == 198 && (v4[1] & 0xfe) == 18) || v4[0] >= 224;
+	return v4[0] == 0 || v4[0] == 127 || (v4[0] == 169 && v4[1] == 254) || (v4[0] == 192 && !v4[1] && !v4[2]) ||
+	       (v4[0] == 198 && (v4[1] & 0xfe) == 18) || v4[0] >= 224 || v4_is_metadata(v4);
+}
+
+/* Where IPv6 has it: by a NAT64 gateway's prefixes (RFC 6052, /96 of RFC 8215), 6to4, ISATAP. NULL: nowhere. */
+static const uint8_t *embedded_v4(const uint8_t address[16])
+{
+	static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b}, nat64_local[6] = {0, 0x64, 0xff, 0x9b, 0, 1}, isatap[3] = {0, 0x5e, 0xfe};
+
+	if (addr_is_v4(address) || !memcmp(address, nat64, sizeof(nat64)) || !memcmp(address, nat64_local, sizeof(nat64_local)))
+		return address + 12;
+	if (address[0] == 0x20 && address[1] == 0x02)
+		return address + 2;
+	return (address[8] & 0xfd) == 0 && !memcmp(address + 9, isatap, sizeof(isatap)) ? address + 12 : NULL;
 }
 
 bool dynamic_address_is_special(const uint8_t address[16])
 {
-	static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b}; /* RFC 6052: what a gateway makes IPv4 of */
 	static const uint8_t none[8];
+	const uint8_t *v4 = embedded_v4(address);
 
-	if (addr_is_v4(address) || !memcmp(address, nat64, sizeof(nat64)))
-		return v4_is_special(address + 12);
+	if (v4 && v4_is_special(v4))
+		return true;
+	if (addr_is_v4(address))
+		return false;
 	/* ::/64 holds the unspecified address, loopback and the older forms of embedded IPv4. */
-	return !memcmp(address, none, sizeof(none)) || address[0] == 0xff || (address[0] == 0xfe && address[1] >= 0x80);
+	return !memcmp(address, none, sizeof(none)) || address[0] == 0xff || (address[0] == 0xfe && address[1] >= 0x80) || v6_is_metadata(address);
 }
 
 /* Not each: who makes names up can make up many. */

@@ -442,6 +442,8 @@ void access_log_flush(struct worker *worker)
 		n = write(table->log_fd, worker->log_lines, worker->log_length);
 	if (n != (ssize_t)worker->log_length)
 		tally(&worker->statistics.access_log_lost, worker->log_count);
+	if (n > 0)
+		worker->log_is_torn = worker->log_lines[n - 1] != '\n';
 	worker->log_length = worker->log_count = 0;
 }
 
@@ -459,6 +461,8 @@ void access_log_end(struct conn *conn)
 		n = write_line(line, conn, log);
 		if (n > sizeof(worker->log_lines) - worker->log_length)
 			access_log_flush(worker);
+		if (!worker->log_length && worker->log_is_torn && n < sizeof(worker->log_lines))
+			worker->log_lines[worker->log_length++] = '\n';
 		memcpy(worker->log_lines + worker->log_length, line, n);
 		worker->log_length += n;
 		worker->log_count++;

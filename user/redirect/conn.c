@@ -42,9 +42,16 @@ struct conn *conn_new(struct worker *worker, int fd)
 		worker->conns->previous = conn;
 	worker->conns = conn;
 	worker->descriptors++;
+	worker->memory += sizeof(*conn);
 	tally(&worker->statistics.connections_open, 1);
 	tally(&worker->statistics.connections_total, 1);
 	return conn;
+}
+
+void conn_settle(struct conn *conn, struct place *place)
+{
+	conn->place = place_hold(place);
+	place->connections[conn->worker->index]++;
 }
 
 void conn_own(struct conn *owner, struct conn *conn)
@@ -87,6 +94,7 @@ static void unlink_conn(struct conn *conn)
 	if (conn->next)
 		conn->next->previous = conn->previous;
 	worker->descriptors--;
+	worker->memory -= sizeof(*conn);
 	tally(&worker->statistics.connections_open, (__u64)-1);
 }
 
@@ -150,6 +158,7 @@ void conn_close(struct conn *conn)
 	buffer_put(worker, &conn->copy);
 	buffer_put(worker, &conn->to_client);
 	table_release(conn->table);
+	conn->place->connections[worker->index]--;
 	place_release(conn->place);
 	dynamic_name_release(&conn->named);
 	unlink_conn(conn);
@@ -684,7 +693,7 @@ void conn_adopt(struct worker *worker, int fd, struct place *place, const struct
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	conn = conn_new(worker, fd);
 	conn->record = *record;
-	conn->place = place_hold(place);
+	conn_settle(conn, place);
 	event.data.ptr = &conn->client.watch;
 	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
 		conn_close(conn);
@@ -693,15 +702,20 @@ void conn_adopt(struct worker *worker, int fd, struct place *place, const struct
 	conn_run(conn);
 }
 
-void conn_accept(struct worker *worker, const struct listener *listener)
+void conn_accept(struct worker *worker, struct listener *listener)
 {
 	if (atomic_load(&listener->place->gone))
 		return;
-	for (int i = 0; i < ACCEPT_BATCH && worker_may_accept(worker); i++) {
-		int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
 		struct flow_record record;
 		socklen_t size = sizeof(record);
+		int fd;
 
+		if (!worker_may_accept(worker, listener->place)) {
+			worker_hold_back(worker, listener);
+			return;
+		}
+		fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 				worker->starved_ms = worker->now_ms;

@@ -62,6 +62,8 @@ bool greeting_proxy_header(struct conn *conn)
 
 /* ---- tunnel ---- */
 
+#define MAX_INTERIM 16 /* answers that are none, at once: a proxy may send them without end, and others wait meanwhile */
+
 void tunnel_begin(struct conn *conn)
 {
 	const struct tunnel_settings *tunnel = &conn->service->policy.tunnel;
@@ -85,6 +87,7 @@ enum tunnel_result tunnel_step(struct conn *conn)
 {
 	struct http_head *head = &conn->worker->head;
 	int written = end_write(&conn->upstream, conn->to_upstream, &conn->worker->statistics.bytes_to_upstream);
+	unsigned int interim = 0;
 	const char *why;
 
 	if (written <= 0)
@@ -98,11 +101,11 @@ enum tunnel_result tunnel_step(struct conn *conn)
 						     conn->posts ? HTTP_POST : HTTP_CONNECT, &why);
 		if (result == HTTP_OK) {
 			conn->from_upstream->start += (uint32_t)head->bytes;
-			if (head->status < 200)
+			if (head->status < 200 && ++interim < MAX_INTERIM)
 				continue;
 			buffer_put(conn->worker, &conn->to_upstream);
 			http_body_start(&conn->response_body, head);
-			return head->status < 300 ? TUNNEL_OPEN : TUNNEL_FAILED;
+			return head->status / 100 == 2 ? TUNNEL_OPEN : TUNNEL_FAILED;
 		}
 		if (result != HTTP_MORE || buffer_length(conn->from_upstream) >= SMALL_BUFFER)
 			return TUNNEL_FAILED;

@@ -22,6 +22,7 @@ bool h2_upgrade(struct conn *conn, const struct http_head *head);
 enum step h2_step(struct conn *conn);
 void h2_timeout(struct conn *conn);
 void h2_end_session(struct conn *conn); /* accepts one without */
+size_t h2_memory(const struct conn *conn); /* of its session or its streams */
 
 /* ---- streams, as ends of connections ---- */
 

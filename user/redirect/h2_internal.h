@@ -8,6 +8,7 @@
 
 #define H2_MAX_STREAMS 100
 #define H2_STREAM_WINDOW (256 * 1024)
+#define H2_SESSION_BYTES (32 * 1024) /* about what nghttp2 takes for one: frames, tables of fields */
 #define H2_SESSION_WINDOW (1024 * 1024) /* what the streams of a session may hold in memory, together */
 
 /* Content on its way, in large buffers. */
@@ -23,6 +24,8 @@ struct h2_session {
 	bool is_server;            /* the peer is a client */
 	bool is_broken;            /* the peer broke the protocol: said once */
 	bool leaves;               /* no new streams */
+	uint32_t faults;           /* for which streams of the client's were reset, within: */
+	uint64_t faults_ms;
 	struct h2_stream *streams;
 	size_t stream_count;
 	uint32_t served;           /* streams that were begun */

@@ -85,13 +85,13 @@ static void begin_stream(struct h2_session *session, struct h2_stream *stream)
 {
 	struct conn *owner = session->conn, *conn;
 
-	if (!worker_may_accept(owner->worker)) {
+	if (!worker_may_accept(owner->worker, owner->place)) {
 		nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_REFUSED_STREAM);
 		return;
 	}
 	conn = conn_new(owner->worker, -1);
 	conn->record = owner->record;
-	conn->place = place_hold(owner->place);
+	conn_settle(conn, owner->place);
 	conn_own(owner, conn);
 	h2_stream_bind(stream, conn, &conn->client);
 	http_begin(conn);
@@ -212,6 +212,21 @@ static int on_invalid_frame(nghttp2_session *http2, const nghttp2_frame *frame, 
 	return 0;
 }
 
+/* As a client that resets, one who brings us to do it (CVE-2025-8671): its requests were begun, and their room is free again. */
+static void note_fault(struct h2_session *session, uint32_t error)
+{
+	uint64_t now = session->conn->worker->now_ms, passed = (now - session->faults_ms) * RESETS_PER_SECOND / 1000;
+
+	if (!session->is_server || (error != NGHTTP2_PROTOCOL_ERROR && error != NGHTTP2_FLOW_CONTROL_ERROR && error != NGHTTP2_STREAM_CLOSED))
+		return;
+	if (passed) {
+		session->faults -= passed < session->faults ? (uint32_t)passed : session->faults;
+		session->faults_ms = now;
+	}
+	if (++session->faults == RESET_BURST)
+		nghttp2_session_terminate_session(session->http2, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
 /* The answer is out, and what is left of the request does not matter any more (RFC 9113 §8.1). */
 static void answered(nghttp2_session *http2, const nghttp2_frame *frame)
 {
@@ -240,6 +255,8 @@ static int on_frame_sent(nghttp2_session *http2, const nghttp2_frame *frame, voi
 {
 	struct h2_session *session = context;
 
+	if (frame->hd.type == NGHTTP2_RST_STREAM)
+		note_fault(session, frame->rst_stream.error_code);
 	if (session->is_server)
 		answered(http2, frame);
 	else
@@ -331,6 +348,7 @@ struct h2_session *h2_session_new(struct conn *conn, struct end *end, bool is_se
 	session->conn = conn;
 	session->end = end;
 	session->is_server = is_server;
+	conn->worker->memory += H2_SESSION_BYTES;
 	if (set_up(session))
 		abort(); /* as xcalloc: the loader starts another redirector */
 	conn->session = session;
@@ -359,6 +377,7 @@ void h2_end_session(struct conn *conn)
 		h2_stream_wake(stream);
 	}
 	nghttp2_session_del(session->http2);
+	conn->worker->memory -= H2_SESSION_BYTES;
 	free(session);
 }
 

@@ -78,6 +78,7 @@ struct h2_stream *h2_stream_new(struct h2_session *session, int32_t id)
 	struct h2_stream *stream = xcalloc(1, sizeof(*stream));
 
 	stream->worker = session->conn->worker;
+	stream->worker->memory += sizeof(*stream);
 	stream->session = session;
 	stream->id = id;
 	stream->next = session->streams;
@@ -125,7 +126,40 @@ void h2_stream_free(struct h2_stream *stream)
 	leave_session(stream);
 	drop_received(stream);
 	drop_unsent(stream);
+	stream->worker->memory -= sizeof(*stream);
 	free(stream);
+}
+
+static size_t size_of_queue(const struct h2_queue *queue)
+{
+	size_t size = 0;
+
+	for (const struct buffer *buffer = queue->first; buffer; buffer = buffer->next)
+		size += buffer->size;
+	return size;
+}
+
+static size_t size_of(const struct buffer *buffer)
+{
+	return buffer ? buffer->size : 0;
+}
+
+static size_t memory_of(const struct h2_stream *stream)
+{
+	return sizeof(*stream) + size_of(stream->block.text) + size_of(stream->block.lines) + size_of(stream->block.cookies) + size_of(stream->head) +
+	       size_of(stream->trailer) + size_of(stream->out_trailer) + size_of_queue(&stream->content) + size_of_queue(&stream->out);
+}
+
+size_t h2_memory(const struct conn *conn)
+{
+	size_t size = (conn->client.stream ? memory_of(conn->client.stream) : 0) + (conn->upstream.stream ? memory_of(conn->upstream.stream) : 0);
+
+	if (!conn->session)
+		return size;
+	for (const struct h2_stream *stream = conn->session->streams; stream; stream = stream->next)
+		if (!stream->conn) /* let go: it is nobody else's */
+			size += memory_of(stream);
+	return size + H2_SESSION_BYTES;
 }
 
 void h2_stream_bind(struct h2_stream *stream, struct conn *conn, struct end *end)

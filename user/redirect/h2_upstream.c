@@ -77,7 +77,7 @@ void h2_connected(struct conn *conn)
 	struct conn *carrier = conn_new(conn->worker, -1);
 
 	carrier->record = conn->record;
-	carrier->place = place_hold(conn->place);
+	conn_settle(carrier, conn->place);
 	carrier->table = table_hold(conn->table);
 	carrier->rules = conn->rules;
 	carrier->service = carrier->kept_for = conn->service;

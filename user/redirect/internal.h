@@ -84,12 +84,15 @@ struct place {
 	uint64_t cookie;
 	atomic_bool gone;
 	atomic_size_t idle; /* upstream sockets in all the workers' pools */
+	size_t connections[MAX_WORKERS]; /* and streams: each worker counts its own */
+	size_t memory[MAX_WORKERS]; /* theirs, when it was last short (overload.c) */
 };
 
 struct listener {
 	int kind; /* WATCH_LISTENER: first, as in struct watch */
 	int fd;
 	bool v6;
+	bool waits[MAX_WORKERS]; /* that worker does not watch it: the namespace has its share */
 	struct place *place;
 };
 
@@ -380,6 +383,10 @@ struct worker {
 	struct conn *conns, *closed, *free_conns, *ready;
 	size_t descriptors, descriptor_limit; /* of connections, pools and pipes */
 	bool paused;                /* not accepting: at the limit, or out of descriptors */
+	size_t memory, memory_limit; /* of connections, sessions and their buffers; limit 0: none */
+	uint64_t shed_ms;           /* when it was last said that some of it had to be given up */
+	bool holds_back;            /* the listeners of some namespace */
+	uint64_t held_back_ms;      /* when that was last said */
 	uint64_t starved_ms;        /* when descriptors ran out; 0: there are some */
 	uint64_t drained_ms;        /* when the first that drains has had its time; 0: none drains */
 	struct buffer *free_small, *free_large;
@@ -397,6 +404,7 @@ struct worker {
 	struct redirector_statistics statistics; /* written here, read racily by the main thread */
 	char log_lines[LOG_LINES]; /* of this round */
 	size_t log_length, log_count;
+	bool log_is_torn; /* a part of a line was written, which has no end yet */
 	struct flow_event decisions[DECISION_SLOTS];
 	atomic_uint decision_head, decision_tail;
 	uint64_t report_second;
@@ -414,12 +422,16 @@ int worker_start(struct worker *worker); /* returns when the thread runs */
 void worker_round(struct worker *worker, int patience_ms); /* waits at most that long; -1: as long as nothing happens */
 void worker_wake(struct worker *worker);
 void worker_ready(struct conn *conn); /* step it again in this round */
-bool worker_may_accept(const struct worker *worker);
+bool worker_may_accept(const struct worker *worker, const struct place *place);
+void worker_hold_back(struct worker *worker, struct listener *listener); /* until it may accept again */
 void worker_timer(struct conn *conn, uint64_t deadline_ms); /* 0: none */
 void worker_read_clock(struct worker *worker); /* once a round, and where a few milliseconds matter */
 uint64_t worker_random(struct worker *worker);
 void worker_report(struct conn *conn, struct decision decision, const char *shown);
 const char *worker_date(struct worker *worker);
+
+void overload_check(struct worker *worker); /* between rounds: ends connections when memory is short */
+size_t overload_limit(void); /* for all workers, before they are confined */
 
 /* Buffers: NULL is an empty one. */
 struct buffer *buffer_get(struct worker *worker, bool large);
@@ -440,9 +452,10 @@ static inline char *buffer_bytes(struct buffer *buffer)
 
 enum step { STEP_BLOCKED, STEP_ADVANCED };
 
-void conn_accept(struct worker *worker, const struct listener *listener);
+void conn_accept(struct worker *worker, struct listener *listener);
 void conn_adopt(struct worker *worker, int fd, struct place *place, const struct flow_record *record);
 struct conn *conn_new(struct worker *worker, int client_fd); /* -1: mirrors and streams have none */
+void conn_settle(struct conn *conn, struct place *place);
 void conn_own(struct conn *owner, struct conn *conn);
 void conn_orphan(struct conn *conn); /* what it owns */
 void conn_event(struct conn *conn, bool upstream, uint32_t events);

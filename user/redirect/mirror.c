@@ -8,6 +8,8 @@
 #include "base/memory.h"
 #include "redirect/http_internal.h"
 
+#define MIRROR_TIMEOUT_MS 15000 /* Envoy's for routes: one that hangs must not hold up requests by the descriptors it takes */
+
 static void drop(struct conn *conn)
 {
 	for (uint32_t left = conn->mirrored; left; left &= left - 1)
@@ -21,14 +23,14 @@ static void send_to(struct conn *of, const struct service *service, const char *
 	struct worker *worker = of->worker;
 	struct conn *conn;
 
-	if (!service || !worker_may_accept(worker)) {
+	if (!service || !worker_may_accept(worker, of->place)) {
 		tally(&worker->statistics.mirrors_dropped, 1);
 		return;
 	}
 	conn = conn_new(worker, -1);
 	conn->is_mirror = conn->decided = true;
 	conn->record = of->record;
-	conn->place = place_hold(of->place);
+	conn_settle(conn, of->place);
 	conn->table = table_hold(of->table);
 	conn->rules = of->rules;
 	conn->method = of->method;
@@ -41,6 +43,7 @@ static void send_to(struct conn *of, const struct service *service, const char *
 	memcpy(conn->to_upstream->bytes, bytes, length);
 	conn->to_upstream->end = (uint32_t)length;
 	conn->purpose = FOR_HTTP;
+	conn->route_deadline_ms = worker->now_ms + MIRROR_TIMEOUT_MS;
 	tally(&worker->statistics.mirrors_total, 1);
 	upstream_begin(conn, service);
 	worker_ready(conn);

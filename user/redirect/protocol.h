@@ -115,6 +115,7 @@ struct redirector_statistics {
 	__u64 connections_open;
 	__u64 connections_total;
 	__u64 connections_refused; /* at the bound, or without a record */
+	__u64 connections_shed; /* and streams: for want of memory */
 	__u64 requests_total;
 	__u64 responses_local_4xx;
 	__u64 responses_local_502;

@@ -374,7 +374,7 @@ static int serve(int listen_fd)
 
 int redirector_run(void)
 {
-	size_t limit = raise_descriptor_limit();
+	size_t limit = raise_descriptor_limit(), memory = overload_limit();
 	cpu_set_t cpus;
 	int error;
 
@@ -395,8 +395,10 @@ int redirector_run(void)
 	worker_count = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : (unsigned int)CPU_COUNT(&cpus);
 	if (worker_count > MAX_WORKERS)
 		worker_count = MAX_WORKERS;
-	for (unsigned int i = 0; i < worker_count && !error; i++)
+	for (unsigned int i = 0; i < worker_count && !error; i++) {
+		workers[i].memory_limit = memory / worker_count;
 		error = worker_init(&workers[i], i, (limit > 2 * OWN_DESCRIPTORS ? limit - OWN_DESCRIPTORS : limit / 2) / worker_count);
+	}
 	for (unsigned int i = 0; i < worker_count && !error; i++)
 		error = worker_start(&workers[i]);
 	if (error)

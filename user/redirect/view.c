@@ -496,7 +496,7 @@ bool listener_add(uint64_t cookie, bool v6, int fd)
 		atomic_store(&place->references, 1);
 	}
 	listener = xcalloc(1, sizeof(*listener));
-	*listener = (struct listener){WATCH_LISTENER, fd, v6, place};
+	*listener = (struct listener){.kind = WATCH_LISTENER, .fd = fd, .v6 = v6, .place = place};
 	*array_append(listeners, listener_count, listener_capacity) = listener;
 	return true;
 }

@@ -16,6 +16,7 @@
 #define EVENTS_PER_ROUND 256
 #define REPORTS_PER_SECOND 1000 /* of all workers; of what was allowed a fifth */
 #define STARVED_MS 100          /* until descriptors are looked for again */
+#define SAY_EVERY_MS 10000      /* what a workload can bring about */
 
 struct worker workers[MAX_WORKERS];
 unsigned int worker_count;
@@ -38,6 +39,7 @@ struct buffer *buffer_get(struct worker *worker, bool large)
 			abort(); /* as xcalloc: the loader starts another redirector */
 		buffer->size = (uint32_t)size;
 	}
+	worker->memory += buffer->size;
 	buffer->start = buffer->end = 0;
 	buffer->was_filled = false;
 	return buffer;
@@ -50,6 +52,7 @@ void buffer_put(struct worker *worker, struct buffer **buffer)
 	*buffer = NULL;
 	if (!old)
 		return;
+	worker->memory -= old->size;
 	if (old->size == SMALL_BUFFER) {
 		old->next = worker->free_small;
 		worker->free_small = old;
@@ -351,14 +354,53 @@ static void unwatch_listener(const struct worker *worker, const struct listener 
 }
 
 /* The last quarter is for what connections need later: upstream connections and pipes. */
-bool worker_may_accept(const struct worker *worker)
+static size_t room(const struct worker *worker)
 {
-	return worker->descriptors < worker->descriptor_limit / 4 * 3;
+	size_t most = worker->descriptor_limit / 4 * 3;
+
+	return worker->descriptors < most ? most - worker->descriptors : 0;
+}
+
+/* What is free is everybody's limit: the more others have, the less a namespace may add, and who takes all he can leaves some. */
+bool worker_may_accept(const struct worker *worker, const struct place *place)
+{
+	return place->connections[worker->index] < room(worker);
+}
+
+void worker_hold_back(struct worker *worker, struct listener *listener)
+{
+	unwatch_listener(worker, listener);
+	listener->waits[worker->index] = worker->holds_back = true;
+	if (worker->held_back_ms && worker->now_ms - worker->held_back_ms < SAY_EVERY_MS)
+		return;
+	worker->held_back_ms = worker->now_ms;
+	log_warning("redirector: a network namespace (cookie %llu) has %zu connections and streams of worker %u, where %zu of %zu descriptors are in "
+		    "use; its new ones wait in the backlog",
+		    (unsigned long long)listener->place->cookie, listener->place->connections[worker->index], worker->index,
+		    worker->descriptors, worker->descriptor_limit);
+}
+
+static void release_held_back(struct worker *worker)
+{
+	if (!worker->holds_back || worker->paused)
+		return;
+	worker->holds_back = false;
+	for (size_t i = 0; i < worker->view->listener_count; i++) {
+		struct listener *listener = worker->view->listeners[i];
+
+		if (!listener->waits[worker->index])
+			continue;
+		listener->waits[worker->index] = !worker_may_accept(worker, listener->place);
+		if (listener->waits[worker->index])
+			worker->holds_back = true;
+		else
+			watch_listener(worker, listener);
+	}
 }
 
 static void pause_or_resume(struct worker *worker)
 {
-	bool full = !worker_may_accept(worker);
+	bool full = !room(worker);
 
 	if (worker->starved_ms && worker->now_ms >= worker->starved_ms + STARVED_MS)
 		worker->starved_ms = 0;
@@ -426,7 +468,7 @@ static void dispatch(struct worker *worker, const struct epoll_event *event)
 
 	switch (watch->kind) {
 	case WATCH_LISTENER:
-		conn_accept(worker, (const struct listener *)(const void *)watch);
+		conn_accept(worker, (struct listener *)(void *)watch);
 		break;
 	case WATCH_CLIENT:
 	case WATCH_UPSTREAM:
@@ -474,6 +516,7 @@ static void reap(struct worker *worker)
 		}
 	}
 	pause_or_resume(worker);
+	release_held_back(worker);
 }
 
 void worker_round(struct worker *worker, int patience_ms)
@@ -494,6 +537,7 @@ void worker_round(struct worker *worker, int patience_ms)
 	run_timers(worker);
 	end_drained(worker);
 	run_ready(worker);
+	overload_check(worker);
 	access_log_flush(worker);
 	reap(worker);
 	if (worker->epoch != atomic_load_explicit(&worker->seen, memory_order_relaxed))

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -59,6 +60,23 @@ int netns_own_cookie(uint64_t *out)
 	return fd < 0 ? -errno : netns_cookie_of_socket(fd, out);
 }
 
+/*
+ * Inherited by what is accepted: a client may shut down its end and wait for an answer, and one that is gone after that is told
+ * from it by its silence alone.
+ */
+static bool expect_life(int fd)
+{
+	const struct {
+		int option, value;
+	} options[] = {{TCP_KEEPIDLE, 60}, {TCP_KEEPINTVL, 10}, {TCP_KEEPCNT, 3}};
+	int on = 1;
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (setsockopt(fd, IPPROTO_TCP, options[i].option, &options[i].value, sizeof(options[i].value)) < 0)
+			return false;
+	return setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0;
+}
+
 /* FREEBIND: a namespace whose lo is not up yet has no loopback address to bind. */
 int netns_listen(bool v6, uint16_t port, netns_mark mark, void *context)
 {
@@ -71,7 +89,7 @@ int netns_listen(bool v6, uint16_t port, netns_mark mark, void *context)
 		return -errno;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    (v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
-	    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_FREEBIND : IP_FREEBIND, &on, sizeof(on)) < 0)
+	    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_FREEBIND : IP_FREEBIND, &on, sizeof(on)) < 0 || !expect_life(fd))
 		return -errno;
 	error = mark(context, fd);
 	if (error)
