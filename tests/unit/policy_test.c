@@ -414,6 +414,26 @@ Test(policy, the_own_namespaces_rule_then_the_services_then_the_root_ones)
 	cr_expect_eq(timeout_from("svc", "c.x.com", 80), 12);
 }
 
+Test(policy, of_the_rules_of_a_namespace_that_of_the_longest_host_that_covers_it)
+{
+	compile(IN("svc", "x") "{hosts: [a.x.com, b.x.com, xx.com, y.org, z.net], " HTTP80 "}\n" IN("svc", "w") "{hosts: ['*.w.x.com'], " HTTP80 "}\n"
+		RULE_IN("svc", "all") "{host: '*', trafficPolicy: " TIMEOUT("10ms") "}\n"
+		RULE_IN("svc", "partial") "{host: '*x.com', trafficPolicy: " TIMEOUT("20ms") "}\n"
+		RULE_IN("svc", "below") "{host: '*.x.com', trafficPolicy: " TIMEOUT("30ms") "}\n"
+		RULE_IN("svc", "name") "{host: a.x.com, trafficPolicy: " TIMEOUT("40ms") "}\n"
+		RULE_IN("svc", "org") "{host: '*.org', trafficPolicy: " TIMEOUT("50ms") "}\n"
+		RULE_IN("aaa", "name") "{host: b.x.com, trafficPolicy: " TIMEOUT("60ms") "}\n"
+		RULE_IN("zzz", "name") "{host: b.x.com, trafficPolicy: " TIMEOUT("70ms") "}\n");
+	cr_expect_eq(timeout_from("me", "a.x.com", 80), 40);
+	cr_expect_eq(timeout_from("me", "b.x.com", 80), 30);
+	cr_expect_eq(timeout_from("me", "xx.com", 80), 20);
+	cr_expect_eq(timeout_from("me", "y.org", 80), 50);
+	cr_expect_eq(timeout_from("me", "z.net", 80), 10, "a star alone covers all");
+	cr_expect_eq(timeout_from("me", "*.w.x.com", 80), 30);
+	cr_expect_eq(timeout_from("aaa", "b.x.com", 80), 60);
+	cr_expect_eq(timeout_from("zzz", "b.x.com", 80), 70);
+}
+
 Test(policy, a_port_has_its_own_settings_and_nothing_of_the_others)
 {
 	compile(ENTRY("x") "{hosts: [x.com], ports: [{number: 80, name: a, protocol: HTTP}, {number: 81, name: b, protocol: HTTP}]}\n"
@@ -1304,25 +1324,15 @@ static double milliseconds(void)
 	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-/* CPU time to compile and build `services` entries and `routes` VirtualServices that route all of them. */
-static double time_to_compile(unsigned int services, unsigned int routes)
+/* CPU time to compile and build what `text` holds, which is freed. */
+static double time_to_compile(char *text, size_t length)
 {
 	struct policy_options options = {"istio-system", NULL, 0};
-	struct config_file file = {.name = "p.yaml"};
-	char *text;
-	FILE *out = open_memstream(&text, &file.length);
+	struct config_file file = {"p.yaml", text, length};
 	uint8_t address[1][16];
 	struct image *image;
 	double start;
 
-	for (unsigned int i = 0; i < services; i++)
-		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e%u}\n"
-			"spec: {hosts: [h%u.g%u.com], resolution: DNS, " HTTP80 "}\n", i, i, i % 1000);
-	for (unsigned int i = 0; i < routes; i++)
-		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v%u}\n"
-			"spec: {hosts: ['*.g%u.com'], " TO("h0.g0.com"), i, i);
-	fclose(out);
-	file.text = text;
 	config = config_new();
 	config_parse(config, &file);
 	parse_address(address[0], "192.0.2.1");
@@ -1330,11 +1340,34 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 	policy = policy_compile(config, &options);
 	image = policy_image_build(policy, same_for_all, NULL, address, NULL);
 	start = milliseconds() - start;
-	cr_expect_eq(image->catalog_count, services);
-	cr_expect(!routes || policy_service(policy, services)->routes);
+	cr_expect_eq(image->catalog_count, policy_service_count(policy));
 	image_free(image);
 	free(text);
 	return start;
+}
+
+struct size {
+	unsigned int services, routes, rules;
+};
+
+/* Entries, VirtualServices that route all of them, and DestinationRules for some. */
+static double time_to_compile_all(struct size size)
+{
+	size_t length;
+	char *text;
+	FILE *out = open_memstream(&text, &length);
+
+	for (unsigned int i = 0; i < size.services; i++)
+		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e%u}\n"
+			"spec: {hosts: [h%u.g%u.com], resolution: DNS, " HTTP80 "}\n", i, i, i % 1000);
+	for (unsigned int i = 0; i < size.routes; i++)
+		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v%u}\n"
+			"spec: {hosts: ['*.g%u.com'], " TO("h0.g0.com"), i, i);
+	for (unsigned int i = 0; i < size.rules; i++)
+		fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r%u}\n"
+			"spec: {host: h%u.g%u.com, trafficPolicy: " TIMEOUT("%ums") "}\n", i, i, i % 1000, i + 1);
+	fclose(out);
+	return time_to_compile(text, length);
 }
 
 #ifdef __SANITIZE_ADDRESS__
@@ -1345,14 +1378,44 @@ static double time_to_compile(unsigned int services, unsigned int routes)
 
 Test(policy, ten_thousand_services_compile_in_a_fifth_of_a_second)
 {
-	double spent = time_to_compile(10000, 0);
+	double spent = time_to_compile_all((struct size){.services = 10000});
 
+	cr_expect_eq(policy_service_count(policy), 10000);
 	cr_expect_lt(spent, BUDGET_MS, "%.0f ms", spent);
 }
 
 Test(policy, ten_thousand_routed_services_do_not_cost_the_square)
 {
-	double spent = time_to_compile(10000, 1000);
+	double spent = time_to_compile_all((struct size){.services = 10000, .routes = 1000});
 
+	cr_expect(policy_service(policy, 10000)->routes);
+	cr_expect_lt(spent, BUDGET_MS, "%.0f ms", spent);
+}
+
+Test(policy, ten_thousand_destination_rules_do_not_cost_the_square)
+{
+	double spent = time_to_compile_all((struct size){.services = 10000, .rules = 10000});
+
+	cr_expect_eq(policy_service(policy, 1)->policy.pool.connect_timeout_ms, 1);
+	cr_expect_eq(policy_service(policy, 10000)->policy.pool.connect_timeout_ms, 10000);
+	cr_expect_lt(spent, BUDGET_MS, "%.0f ms", spent);
+}
+
+Test(policy, ten_thousand_destinations_that_a_sidecar_does_not_import_do_not_cost_the_square)
+{
+	size_t length;
+	char *text;
+	FILE *out = open_memstream(&text, &length);
+	double spent;
+
+	for (unsigned int i = 0; i < 10000; i++)
+		fprintf(out, IN("svc", "e%u") "{hosts: [h%u.com], exportTo: [me], resolution: DNS, " HTTP80 "}\n"
+			"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v%u, namespace: me}\n"
+			"spec: {hosts: [v%u.com], " TO("h%u.com"), i, i, i, i, i);
+	fprintf(out, "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default, namespace: me}\n"
+		"spec: {egress: [{hosts: [./*]}]}\n");
+	fclose(out);
+	spent = time_to_compile(text, length);
+	cr_expect_eq(timeout_from("me", "h0.com", 80) + timeout_from("me", "h9999.com", 80), 0, "both are known, and no rule is for them");
 	cr_expect_lt(spent, BUDGET_MS, "%.0f ms", spent);
 }

@@ -39,8 +39,9 @@ struct registry {
 	size_t offer_count, offer_capacity;
 	const struct virtual_service **virtual_services; /* by precedence */
 	size_t virtual_service_count;
-	const struct destination_rule **rules; /* that are seen, older first */
+	const struct destination_rule **rules; /* that are seen: by namespace, then by host, then older first */
 	size_t rule_count;
+	bool has_partial_rules; /* a host such as "*foo.com" among them */
 	const struct destination_rule **chosen; /* of each offer those that are for it, and a NULL; none if there are no rules */
 	size_t chosen_count, chosen_capacity;
 	size_t first_service; /* its services follow each other, as the offers do */
@@ -82,6 +83,7 @@ struct policy {
 	struct service_entry **entries_by_age; /* oldest first */
 	struct virtual_service **virtual_services_by_age;
 	struct destination_rule **rules_by_age;
+	struct destination_rule **rules_by_host; /* by namespace, then by host, then older first */
 	struct registry *registries;
 	size_t registry_count, registry_capacity;
 	struct workload_class *classes; /* the first: of all the namespaces that are not told apart */
@@ -138,7 +140,6 @@ bool policy_opens_http(const struct service *service); /* its port is known to s
 /* subsets.c */
 struct selectors policy_selectors(const struct policy *policy, const char *namespace_);
 void policy_check_selectors(const struct policy *policy, struct config *config);
-bool policy_is_closer(const char *host, const char *than);
 void policy_choose_rules(struct policy *policy, struct registry *registry);
 void policy_add_destination_rules(struct policy *policy, struct config *config);
 

@@ -55,6 +55,16 @@ static int rules_by_age(const void *a, const void *b)
 	return compare_age(&(*(struct destination_rule *const *)a)->object, &(*(struct destination_rule *const *)b)->object);
 }
 
+static int rules_by_host(const void *a, const void *b)
+{
+	const struct destination_rule *x = *(struct destination_rule *const *)a, *y = *(struct destination_rule *const *)b;
+	int order = strcmp(x->object.namespace_, y->object.namespace_);
+
+	if (!order)
+		order = strcmp(x->host, y->host);
+	return order ? order : compare_age(&x->object, &y->object);
+}
+
 static int policies_by_age(const void *a, const void *b)
 {
 	return compare_age(&(*(const struct egress_policy *const *)a)->object, &(*(const struct egress_policy *const *)b)->object);
@@ -83,6 +93,7 @@ static void sort_by_age(struct policy *policy, const struct config *config)
 	policy->sidecars_by_age = sorted_copy(arena, config->sidecars, config->sidecar_count, sidecars_by_age);
 	policy->entries_by_age = sorted_copy(arena, config->service_entries, config->service_entry_count, entries_by_age);
 	policy->rules_by_age = sorted_copy(arena, config->destination_rules, config->destination_rule_count, rules_by_age);
+	policy->rules_by_host = sorted_copy(arena, config->destination_rules, config->destination_rule_count, rules_by_host);
 	policy->virtual_services_by_age =
 		sorted_copy(arena, config->virtual_services, config->virtual_service_count, virtual_services_by_age);
 }

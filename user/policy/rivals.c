@@ -203,13 +203,21 @@ void policy_other_entries(const struct policy *policy, const struct workload_ide
 
 /* ---- VirtualServices ---- */
 
+/* Of two hosts that cover a name, the one that says more: Istio's order. */
+static bool is_closer(const char *host, const char *than)
+{
+	if (!than || (host[0] != '*') != (than[0] != '*'))
+		return !than || host[0] != '*';
+	return strlen(host) > strlen(than);
+}
+
 /* The host of it that says most of those that cover `host`; NULL: none does. */
 static const char *host_for(const struct virtual_service *service, const char *host)
 {
 	const char *best = NULL;
 
 	for (size_t i = 0; i < service->host_count; i++)
-		if (host_covers(service->hosts[i].name, host) && policy_is_closer(service->hosts[i].name, best))
+		if (host_covers(service->hosts[i].name, host) && is_closer(service->hosts[i].name, best))
 			best = service->hosts[i].name;
 	return best;
 }

@@ -1,30 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 /* DestinationRules: how the services of a registry are spoken to, and the subsets of their endpoints (ISTIO.md §1.7). */
+#include <stdio.h>
 #include <string.h>
 
 #include "config/walk.h"
 #include "policy/internal.h"
 
-/* Of two hosts that cover a service, the one that says more: Istio's order. */
-bool policy_is_closer(const char *host, const char *than)
+static bool is_for(const struct destination_rule *rule, const char *namespace_, const char *host)
 {
-	if (!than || (host[0] != '*') != (than[0] != '*'))
-		return !than || host[0] != '*';
-	return strlen(host) > strlen(than);
+	return !strcmp(rule->object.namespace_, namespace_) && !strcmp(rule->host, host);
 }
 
-/* The closest host of the rules of one namespace that covers a service; NULL: none does. */
-static const char *closest_host(const struct registry *registry, const char *namespace_, const char *host)
+/* Of the rules of one namespace and host the first; rule_count: there are none. */
+static size_t first_rule(const struct registry *registry, const char *namespace_, const char *host)
 {
-	const char *best = NULL;
+	size_t first = 0, end = registry->rule_count;
 
-	for (size_t i = 0; i < registry->rule_count; i++) {
-		const struct destination_rule *rule = registry->rules[i];
+	while (first < end) {
+		size_t middle = first + (end - first) / 2;
+		int order = strcmp(registry->rules[middle]->object.namespace_, namespace_);
 
-		if (!strcmp(rule->object.namespace_, namespace_) && host_covers(rule->host, host) && policy_is_closer(rule->host, best))
-			best = rule->host;
+		if (!order)
+			order = strcmp(registry->rules[middle]->host, host);
+		if (order < 0)
+			first = middle + 1;
+		else
+			end = middle;
 	}
-	return best;
+	return first < registry->rule_count && is_for(registry->rules[first], namespace_, host) ? first : registry->rule_count;
+}
+
+/* The same of the closest host that covers a service: its own name, else the longest wildcard. */
+static size_t first_of_closest(const struct registry *registry, const char *namespace_, const char *host)
+{
+	size_t found = first_rule(registry, namespace_, host), length = strlen(host);
+	char wildcard[SLUICE_HOST_MAX + 1];
+
+	for (size_t i = 1; i <= length && found == registry->rule_count; i++) {
+		if (host[i] != '.' && !registry->has_partial_rules) /* "*" is one, too */
+			continue;
+		snprintf(wildcard, sizeof(wildcard), "*%s", host + i);
+		found = first_rule(registry, namespace_, wildcard);
+	}
+	return found;
 }
 
 /* Rules of one host and namespace are one rule: the oldest that has a policy, and the subsets of all. */
@@ -120,27 +138,22 @@ static void choose(struct policy *policy, struct registry *registry, const struc
 	*arena_append(policy->arena, registry->chosen, registry->chosen_count, registry->chosen_capacity) = rule;
 }
 
-static bool is_for(const struct destination_rule *rule, const char *namespace_, const char *host)
-{
-	return !strcmp(rule->object.namespace_, namespace_) && !strcmp(rule->host, host);
-}
-
 /* The workloads' own namespace, then the service's, then the root namespace. */
 static void choose_for(struct policy *policy, struct registry *registry, const struct offer *offer)
 {
 	const char *const order[] = {registry->namespace_, offer->entry->object.namespace_, policy->root_namespace};
-	const char *host = NULL, *where = NULL;
+	size_t first = registry->rule_count, end;
 	const struct label_list *selector = NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(order) && !host; i++) {
-		where = order[i];
-		host = where ? closest_host(registry, where, offer->host->name) : NULL;
-	}
-	for (size_t i = 0; host && i < registry->rule_count && !selector; i++)
-		if (is_for(registry->rules[i], where, host) && selects(registry, registry->rules[i]))
-			selector = &registry->rules[i]->selector;
-	for (size_t i = 0; host && i < registry->rule_count; i++)
-		if (is_for(registry->rules[i], where, host) && is_chosen(registry->rules[i], selector))
+	for (size_t i = 0; i < ARRAY_SIZE(order) && first == registry->rule_count; i++)
+		if (order[i])
+			first = first_of_closest(registry, order[i], offer->host->name);
+	for (end = first; end < registry->rule_count &&
+			  is_for(registry->rules[end], registry->rules[first]->object.namespace_, registry->rules[first]->host); end++)
+		if (!selector && selects(registry, registry->rules[end]))
+			selector = &registry->rules[end]->selector;
+	for (size_t i = first; i < end; i++)
+		if (is_chosen(registry->rules[i], selector))
 			choose(policy, registry, registry->rules[i]);
 	choose(policy, registry, NULL);
 }

@@ -251,11 +251,13 @@ static void collect_rules(struct policy *policy, struct registry *registry)
 	size_t capacity = 0;
 
 	for (size_t i = 0; i < policy->config->destination_rule_count; i++) {
-		const struct destination_rule *one = policy->rules_by_age[i];
+		const struct destination_rule *one = policy->rules_by_host[i];
 		bool is_own = registry->namespace_ && !strcmp(one->object.namespace_, registry->namespace_);
 
-		if (is_own || policy_is_exported(&one->object, registry->namespace_))
-			*arena_append(policy->arena, registry->rules, registry->rule_count, capacity) = one;
+		if (!is_own && !policy_is_exported(&one->object, registry->namespace_))
+			continue;
+		*arena_append(policy->arena, registry->rules, registry->rule_count, capacity) = one;
+		registry->has_partial_rules |= one->host[0] == '*' && one->host[1] != '.';
 	}
 }
 
