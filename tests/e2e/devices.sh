@@ -252,14 +252,14 @@ sources()
 	bpftool map dump pinned "$LAB_PIN/sources" | grep -c '"device"'
 }
 
-# Adds and deletes addresses for about $1 seconds, without end for who lists them.
+# Adds and deletes addresses for about $1 seconds, without end for who lists them; while there is the file "churn".
 churn()
 {
 	local end=$((SECONDS + $1))
 
 	addresses 6 200 >"$scratch/more"
 	sed 's/^addr add/addr del/; s/ nodad//' "$scratch/more" >"$scratch/less"
-	while ((SECONDS < end)); do
+	while [[ -e $scratch/churn ]] && ((SECONDS < end)); do
 		lab_in web ip -force -batch "$scratch/more"
 		lab_in web ip -force -batch "$scratch/less"
 	done >/dev/null 2>&1
@@ -288,16 +288,17 @@ sources()
 # They are of any pod's own making: link-local ones are always believed. And a list that changes while it is read is not whole.
 test_a_pod_cannot_fill_the_table_of_sources()
 {
-	local before
+	local before churn
 
 	policy "$(mode ALLOW_ANY)"
 	before=$(sources)
-	trap 'end_background; lab_in web ip -6 addr flush dev eth0 scope link' EXIT
+	trap 'rm -f "$scratch/churn"; wait; lab_in web ip -6 addr flush dev eth0 scope link' EXIT
 	lab_in node ip route add 10.88.0.77 dev pod-web
 	lab_in web ip addr add 10.88.0.77/32 dev eth0
 	lab_wait 6 believed || fail "its new address is believed"
+	: >"$scratch/churn"
 	churn 30 &
-	background_pids+=($!)
+	churn=$!
 	addresses 5 600 >"$scratch/addresses"
 	lab_in web ip -force -batch "$scratch/addresses"
 	eventually grep -q 'device pod-web: more than 128 addresses behind it' "$LAB_LOG"
@@ -306,7 +307,8 @@ test_a_pod_cannot_fill_the_table_of_sources()
 	lab_in node ip route del 10.88.0.77 dev pod-web
 	lab_in web ip addr del 10.88.0.77/32 dev eth0
 	lab_wait 7 forgotten || fail "its old address is not believed any more"
-	end_background
+	rm "$scratch/churn"
+	wait "$churn"
 	lab_in web ip -6 addr flush dev eth0 scope link
 	lab_wait 8 has_sources "$before" || fail "$before sources again, not $(sources)"
 }
