@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,7 +52,7 @@ static int start_at(struct admin **out, const char *format)
 	int fd;
 
 	snprintf(address, sizeof(address), format, ntohs(where.sin_port));
-	fd = admin_listen(address);
+	fd = admin_listen(address, 0);
 	return fd < 0 ? fd : admin_start(out, fd, &callbacks);
 }
 
@@ -184,6 +185,30 @@ Test(admin, address_in_use_is_an_error)
 	cr_assert_null(second);
 }
 
+static void *end_soon(void *fd)
+{
+	usleep(100 * 1000);
+	close(*(int *)fd);
+	return NULL;
+}
+
+Test(admin, who_is_about_to_end_is_waited_for)
+{
+	char address[64];
+	pthread_t thread;
+	int first, second;
+
+	choose_port();
+	snprintf(address, sizeof(address), "127.0.0.1:%u", ntohs(where.sin_port));
+	first = admin_listen(address, 0);
+	cr_assert_geq(first, 0);
+	cr_assert_eq(pthread_create(&thread, NULL, end_soon, &first), 0);
+	second = admin_listen(address, 5000);
+	cr_assert_geq(second, 0);
+	pthread_join(thread, NULL);
+	close(second);
+}
+
 Test(admin, bad_addresses_are_errors)
 {
 	static const char *const bad[] = {"", "15020", "127.0.0.1", "127.0.0.1:", ":15020", "localhost:15020", "127.0.0.1:x",
@@ -191,7 +216,7 @@ Test(admin, bad_addresses_are_errors)
 					  "127.0.0.1:0"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		cr_expect_eq(admin_listen(bad[i]), -EINVAL, "%s", bad[i]);
+		cr_expect_eq(admin_listen(bad[i], 0), -EINVAL, "%s", bad[i]);
 }
 
 Test(admin, v6_address_in_brackets)

@@ -26,8 +26,8 @@
 
 #define FLOWS_PERIOD_MS 200
 #define FIRST_UNPRIVILEGED_PORT 1024
-#define LOCK_WAIT_MS 2000
-#define LOCK_POLL_MS 20
+#define DYING_WAIT_MS 2000
+#define DYING_POLL_MS 20
 
 static const char usage[] =
 	"Usage: sluice run [OPTION]...\n"
@@ -318,7 +318,7 @@ static void on_signal(void *context, int fd, uint32_t events)
 
 /* ---- setting up, in order; each says why it failed ---- */
 
-/* A killed daemon has its lock until the kernel has taken it down, which a supervisor's restart does not wait for. */
+/* A killed daemon has its lock, and its admin port, until the kernel has taken it down, which a supervisor's restart does not wait for. */
 static int lock_within(int fd, unsigned int wait_ms)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -326,8 +326,8 @@ static int lock_within(int fd, unsigned int wait_ms)
 	while (fcntl(fd, F_SETLK, &lock) < 0) {
 		if ((errno != EAGAIN && errno != EACCES) || wait_ms == 0)
 			return -errno;
-		usleep(LOCK_POLL_MS * 1000);
-		wait_ms -= LOCK_POLL_MS;
+		usleep(DYING_POLL_MS * 1000);
+		wait_ms -= DYING_POLL_MS;
 	}
 	return 0;
 }
@@ -343,7 +343,7 @@ static int take_lock(struct daemon *daemon)
 	daemon->lock_fd = open(daemon->paths.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (daemon->lock_fd < 0)
 		return log_errno(-errno, "%s: %s; not started", daemon->paths.lock, strerror(errno));
-	err = lock_within(daemon->lock_fd, LOCK_WAIT_MS);
+	err = lock_within(daemon->lock_fd, DYING_WAIT_MS);
 	if (err == -EAGAIN || err == -EACCES)
 		return log_errno(err, "%s: another `sluice run` holds it; not started", daemon->paths.lock);
 	return err ? log_errno(err, "%s: %s; not started", daemon->paths.lock, strerror(-err)) : 0;
@@ -455,7 +455,7 @@ static int listen_for_admin(struct daemon *daemon)
 {
 	if (!daemon->options->admin)
 		return 0;
-	daemon->admin_fd = admin_listen(daemon->options->admin);
+	daemon->admin_fd = admin_listen(daemon->options->admin, DYING_WAIT_MS);
 	return daemon->admin_fd < 0 ? daemon->admin_fd : 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "addr.h"
 #include "base/log.h"
@@ -15,6 +16,7 @@
 
 #define MAX_CONNECTIONS 16
 #define TIMEOUT_SECONDS 10
+#define POLL_MS 20
 
 struct admin {
 	struct MHD_Daemon *http;
@@ -118,7 +120,7 @@ static int listen_at(const uint8_t address[16], uint16_t port)
 	return TAKE_FD(fd);
 }
 
-int admin_listen(const char *address)
+int admin_listen(const char *address, unsigned int wait_ms)
 {
 	uint8_t where[16];
 	uint16_t port;
@@ -126,7 +128,10 @@ int admin_listen(const char *address)
 
 	if (parse_listen(address, where, &port))
 		return log_errno(-EINVAL, "--admin \"%s\": must be ADDRESS:PORT, such as 127.0.0.1:15020; not started", address);
-	fd = listen_at(where, port);
+	for (fd = listen_at(where, port); fd == -EADDRINUSE && wait_ms >= POLL_MS; fd = listen_at(where, port)) {
+		usleep(POLL_MS * 1000);
+		wait_ms -= POLL_MS;
+	}
 	if (fd < 0)
 		return log_errno(fd, "--admin %s: %s; not started", address, strerror(-fd));
 	return fd;

@@ -16,8 +16,11 @@ struct admin_callbacks {
 
 struct admin;
 
-/* A descriptor that listens at `address` ("127.0.0.1:15020", "[::1]:15020"), or -errno, logged. */
-int admin_listen(const char *address);
+/*
+ * A descriptor that listens at `address` ("127.0.0.1:15020", "[::1]:15020"), or -errno, logged. For up to `wait_ms` it waits for
+ * who is there already: it may be a killed daemon that the kernel has not taken down yet.
+ */
+int admin_listen(const char *address, unsigned int wait_ms);
 /* Serves there; takes `fd`, also when it fails. 0 or -errno, logged. */
 int admin_start(struct admin **out, int fd, const struct admin_callbacks *callbacks);
 void admin_stop(struct admin *admin); /* accepts NULL */
