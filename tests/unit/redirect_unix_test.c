@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Endpoints that are Unix sockets, through a worker: the loader, which makes the connections, is the test. */
-#include "redirect_rig.h"
+#include "h2_peer.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -297,4 +297,49 @@ Test(redirect_unix, a_new_generation_with_another_socket_gets_another_connection
 	turn();
 	answer(asked_for("/s/other"), &other, 1, 0);
 	expect_heard(other, "GET /");
+}
+
+/* ---- sessions of HTTP/2, on connections that come one by one ---- */
+
+#define LIMITED(limits) REGISTRY_ONLY ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, " \
+	"name: p, protocol: HTTP2}], endpoints: [{address: 'unix:///s/one'}]") \
+	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n" \
+	"spec: {host: a.example, trafficPolicy: {connectionPool: {" limits "}}}\n"
+
+static struct peer *dial_peer(void)
+{
+	struct flow_record record = record_to("203.0.113.1", 80);
+
+	record.service_flags = SERVICE_HTTP;
+	return peer_new(dial_as(&record), false);
+}
+
+/* Whoever was to have a connection takes a session that has room again: those who wait for that connection must not wait on. */
+Test(redirect_unix, who_waits_for_a_dial_that_is_not_begun_asks_by_itself, .fini = peers_free)
+{
+	struct peer *client, *first, *second;
+	int fd;
+
+	apply(LIMITED("tcp: {maxConnections: 2}, http: {maxConcurrentStreams: 1}"));
+	turn();
+	client = dial_peer();
+	peer_get(client, "a.example", "/1");
+	turn_with(client, NULL);
+	answer(asked_for("/s/one"), &fd, 1, 0);
+	first = peer_new(fd, true);
+	turn_with(client, first);
+	cr_assert_eq(first->count, 1);
+	peer_get(client, "a.example", "/2");
+	peer_get(client, "a.example", "/3");
+	turn_with(client, first);
+	peer_answer(first, 1, "200", NULL, NULL);
+	turn_with(client, first);
+	answer(asked_for("/s/one"), &fd, 1, 0);
+	close(fd);
+	turn_with(client, first);
+	cr_assert_eq(first->count, 2, "one has the session that is there");
+	answer(asked_for("/s/one"), &fd, 1, 0);
+	second = peer_new(fd, true);
+	turn_with(client, second);
+	cr_expect_eq(second->count, 1, "and the other one of its own");
 }

@@ -913,10 +913,14 @@ static bool may_share(const struct conn *conn)
 /* A try that needs no connection of its own. False: it was answered. */
 static bool begin_shared(struct conn *conn)
 {
+	bool was_to_dial = h2_dials(conn);
+
 	if (!circuit_stream(conn)) {
 		overflow(conn);
 		return false;
 	}
+	if (was_to_dial) /* those who wait for that look elsewhere */
+		h2_wake_waiting(conn);
 	conn->tries++;
 	circuit_dial(conn);
 	conn->outcome.has_upstream = true;
