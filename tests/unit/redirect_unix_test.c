@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Endpoints that are Unix sockets, through a worker: the loader, which makes the connections, is the test. */
 #include "h2_peer.h"
+#include "redirect/h2.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -306,10 +307,11 @@ Test(redirect_unix, a_new_generation_with_another_socket_gets_another_connection
 	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n" \
 	"spec: {host: a.example, trafficPolicy: {connectionPool: {" limits "}}}\n"
 
-static struct peer *dial_peer(void)
+static struct peer *dial_peer(uint32_t workload)
 {
 	struct flow_record record = record_to("203.0.113.1", 80);
 
+	record.workload = workload;
 	record.service_flags = SERVICE_HTTP;
 	return peer_new(dial_as(&record), false);
 }
@@ -322,7 +324,7 @@ Test(redirect_unix, who_waits_for_a_dial_that_is_not_begun_asks_by_itself, .fini
 
 	apply(LIMITED("tcp: {maxConnections: 2}, http: {maxConcurrentStreams: 1}"));
 	turn();
-	client = dial_peer();
+	client = dial_peer(0);
 	peer_get(client, "a.example", "/1");
 	turn_with(client, NULL);
 	answer(asked_for("/s/one"), &fd, 1, 0);
@@ -342,4 +344,25 @@ Test(redirect_unix, who_waits_for_a_dial_that_is_not_begun_asks_by_itself, .fini
 	second = peer_new(fd, true);
 	turn_with(client, second);
 	cr_expect_eq(second->count, 1, "and the other one of its own");
+}
+
+/* Of two addresses another one may be drawn each time that a connection is looked for. */
+Test(redirect_unix, nobody_waits_for_a_dial_that_goes_elsewhere, .fini = peers_free)
+{
+	apply(REGISTRY_ONLY ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, "
+				     "name: p, protocol: HTTP2}], endpoints: [{address: 'unix:///s/one'}, {address: 'unix:///s/two'}]"));
+	turn();
+	for (uint32_t i = 1; i <= 8; i++) {
+		struct peer *client = dial_peer(i); /* each has its own circuit */
+
+		peer_get(client, "a.example", "/1");
+		peer_get(client, "a.example", "/2");
+		turn_with(client, NULL);
+	}
+	for (int i = 0; i < 8; i++) {
+		turn_for(60);
+		turn();
+		for (const struct conn *conn = rig.worker->conns; conn; conn = conn->next)
+			cr_assert(!conn->shares || h2_is_dialled(conn), "one waits for a session that nobody dials");
+	}
 }

@@ -1023,6 +1023,17 @@ static void unix_answered(struct conn *conn, int fd, int error)
 		worker_ready(conn);
 }
 
+/* Another may be drawn each time that a socket is looked for: those who wait for a session with the last one look elsewhere. */
+static void settle_address(struct conn *conn, const struct candidate *to, bool was_to_dial)
+{
+	bool stays = conn->port == to->port && !memcmp(conn->addr, to->addr, 16) && h2_dials(conn);
+
+	memcpy(conn->addr, to->addr, 16);
+	conn->port = to->port;
+	if (was_to_dial && !stays)
+		h2_wake_waiting(conn);
+}
+
 /* Takes a socket and dials the next candidate. */
 static enum step begin_try(struct conn *conn)
 {
@@ -1030,16 +1041,15 @@ static enum step begin_try(struct conn *conn)
 	struct candidate candidates[MAX_CANDIDATES];
 	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
 	struct pool *pool;
-	size_t count = choose(conn, candidates), at;
+	bool was_to_dial = h2_dials(conn);
+	size_t count = choose(conn, candidates);
 	int fd, error, shared, on = 1;
 
 	if (!count) {
 		fail_without_address(conn);
 		return STEP_ADVANCED;
 	}
-	at = candidate_at(conn, candidates, count);
-	memcpy(conn->addr, candidates[at].addr, 16);
-	conn->port = candidates[at].port;
+	settle_address(conn, &candidates[candidate_at(conn, candidates, count)], was_to_dial);
 	shared = may_share(conn) ? share_session(conn) : -1;
 	if (shared >= 0)
 		return shared ? STEP_ADVANCED : STEP_BLOCKED;
