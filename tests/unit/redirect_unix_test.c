@@ -366,3 +366,22 @@ Test(redirect_unix, nobody_waits_for_a_dial_that_goes_elsewhere, .fini = peers_f
 			cr_assert(!conn->shares || h2_is_dialled(conn), "one waits for a session that nobody dials");
 	}
 }
+
+/* Who dials port 0 of an address that is a socket's identity is not led to the socket. */
+Test(redirect_unix, port_0_is_no_way_to_a_socket)
+{
+	struct flow_record record = record_to("203.0.113.1", 0);
+	int client;
+
+	apply("---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n"
+	      "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY}}\n");
+	turn();
+	record.generation = rig.generation;
+	socket_identity(record.addr, "/s/http");
+	client = dial_as(&record);
+	turn();
+	cr_expect_eq(hear(client).error, ECONNRESET);
+	send(client, "hello", 5, MSG_NOSIGNAL);
+	turn();
+	cr_expect(!asks(), "a connection is asked for");
+}
