@@ -765,7 +765,7 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 
 	conn->unconnected++;
 	outlier_failed(conn, 503);
-	h2_dial_failed(conn, error);
+	h2_dial_failed(conn, error, NULL);
 	upstream_drop(conn);
 	if (try_another(conn, candidates))
 		return;
@@ -811,6 +811,7 @@ static void refused(struct conn *conn, const char *why)
 
 	conn->unconnected++;
 	outlier_failed(conn, 503);
+	h2_dial_failed(conn, EPROTO, why);
 	upstream_drop(conn);
 	if (!try_another(conn, candidates_of(conn, candidates)))
 		fail(conn, "remote connection failure", why);
@@ -1087,18 +1088,30 @@ static enum step begin_try(struct conn *conn)
 	return STEP_ADVANCED;
 }
 
+static void dial_failed(struct conn *conn)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+	char why[sizeof(conn->outcome.failure)];
+
+	memcpy(why, conn->outcome.failure, sizeof(why));
+	conn->outcome.failure[0] = 0;
+	if (conn->share_error == EPROTO)
+		refused(conn, why[0] ? why : NULL);
+	else
+		try_failed(conn, conn->share_error, candidates_of(conn, candidates));
+}
+
 /* The session that another stream dials is there, or that try has failed for both. */
 static enum step follow_dial(struct conn *conn)
 {
 	struct h2_session *session = h2_session_for(conn, false);
-	struct candidate candidates[MAX_CANDIDATES];
 
 	if (session) {
 		take_stream(conn, session);
 		return STEP_ADVANCED;
 	}
 	if (conn->share_error) {
-		try_failed(conn, conn->share_error, candidates_of(conn, candidates));
+		dial_failed(conn);
 		return STEP_ADVANCED;
 	}
 	if (h2_is_dialled(conn))
