@@ -1201,6 +1201,31 @@ Test(redirect_http2, streams_that_wait_for_a_session_fail_with_it)
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
 }
 
+/* What one is told by the server holds for all: it is not asked as often as there are streams, one after the other. */
+Test(redirect_http2, streams_that_wait_for_a_session_are_refused_with_it)
+{
+	struct peer *client;
+	int32_t ids[5];
+	int upstream;
+
+	apply_pooled(SILENT_TLS("60s") TRIES("0", ""));
+	client = dial(81);
+	for (int i = 0; i < 5; i++)
+		ids[i] = peer_get(client, "two.example", "/");
+	turn_with(client, NULL);
+	upstream = accept_upstream(server);
+	cr_assert_geq(upstream, 0);
+	close(upstream);
+	usleep(2000);
+	turn_with(client, NULL);
+	cr_expect_eq(accept_upstream(server), -1, "asked again");
+	for (int i = 0; i < 5; i++) {
+		expect_head(client, ids[i], ":status: 503\n");
+		cr_expect(strstr(peer_stream(client, ids[i])->body, "remote connection failure, transport failure reason: TLS_error: "), "%s",
+			  peer_stream(client, ids[i])->body);
+	}
+}
+
 Test(redirect_http2, the_timeouts_of_a_request_hold_while_it_waits_for_a_session)
 {
 	struct peer *client;

@@ -1267,3 +1267,36 @@ Test(redirect_http, a_mirror_that_hangs_is_given_up)
 	cr_expect_eq(rig.worker->statistics.connections_open, 1);
 	(void)upstream;
 }
+
+/* ---- an answer that does not fit ---- */
+
+/* What it was to be given is not given to the next one, nor to ours. */
+Test(redirect_http, of_answers_that_do_not_fit_nothing_is_left_in_ours)
+{
+	static char big[65500];
+	char documents[2048];
+	struct heard heard;
+	int client, upstream, tries = 0;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY VIA
+		 ROUTE_OF("v", "hosts: [a.example], http: [{corsPolicy: {allowOrigins: [{exact: 'http://o.example'}]}, "
+			       "retries: {attempts: 60, retryOn: reset, backoff: 1ms}, route: [{destination: {host: a.example}}]}]"), port);
+	apply(documents);
+	turn();
+	memset(big, 'a', sizeof(big));
+	memcpy(big, "HTTP/1.1 200 OK\r\nX: ", 20);
+	memcpy(big + sizeof(big) - 4, "\r\n\r\n", 4);
+	client = dial();
+	for (upstream = ask(client, "GET / HTTP/1.1\r\nHost: a.example\r\nOrigin: http://o.example\r\n\r\n"); upstream >= 0; tries++) {
+		cr_assert_eq(send(upstream, big, sizeof(big), MSG_NOSIGNAL), sizeof(big));
+		turn_for(15);
+		close(upstream);
+		upstream = accept_upstream(server);
+	}
+	cr_expect_eq(tries, 61);
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+	expect_in(&heard, "access-control-allow-origin: http://o.example\r\n");
+	cr_expect(!strstr(heard.text, "x-envoy-upstream-service-time"), "%s", heard.text);
+	cr_expect(!strstr(strstr(heard.text, "date: ") + 1, "date: "), "%s", heard.text);
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Endpoints that are Unix sockets, through a worker: the loader, which makes the connections, is the test. */
-#include "redirect_rig.h"
+#include "h2_peer.h"
+#include "redirect/h2.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -297,4 +298,90 @@ Test(redirect_unix, a_new_generation_with_another_socket_gets_another_connection
 	turn();
 	answer(asked_for("/s/other"), &other, 1, 0);
 	expect_heard(other, "GET /");
+}
+
+/* ---- sessions of HTTP/2, on connections that come one by one ---- */
+
+#define LIMITED(limits) REGISTRY_ONLY ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, " \
+	"name: p, protocol: HTTP2}], endpoints: [{address: 'unix:///s/one'}]") \
+	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n" \
+	"spec: {host: a.example, trafficPolicy: {connectionPool: {" limits "}}}\n"
+
+static struct peer *dial_peer(uint32_t workload)
+{
+	struct flow_record record = record_to("203.0.113.1", 80);
+
+	record.workload = workload;
+	record.service_flags = SERVICE_HTTP;
+	return peer_new(dial_as(&record), false);
+}
+
+/* Whoever was to have a connection takes a session that has room again: those who wait for that connection must not wait on. */
+Test(redirect_unix, who_waits_for_a_dial_that_is_not_begun_asks_by_itself, .fini = peers_free)
+{
+	struct peer *client, *first, *second;
+	int fd;
+
+	apply(LIMITED("tcp: {maxConnections: 2}, http: {maxConcurrentStreams: 1}"));
+	turn();
+	client = dial_peer(0);
+	peer_get(client, "a.example", "/1");
+	turn_with(client, NULL);
+	answer(asked_for("/s/one"), &fd, 1, 0);
+	first = peer_new(fd, true);
+	turn_with(client, first);
+	cr_assert_eq(first->count, 1);
+	peer_get(client, "a.example", "/2");
+	peer_get(client, "a.example", "/3");
+	turn_with(client, first);
+	peer_answer(first, 1, "200", NULL, NULL);
+	turn_with(client, first);
+	answer(asked_for("/s/one"), &fd, 1, 0);
+	close(fd);
+	turn_with(client, first);
+	cr_assert_eq(first->count, 2, "one has the session that is there");
+	answer(asked_for("/s/one"), &fd, 1, 0);
+	second = peer_new(fd, true);
+	turn_with(client, second);
+	cr_expect_eq(second->count, 1, "and the other one of its own");
+}
+
+/* Of two addresses another one may be drawn each time that a connection is looked for. */
+Test(redirect_unix, nobody_waits_for_a_dial_that_goes_elsewhere, .fini = peers_free)
+{
+	apply(REGISTRY_ONLY ENTRY_OF("a", "hosts: [a.example], addresses: [203.0.113.1], resolution: STATIC, ports: [{number: 80, "
+				     "name: p, protocol: HTTP2}], endpoints: [{address: 'unix:///s/one'}, {address: 'unix:///s/two'}]"));
+	turn();
+	for (uint32_t i = 1; i <= 8; i++) {
+		struct peer *client = dial_peer(i); /* each has its own circuit */
+
+		peer_get(client, "a.example", "/1");
+		peer_get(client, "a.example", "/2");
+		turn_with(client, NULL);
+	}
+	for (int i = 0; i < 8; i++) {
+		turn_for(60);
+		turn();
+		for (const struct conn *conn = rig.worker->conns; conn; conn = conn->next)
+			cr_assert(!conn->shares || h2_is_dialled(conn), "one waits for a session that nobody dials");
+	}
+}
+
+/* Who dials port 0 of an address that is a socket's identity is not led to the socket. */
+Test(redirect_unix, port_0_is_no_way_to_a_socket)
+{
+	struct flow_record record = record_to("203.0.113.1", 0);
+	int client;
+
+	apply("---\napiVersion: sluice.dev/v1\nkind: EgressPolicy\nmetadata: {name: default, namespace: istio-system}\n"
+	      "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY}}\n");
+	turn();
+	record.generation = rig.generation;
+	socket_identity(record.addr, "/s/http");
+	client = dial_as(&record);
+	turn();
+	cr_expect_eq(hear(client).error, ECONNRESET);
+	send(client, "hello", 5, MSG_NOSIGNAL);
+	turn();
+	cr_expect(!asks(), "a connection is asked for");
 }

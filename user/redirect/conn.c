@@ -695,8 +695,9 @@ void conn_adopt(struct worker *worker, int fd, struct place *place, const struct
 	conn->record = *record;
 	conn_settle(conn, place);
 	event.data.ptr = &conn->client.watch;
-	if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
-		conn_close(conn);
+	/* Nobody listens at port 0, which stands for Unix sockets here: whoever dials it must not be led to one. */
+	if (!record->port || epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+		conn_reset(conn);
 		return;
 	}
 	conn_run(conn);

@@ -53,7 +53,8 @@ bool h2_makes_way(struct h2_session *session); /* for others, who wait for its c
 bool h2_dials(const struct conn *conn);      /* its upstream connection is being made */
 bool h2_is_dialled(const struct conn *conn); /* such a session is being made */
 void h2_wake_waiting(struct conn *conn);     /* those that wait for one */
-void h2_dial_failed(struct conn *conn, int error); /* with it the tries of those that wait for it */
+/* With it the tries of those that wait for it. `why`: of EPROTO, else NULL. */
+void h2_dial_failed(struct conn *conn, int error, const char *why);
 /* A finished stream's connection may keep its HTTP/1 upstream connection for a later one. */
 bool h2_may_park(const struct conn *conn);
 bool h2_is_parked(const struct conn *conn);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Sessions with servers: which of them a request takes, and what else the streams of a client share. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -205,11 +206,16 @@ bool h2_is_dialled(const struct conn *conn)
 	return false;
 }
 
-void h2_dial_failed(struct conn *conn, int error)
+void h2_dial_failed(struct conn *conn, int error, const char *why)
 {
-	for (struct conn *one = owner_of(conn)->owned; one; one = one->next_owned)
-		if (one != conn && one->shares && leads_there(one, conn))
-			one->share_error = error;
+	if (conn->shares) /* it was another's, which may be dialling again */
+		return;
+	for (struct conn *one = owner_of(conn)->owned; one; one = one->next_owned) {
+		if (one == conn || !one->shares || !leads_there(one, conn))
+			continue;
+		one->share_error = error;
+		snprintf(one->outcome.failure, sizeof(one->outcome.failure), "%s", why ? why : "");
+	}
 }
 
 void h2_wake_waiting(struct conn *conn)

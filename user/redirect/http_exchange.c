@@ -322,6 +322,7 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	struct buffer *expanded = NULL;
 	const char *lines;
 	char own[OWN_FIELDS_ROOM], *extra = own;
+	size_t cors = conn->cors ? strlen(conn->cors->bytes) : 0;
 	bool fits;
 	bool by_close = head->framing == HTTP_BODY_CLOSE;
 
@@ -346,6 +347,8 @@ static bool final_response(struct conn *conn, struct http_head *head)
 	conn_note(conn, 0, "via_upstream");
 	access_log_response(conn, head, lines, extra);
 	buffer_put(conn->worker, &expanded);
+	if (conn->cors)
+		conn->cors->bytes[cors] = 0; /* where this answer does not fit, there is another one */
 	if (!fits)
 		return false;
 	conn->response_head_done = true;

@@ -765,7 +765,7 @@ static void try_failed(struct conn *conn, int error, size_t candidates)
 
 	conn->unconnected++;
 	outlier_failed(conn, 503);
-	h2_dial_failed(conn, error);
+	h2_dial_failed(conn, error, NULL);
 	upstream_drop(conn);
 	if (try_another(conn, candidates))
 		return;
@@ -811,6 +811,7 @@ static void refused(struct conn *conn, const char *why)
 
 	conn->unconnected++;
 	outlier_failed(conn, 503);
+	h2_dial_failed(conn, EPROTO, why);
 	upstream_drop(conn);
 	if (!try_another(conn, candidates_of(conn, candidates)))
 		fail(conn, "remote connection failure", why);
@@ -913,10 +914,14 @@ static bool may_share(const struct conn *conn)
 /* A try that needs no connection of its own. False: it was answered. */
 static bool begin_shared(struct conn *conn)
 {
+	bool was_to_dial = h2_dials(conn);
+
 	if (!circuit_stream(conn)) {
 		overflow(conn);
 		return false;
 	}
+	if (was_to_dial) /* those who wait for that look elsewhere */
+		h2_wake_waiting(conn);
 	conn->tries++;
 	circuit_dial(conn);
 	conn->outcome.has_upstream = true;
@@ -1019,6 +1024,17 @@ static void unix_answered(struct conn *conn, int fd, int error)
 		worker_ready(conn);
 }
 
+/* Another may be drawn each time that a socket is looked for: those who wait for a session with the last one look elsewhere. */
+static void settle_address(struct conn *conn, const struct candidate *to, bool was_to_dial)
+{
+	bool stays = conn->port == to->port && !memcmp(conn->addr, to->addr, 16) && h2_dials(conn);
+
+	memcpy(conn->addr, to->addr, 16);
+	conn->port = to->port;
+	if (was_to_dial && !stays)
+		h2_wake_waiting(conn);
+}
+
 /* Takes a socket and dials the next candidate. */
 static enum step begin_try(struct conn *conn)
 {
@@ -1026,16 +1042,15 @@ static enum step begin_try(struct conn *conn)
 	struct candidate candidates[MAX_CANDIDATES];
 	const struct pool_settings *pool_settings = &policy_of(conn->service)->pool;
 	struct pool *pool;
-	size_t count = choose(conn, candidates), at;
+	bool was_to_dial = h2_dials(conn);
+	size_t count = choose(conn, candidates);
 	int fd, error, shared, on = 1;
 
 	if (!count) {
 		fail_without_address(conn);
 		return STEP_ADVANCED;
 	}
-	at = candidate_at(conn, candidates, count);
-	memcpy(conn->addr, candidates[at].addr, 16);
-	conn->port = candidates[at].port;
+	settle_address(conn, &candidates[candidate_at(conn, candidates, count)], was_to_dial);
 	shared = may_share(conn) ? share_session(conn) : -1;
 	if (shared >= 0)
 		return shared ? STEP_ADVANCED : STEP_BLOCKED;
@@ -1073,18 +1088,30 @@ static enum step begin_try(struct conn *conn)
 	return STEP_ADVANCED;
 }
 
+static void dial_failed(struct conn *conn)
+{
+	struct candidate candidates[MAX_CANDIDATES];
+	char why[sizeof(conn->outcome.failure)];
+
+	memcpy(why, conn->outcome.failure, sizeof(why));
+	conn->outcome.failure[0] = 0;
+	if (conn->share_error == EPROTO)
+		refused(conn, why[0] ? why : NULL);
+	else
+		try_failed(conn, conn->share_error, candidates_of(conn, candidates));
+}
+
 /* The session that another stream dials is there, or that try has failed for both. */
 static enum step follow_dial(struct conn *conn)
 {
 	struct h2_session *session = h2_session_for(conn, false);
-	struct candidate candidates[MAX_CANDIDATES];
 
 	if (session) {
 		take_stream(conn, session);
 		return STEP_ADVANCED;
 	}
 	if (conn->share_error) {
-		try_failed(conn, conn->share_error, candidates_of(conn, candidates));
+		dial_failed(conn);
 		return STEP_ADVANCED;
 	}
 	if (h2_is_dialled(conn))
