@@ -447,6 +447,14 @@ Test(policy, a_port_has_its_own_settings_and_nothing_of_the_others)
 
 #define TLS "tls: {mode: SIMPLE, insecureSkipVerify: true}"
 
+Test(policy, of_a_port_that_is_given_twice_the_first_holds)
+{
+	compile(ENTRY("x") "{hosts: [x.com], " HTTP80 "}\n"
+		RULE_IN("default", "d") "{host: x.com, trafficPolicy: {portLevelSettings: [{port: {number: 80}, " TLS "}, "
+		"{port: {number: 80}, tls: {mode: DISABLE}}]}}\n");
+	cr_expect_eq(must_have("x.com", 80)->policy.tls.mode, TLS_SIMPLE);
+}
+
 Test(policy, what_a_server_is_to_be_told_needs_the_redirector)
 {
 #define MANY_PORTS ", resolution: DNS, ports: [{number: 5432, name: a, protocol: TCP}, {number: 443, name: b, protocol: TLS}, " \
