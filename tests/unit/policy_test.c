@@ -1149,6 +1149,23 @@ Test(policy, tls_names_stand_backwards_in_the_image_each_once)
 	image_free(image);
 }
 
+/* Elsewhere its port is closed (ISTIO.md §1.3): what is at the addresses needs no name. */
+Test(policy, without_a_protocol_a_server_name_counts_where_there_are_no_addresses)
+{
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com, '*.a.com'], ports: [{number: 443, name: t}]}\n"
+		ENTRY("b") "{hosts: [b.com, '*.b.com'], addresses: [192.0.2.0/24], ports: [{number: 443, name: t}]}\n");
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	cr_expect_eq(find("a.com", 443, false), must_have("a.com", 443));
+	cr_expect_eq(find("x.a.com", 443, false), must_have("*.a.com", 443));
+	cr_expect_null(find("b.com", 443, false));
+	cr_expect_null(find("x.b.com", 443, false));
+	cr_expect_eq(find("b.com", 443, true), must_have("b.com", 443));
+	cr_expect_eq(image->name_count, 2, "%zu", image->name_count);
+	image_free(image);
+}
+
 static unsigned int items_of_kind(const struct image *image, enum sluice_kind kind, uint16_t port, const uint8_t addr[16])
 {
 	unsigned int n = 0;

@@ -227,7 +227,7 @@ static void add_shown_name(struct builder *b, const struct service *service)
 	static const char before[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
 	const char *name = service->wildcard ? service->host + 1 : service->host;
 
-	if (!(service->flags & (SERVICE_TLS | SERVICE_DETECTED)))
+	if (!(service->flags & SERVICE_TLS) && !(service->flags & SERVICE_DETECTED && policy_opens_http(service)))
 		return;
 	if (!is_partial(service->host)) {
 		add_shown(b, service, name, !service->wildcard, 0);
