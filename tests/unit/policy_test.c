@@ -1125,6 +1125,19 @@ Test(policy, a_range_stays_open_around_names)
 	image_free(image);
 }
 
+/* Whoever was older there. */
+Test(policy, a_range_does_not_open_an_address_that_any_entry_gives)
+{
+	struct image *image;
+
+	compile(ENTRY("net") "{hosts: [net.com], addresses: [192.0.2.0/24], ports: [{number: 443, name: t, protocol: TCP}]}\n"
+		ENTRY("a") "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 192.0.2.2}], " TLS443 "}\n"
+		ENTRY("b") "{hosts: [b.com], resolution: STATIC, addresses: [192.0.2.2], endpoints: [{address: 203.0.113.2}], " TLS443 "}\n");
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	cr_expect_eq(flags_at(image, "192.0.2.2"), SERVICE_TLS | SERVICE_REWRITES, "%#x", flags_at(image, "192.0.2.2"));
+	image_free(image);
+}
+
 static const struct name_item *name_item(const struct image *image, const char *backwards, size_t size, uint16_t port)
 {
 	for (size_t i = 0; i < image->name_count; i++)
