@@ -205,6 +205,10 @@ static const struct {
 	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: [a.w.com]}], route: [{destination: {host: one.com}}]}, "
 		  "{match: [{sniHosts: ['*.w.com'], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: two.com}}]}]"),
 	 {"--address", "10.1.2.3", "https://a.w.com", NULL}, 0, {"route       tls[1] (", "tls[0]: it takes the connection, too, but says less of"}},
+	/* An address is no server's name. */
+	{ONLY TLS_TO("one") TLS_TO("two")
+	   ROUTES("r", "hosts: [one.com], tls: [{match: [{sniHosts: [192.0.2.9]}], route: [{destination: {host: two.com}}]}]"),
+	 {"https://one.com", NULL}, 0, {"to the service itself: no tls rule of VirtualService/r takes it", "to        one.com port 443"}},
 	/* Of a wildcard also the rules of VirtualServices below it. */
 	{ONLY TLS_TO("one") TLS_TO("two") ENTRY("w", "shop", "hosts: ['*.w.com'], ports: [{number: 443, name: t, protocol: TLS}]")
 	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: ['*.w.com']}], route: [{destination: {host: one.com}}]}]")
