@@ -240,6 +240,12 @@ static const struct {
 	 {"ServiceEntry/own", "ServiceEntry/a, a.com: ServiceEntry/own (", "registers it, which is in the workloads' own namespace or older"}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"tcp://d.com:9000", NULL}, 0,
 	 {"shown       neither HTTP nor TLS", "service     d.com: ", "route       to the service itself (", "ServiceEntry/d)\n  to        d.com port 9000 ("}},
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], addresses: [192.0.2.9], ports: [{number: 9000, name: any}]"), {"--address", "192.0.2.8", "https://d.com:9000", NULL}, 1,
+	 {"deny, name-unregistered", "ServiceEntry/d, d.com: it is HTTP on port 9000: known by its address, which is another"}},
+	/* What names nobody's name, where a TCP service is, too, goes to that. */
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], addresses: [192.0.2.9], resolution: STATIC, endpoints: [{address: 192.0.2.10}], ports: [{number: 443, name: d, protocol: TCP}]")
+	   ENTRY("t", "shop", "hosts: [t.com], addresses: [192.0.2.9], ports: [{number: 443, name: t, protocol: TLS}]"), {"--address", "192.0.2.9", "https://e.com", NULL}, 0,
+	 {"passthrough, service", "service     d.com: ", "route       to the service itself (", "at      192.0.2.10:443"}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"http://e.com:9000", NULL}, 1,
 	 {"deny, name-unregistered", "shown       an HTTP Host", "=> denied"}},
 	{A, {"a.com:9999", NULL}, 1, {"deny, not-registered", "ServiceEntry/a, a.com: it is not on port 9999, but on 80"}},
