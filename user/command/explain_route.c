@@ -200,11 +200,11 @@ static void describe_redirect(struct answer *answer, const struct http_redirect 
 
 static void describe_rewrite(struct answer *answer, const struct http_rewrite *rewrite)
 {
-	if (rewrite->uri)
+	if (rewrite->uri && *rewrite->uri)
 		notes_add(&answer->route, 1, "rewrite", line_of(answer, rewrite->at), "%s for what is matched of the path", rewrite->uri);
 	if (rewrite->regex)
 		notes_add(&answer->route, 1, "rewrite", line_of(answer, rewrite->at), "the path, by uriRegexRewrite");
-	if (rewrite->authority)
+	if (rewrite->authority && *rewrite->authority)
 		notes_add(&answer->route, 1, "rewrite", line_of(answer, rewrite->at), "Host: %s", rewrite->authority);
 }
 
