@@ -183,6 +183,8 @@ static const struct {
 	 {"-H", "Origin: https://o.com", "a.com", NULL}, 0,
 	 {"cors      tells the origin", "mirror    b.com port 80, 10 %", "to        a.com port 80 (1 of 4) (", "at      a.com:80, resolved by DNS when running",
 	  "to        b.com port 80 (3 of 4) (", "at      192.0.2.1:80, weight 3"}},
+	{A ROUTES("r", "hosts: [a.com], http: [{retries: {attempts: 3}, " TO_A "}]"), {"a.com", NULL}, 0,
+	 {"retries   3 on connect-failure,refused-stream,unavailable,cancelled ("}},
 	/* An empty name is none. */
 	{A ROUTES("r", "hosts: [a.com], http: [{name: x, match: [{name: m}], delegate: {name: d}}]")
 	   ROUTES("d", "http: [{name: '', match: [{name: ''}], rewrite: {uri: '', authority: b.com}, " TO_A "}]"), {"--namespace", "shop", "http://a.com/", NULL}, 0,
