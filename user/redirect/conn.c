@@ -376,8 +376,11 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 		return;
 	}
 	worker_report(conn, decision, conn->shown);
-	if (!service && conn->record.service_flags & SERVICE_TCP)
+	if (!service && conn->record.service_flags & SERVICE_TCP) {
 		conn->by_address = service = recorded_tcp(conn);
+		if (!service) /* beside another one, or by a range around that: it goes where the client dialled, and ends with it */
+			conn->by_address = table_find_plain_at(conn->table, conn->rules->registry, conn->record.addr, conn->record.port);
+	}
 	if (!service && conn->rules->egress_proxy) {
 		service = policy_service(conn->table->policy, conn->rules->egress_proxy);
 		if (!service) {

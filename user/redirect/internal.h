@@ -115,6 +115,8 @@ struct place *place_hold(struct place *place);
 void place_release(struct place *place);
 const struct roster_entry *roster_find(const struct view *view, uint32_t workload); /* never NULL: the default's */
 const struct service *table_find_plain(const struct table *table, uint32_t registry, const char *host, uint16_t port); /* or NULL */
+/* The TCP service whose addresses or endpoints hold one, by the longest prefix; NULL: none says so. */
+const struct service *table_find_plain_at(const struct table *table, uint32_t registry, const uint8_t addr[16], uint16_t port);
 
 /* ---- workers ---- */
 
