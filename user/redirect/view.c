@@ -213,34 +213,24 @@ const struct service *table_find_plain(const struct table *table, uint32_t regis
 	return found ? *found : NULL;
 }
 
-/* How many bits of the address it says; 0: it is not there, or only DNS knows. */
-static unsigned int says_of(const struct service *service, const uint8_t addr[16])
+/* Where DNS says it is, only the kernel's tables know. */
+static bool may_be_at(const struct service *service, const uint8_t addr[16])
 {
-	const struct cidr *cidr = service->entry ? cidrs_longest(&service->entry->addresses, addr) : NULL;
-
-	if (cidr)
-		return cidr->bits + 1;
+	if (service->resolution == RESOLUTION_DNS || service->resolution == RESOLUTION_DNS_ROUND_ROBIN ||
+	    (service->entry && cidrs_hold(&service->entry->addresses, addr)))
+		return true;
 	for (size_t i = 0; service->resolution == RESOLUTION_STATIC && !service->address_count && i < service->target_count; i++)
 		if (!service->targets[i].socket && !memcmp(service->targets[i].addr, addr, 16))
-			return 129;
-	return 0;
+			return true;
+	return false;
 }
 
-const struct service *table_find_plain_at(const struct table *table, uint32_t registry, const uint8_t addr[16], uint16_t port)
+bool table_may_have_plain(const struct table *table, uint32_t registry, const uint8_t addr[16], uint16_t port)
 {
-	const struct service *found = NULL;
-	unsigned int most = 0;
-
-	for (size_t i = 0; i < table->plain_count; i++) {
-		const struct service *one = table->plain[i];
-		unsigned int bits = one->registry == registry && one->port == port ? says_of(one, addr) : 0;
-
-		if (bits > most) {
-			found = one;
-			most = bits;
-		}
-	}
-	return found;
+	for (size_t i = 0; i < table->plain_count; i++)
+		if (table->plain[i]->registry == registry && table->plain[i]->port == port && may_be_at(table->plain[i], addr))
+			return true;
+	return false;
 }
 
 static void say_first_error(const struct config *config, char *why, size_t room)
