@@ -183,6 +183,12 @@ static const struct {
 	 {"-H", "Origin: https://o.com", "a.com", NULL}, 0,
 	 {"cors      tells the origin", "mirror    b.com port 80, 10 %", "to        a.com port 80 (1 of 4) (", "at      a.com:80, resolved by DNS when running",
 	  "to        b.com port 80 (3 of 4) (", "at      192.0.2.1:80, weight 3"}},
+	{A ROUTES("r", "hosts: [a.com], http: [{retries: {attempts: 3}, " TO_A "}]"), {"a.com", NULL}, 0,
+	 {"retries   3 on connect-failure,refused-stream,unavailable,cancelled ("}},
+	/* An empty name is none. */
+	{A ROUTES("r", "hosts: [a.com], http: [{name: x, match: [{name: m}], delegate: {name: d}}]")
+	   ROUTES("d", "http: [{name: '', match: [{name: ''}], rewrite: {uri: '', authority: b.com}, " TO_A "}]"), {"--namespace", "shop", "http://a.com/", NULL}, 0,
+	 {"route       http[0] x (", "match     match[0] m (", "rewrite   Host: b.com"}},
 	/* Connections. */
 	{ONLY ENTRY("t", "shop", "hosts: [t.com], resolution: DNS, ports: [{number: 443, name: t, protocol: TLS}]")
 	   ROUTES("r", "hosts: [t.com], http: [{" TO_A "}], tls: [{match: [{sniHosts: [t.com], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: t.com}}]}, "
@@ -205,6 +211,10 @@ static const struct {
 	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: [a.w.com]}], route: [{destination: {host: one.com}}]}, "
 		  "{match: [{sniHosts: ['*.w.com'], destinationSubnets: [10.0.0.0/8]}], route: [{destination: {host: two.com}}]}]"),
 	 {"--address", "10.1.2.3", "https://a.w.com", NULL}, 0, {"route       tls[1] (", "tls[0]: it takes the connection, too, but says less of"}},
+	/* An address is no server's name. */
+	{ONLY TLS_TO("one") TLS_TO("two")
+	   ROUTES("r", "hosts: [one.com], tls: [{match: [{sniHosts: [192.0.2.9]}], route: [{destination: {host: two.com}}]}]"),
+	 {"https://one.com", NULL}, 0, {"to the service itself: no tls rule of VirtualService/r takes it", "to        one.com port 443"}},
 	/* Of a wildcard also the rules of VirtualServices below it. */
 	{ONLY TLS_TO("one") TLS_TO("two") ENTRY("w", "shop", "hosts: ['*.w.com'], ports: [{number: 443, name: t, protocol: TLS}]")
 	   ROUTES("r", "hosts: ['*.w.com'], tls: [{match: [{sniHosts: ['*.w.com']}], route: [{destination: {host: one.com}}]}]")
@@ -236,6 +246,12 @@ static const struct {
 	 {"ServiceEntry/own", "ServiceEntry/a, a.com: ServiceEntry/own (", "registers it, which is in the workloads' own namespace or older"}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"tcp://d.com:9000", NULL}, 0,
 	 {"shown       neither HTTP nor TLS", "service     d.com: ", "route       to the service itself (", "ServiceEntry/d)\n  to        d.com port 9000 ("}},
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], addresses: [192.0.2.9], ports: [{number: 9000, name: any}]"), {"--address", "192.0.2.8", "https://d.com:9000", NULL}, 1,
+	 {"deny, name-unregistered", "ServiceEntry/d, d.com: it is HTTP on port 9000: known by its address, which is another"}},
+	/* What names nobody's name, where a TCP service is, too, goes to that. */
+	{ONLY ENTRY("d", "shop", "hosts: [d.com], addresses: [192.0.2.9], resolution: STATIC, endpoints: [{address: 192.0.2.10}], ports: [{number: 443, name: d, protocol: TCP}]")
+	   ENTRY("t", "shop", "hosts: [t.com], addresses: [192.0.2.9], ports: [{number: 443, name: t, protocol: TLS}]"), {"--address", "192.0.2.9", "https://e.com", NULL}, 0,
+	 {"passthrough, service", "service     d.com: ", "route       to the service itself (", "at      192.0.2.10:443"}},
 	{ONLY ENTRY("d", "shop", "hosts: [d.com], resolution: DNS, ports: [{number: 9000, name: any}]"), {"http://e.com:9000", NULL}, 1,
 	 {"deny, name-unregistered", "shown       an HTTP Host", "=> denied"}},
 	{A, {"a.com:9999", NULL}, 1, {"deny, not-registered", "ServiceEntry/a, a.com: it is not on port 9999, but on 80"}},

@@ -447,6 +447,14 @@ Test(policy, a_port_has_its_own_settings_and_nothing_of_the_others)
 
 #define TLS "tls: {mode: SIMPLE, insecureSkipVerify: true}"
 
+Test(policy, of_a_port_that_is_given_twice_the_first_holds)
+{
+	compile(ENTRY("x") "{hosts: [x.com], " HTTP80 "}\n"
+		RULE_IN("default", "d") "{host: x.com, trafficPolicy: {portLevelSettings: [{port: {number: 80}, " TLS "}, "
+		"{port: {number: 80}, tls: {mode: DISABLE}}]}}\n");
+	cr_expect_eq(must_have("x.com", 80)->policy.tls.mode, TLS_SIMPLE);
+}
+
 Test(policy, what_a_server_is_to_be_told_needs_the_redirector)
 {
 #define MANY_PORTS ", resolution: DNS, ports: [{number: 5432, name: a, protocol: TCP}, {number: 443, name: b, protocol: TLS}, " \
@@ -1117,6 +1125,19 @@ Test(policy, a_range_stays_open_around_names)
 	image_free(image);
 }
 
+/* Whoever was older there. */
+Test(policy, a_range_does_not_open_an_address_that_any_entry_gives)
+{
+	struct image *image;
+
+	compile(ENTRY("net") "{hosts: [net.com], addresses: [192.0.2.0/24], ports: [{number: 443, name: t, protocol: TCP}]}\n"
+		ENTRY("a") "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 192.0.2.2}], " TLS443 "}\n"
+		ENTRY("b") "{hosts: [b.com], resolution: STATIC, addresses: [192.0.2.2], endpoints: [{address: 203.0.113.2}], " TLS443 "}\n");
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	cr_expect_eq(flags_at(image, "192.0.2.2"), SERVICE_TLS | SERVICE_REWRITES, "%#x", flags_at(image, "192.0.2.2"));
+	image_free(image);
+}
+
 static const struct name_item *name_item(const struct image *image, const char *backwards, size_t size, uint16_t port)
 {
 	for (size_t i = 0; i < image->name_count; i++)
@@ -1138,6 +1159,23 @@ Test(policy, tls_names_stand_backwards_in_the_image_each_once)
 	cr_expect_eq(name_item(image, "moc.a", 6, 443)->value.service, must_have("a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a.", 6, 443)->value.service, must_have("*.a.com", 443)->id);
 	cr_expect_eq(name_item(image, "moc.a", 6, 8443)->value.service, must_have("a.com", 8443)->id);
+	image_free(image);
+}
+
+/* Elsewhere its port is closed (ISTIO.md §1.3): what is at the addresses needs no name. */
+Test(policy, without_a_protocol_a_server_name_counts_where_there_are_no_addresses)
+{
+	struct image *image;
+
+	compile(ENTRY("a") "{hosts: [a.com, '*.a.com'], ports: [{number: 443, name: t}]}\n"
+		ENTRY("b") "{hosts: [b.com, '*.b.com'], addresses: [192.0.2.0/24], ports: [{number: 443, name: t}]}\n");
+	image = policy_image_build(policy, NULL, NULL, NULL, NULL);
+	cr_expect_eq(find("a.com", 443, false), must_have("a.com", 443));
+	cr_expect_eq(find("x.a.com", 443, false), must_have("*.a.com", 443));
+	cr_expect_null(find("b.com", 443, false));
+	cr_expect_null(find("x.b.com", 443, false));
+	cr_expect_eq(find("b.com", 443, true), must_have("b.com", 443));
+	cr_expect_eq(image->name_count, 2, "%zu", image->name_count);
 	image_free(image);
 }
 

@@ -55,6 +55,68 @@ Test(redirect_http, an_answer_is_forwarded_with_its_time)
 	expect_in(&heard, "\r\n\r\nhi");
 }
 
+#define RANGE_ENTRY ENTRY_OF("net", "hosts: [net.example], addresses: [127.0.0.0/8], ports: [{number: %u, name: p, protocol: TCP}]")
+#define IN_RANGE_ENTRY ENTRY_OF("b", "hosts: [b.example], resolution: STATIC, ports: [{number: %u, name: p, protocol: HTTP}], " \
+	"endpoints: [{address: 127.0.0.1}]")
+
+/* The client's connection is older, and the address another one's as well, which stays. */
+Test(redirect_http, a_host_that_a_range_admitted_is_blocked_without_the_range)
+{
+	struct flow_record record;
+	char documents[2048];
+	struct heard heard;
+	int client, upstream;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY IN_RANGE_ENTRY RANGE_ENTRY, port, port);
+	apply(documents);
+	turn();
+	record = record_to("127.0.0.1", port);
+	record.service_flags = SERVICE_HTTP | SERVICE_TCP;
+	client = dial_as(&record);
+	for (int i = 0; i < 2; i++, apply(documents), turn()) {
+		upstream = ask(client, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+		say(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+		close(upstream);
+		turn();
+		heard = hear(client);
+		expect_in(&heard, "HTTP/1.1 200 OK\r\n");
+	}
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY IN_RANGE_ENTRY, port);
+	apply(documents);
+	turn();
+	say(client, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
+#define ANY_ENTRY ENTRY_OF("any", "hosts: [any.example], addresses: [203.0.113.5], resolution: STATIC, " \
+	"ports: [{number: 81, name: p, targetPort: %u}], endpoints: [{address: 127.0.0.1}]")
+#define OTHER_ENTRY ENTRY_OF("c", "hosts: [c.example], resolution: STATIC, ports: [{number: 81, name: p, protocol: HTTP, targetPort: %u}], " \
+	"endpoints: [{address: 127.0.0.1}]")
+
+/* What is there without a protocol is for clients that name nobody, and this one did. */
+Test(redirect_http, a_request_by_a_host_that_is_gone_ends_at_the_address_of_a_port_without_a_protocol)
+{
+	struct flow_record record;
+	char documents[2048];
+	struct heard heard;
+	int client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY ANY_ENTRY OTHER_ENTRY, port, port);
+	apply(documents);
+	turn();
+	record = record_to("203.0.113.5", 81);
+	record.service_flags = (uint8_t)(SERVICE_HTTP | SERVICE_TCP | SERVICE_DETECTED | SERVICE_REWRITES);
+	client = dial_as(&record);
+	ask(client, "GET / HTTP/1.1\r\nHost: c.example\r\n\r\n");
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY ANY_ENTRY, port);
+	apply(documents);
+	turn();
+	heard = hear(client);
+	expect_in(&heard, "HTTP/1.1 502 ");
+}
+
 Test(redirect_http, a_body_until_close_ends_where_bytes_and_end_arrive_together)
 {
 	int client = dial(), upstream = ask(client, GET);

@@ -407,6 +407,40 @@ Test(redirect_relay, a_service_id_of_a_forgotten_generation_names_nothing)
 	cr_expect_eq(heard.error, ECONNRESET);
 }
 
+#define RANGE_ENTRY ENTRY_OF("net", "hosts: [net.example], addresses: [127.0.0.0/8], ports: [{number: %u, name: p, protocol: TCP}]")
+#define IN_RANGE_ENTRY ENTRY_OF("b", "hosts: [b.example], resolution: STATIC, ports: [{number: %u, name: p, protocol: TLS}], " \
+	"endpoints: [{address: 127.0.0.1}]")
+
+/* The address is another one's as well, which stays. */
+Test(redirect_relay, what_a_range_admitted_ends_with_the_range)
+{
+	char documents[2048];
+	struct flow_record record;
+	struct heard heard;
+	int client;
+
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY IN_RANGE_ENTRY RANGE_ENTRY, port, port);
+	apply(documents);
+	turn();
+	record = record_to("127.0.0.1", port);
+	record.service_flags = SERVICE_TLS | SERVICE_TCP;
+	record.service = id_of("b.example");
+	client = dial_as(&record);
+	cr_assert_eq(send(client, "hello\n", 6, 0), 6);
+	usleep(1000);
+	turn();
+	cr_expect_geq(accept_upstream(server), 0);
+	apply(documents);
+	turn();
+	heard = hear(client);
+	cr_expect(!heard.error && !heard.ended);
+	snprintf(documents, sizeof(documents), REGISTRY_ONLY IN_RANGE_ENTRY, port);
+	apply(documents);
+	turn();
+	heard = hear(client);
+	cr_expect_eq(heard.error, ECONNRESET);
+}
+
 Test(redirect_relay, a_record_of_a_table_just_published_waits_for_it)
 {
 	struct flow_record record;

@@ -166,7 +166,7 @@ bool answer_lets_through(const struct answer *answer)
 const struct named *answer_service(const struct answer *answer)
 {
 	bool by_address = !answer->redirected || is_plain_tcp(answer) ||
-			  (answer->kernel.service_flags & SERVICE_DETECTED && answer->by_address.flags & SERVICE_TCP && !answer->is_http);
+			  (answer->by_address.flags & SERVICE_TCP && !answer->is_http);
 
 	if (!answer_lets_through(answer))
 		return NULL;

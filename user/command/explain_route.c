@@ -200,11 +200,11 @@ static void describe_redirect(struct answer *answer, const struct http_redirect 
 
 static void describe_rewrite(struct answer *answer, const struct http_rewrite *rewrite)
 {
-	if (rewrite->uri)
+	if (rewrite->uri && *rewrite->uri)
 		notes_add(&answer->route, 1, "rewrite", line_of(answer, rewrite->at), "%s for what is matched of the path", rewrite->uri);
 	if (rewrite->regex)
 		notes_add(&answer->route, 1, "rewrite", line_of(answer, rewrite->at), "the path, by uriRegexRewrite");
-	if (rewrite->authority)
+	if (rewrite->authority && *rewrite->authority)
 		notes_add(&answer->route, 1, "rewrite", line_of(answer, rewrite->at), "Host: %s", rewrite->authority);
 }
 
@@ -216,7 +216,7 @@ static void describe_retries(const struct source *source, struct answer *answer,
 	const char *each = retries->per_try_ms ? arena_printf(answer->arena, ", each within %llu ms", (unsigned long long)retries->per_try_ms) : "";
 
 	notes_add(&answer->route, 1, "retries", by, retries->attempts ? "%u on %s%s" : "none", retries->attempts,
-		  retries->on_text ? retries->on_text : "connect-failure", each);
+		  retries->on_text ? retries->on_text : "connect-failure,refused-stream,unavailable,cancelled", each);
 }
 
 static void describe_cors(struct answer *answer, const struct http_route *rule)

@@ -322,9 +322,12 @@ static void read_port_policy(struct walk *walk, const struct node *node, void *o
 		return;
 	if (node->count == 2) /* a field and what it says */
 		walk_error(walk, node, "says nothing of the port; one of connectionPool, loadBalancer, outlierDetection, tls is wanted");
-	for (size_t i = 0; i < rules->port_count; i++)
-		if (rules->ports[i].port == one.port && one.port)
-			walk_warning(walk, node, "has no effect: item %zu is for port %u too, and the first one holds", i, one.port);
+	for (size_t i = 0; i < rules->port_count; i++) {
+		if (rules->ports[i].port != one.port || !one.port)
+			continue;
+		walk_warning(walk, node, "has no effect: item %zu is for port %u too, and the first one holds", i, one.port);
+		return;
+	}
 	*arena_append(walk->config->arena, rules->ports, rules->port_count, rules->port_capacity) = one;
 }
 

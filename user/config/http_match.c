@@ -217,7 +217,7 @@ static void read_match_gateways(struct walk *walk, const struct node *node, void
 static void read_http_match(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"name", read_string, offsetof(struct http_match, name), FIELD_OPTIONAL},
+		{"name", read_string_or_none, offsetof(struct http_match, name), FIELD_OPTIONAL},
 		{"uri", read_uri, offsetof(struct http_match, uri), FIELD_OPTIONAL},
 		{"scheme", read_whole, offsetof(struct http_match, scheme), FIELD_OPTIONAL},
 		{"method", read_whole, offsetof(struct http_match, method), FIELD_OPTIONAL},

@@ -79,8 +79,10 @@ static void read_tls_match(struct walk *walk, const struct node *node, void *out
 		COMMON_FIELDS, {"sniHosts", read_sni_hosts, offsetof(struct l4_match, sni_hosts), FIELD_REQUIRED}};
 	struct l4_match match = {.at = walk_position(walk, node)};
 
-	if (walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &match))
-		add_match(walk, out, &match);
+	if (!walk_mapping(walk, node, fields, ARRAY_SIZE(fields), &match))
+		return;
+	match.never |= !match.sni_hosts.count; /* they are addresses all */
+	add_match(walk, out, &match);
 }
 
 static void read_tcp_matches(struct walk *walk, const struct node *node, void *out)

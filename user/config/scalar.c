@@ -155,6 +155,14 @@ void read_string(struct walk *walk, const struct node *node, void *string)
 		*(const char **)string = arena_strdup(walk->config->arena, text);
 }
 
+void read_string_or_none(struct walk *walk, const struct node *node, void *string)
+{
+	const char *text;
+
+	if (walk_text(walk, node, &text) && *text)
+		*(const char **)string = arena_strdup(walk->config->arena, text);
+}
+
 /* RFC 1123: letters, digits and inner hyphens, at most 63. */
 bool is_label(const char *text, size_t length)
 {

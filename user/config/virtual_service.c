@@ -779,7 +779,7 @@ static void read_delegate(struct walk *walk, const struct node *node, void *out)
 static void read_http_route(struct walk *walk, const struct node *node, void *out)
 {
 	static const struct field fields[] = {
-		{"name", read_string, offsetof(struct http_route, name), FIELD_OPTIONAL},
+		{"name", read_string_or_none, offsetof(struct http_route, name), FIELD_OPTIONAL},
 		{"fault", read_fault, 0, FIELD_OPTIONAL},
 		{"match", read_http_matches, 0, FIELD_OPTIONAL},
 		{"route", read_route, 0, FIELD_OPTIONAL},

@@ -85,6 +85,7 @@ const char *nearest_name(const char *text, const char *const *names, size_t coun
 
 /* Common values, each a read_fn on the type named. */
 void read_string(struct walk *walk, const struct node *node, void *string);        /* const char * */
+void read_string_or_none(struct walk *walk, const struct node *node, void *string); /* "" says none, as in protobuf */
 void read_string_item(struct walk *walk, const struct node *node, void *list);    /* struct string_list */
 void read_label_name(struct walk *walk, const struct node *node, void *string);    /* const char *, RFC 1123 label */
 void read_label_or_none(struct walk *walk, const struct node *node, void *string); /* "" says none, as in protobuf */

@@ -63,7 +63,7 @@ void policy_index(struct policy *policy)
 		if (service->subset || (!policy_is_http(service->protocol) && !policy_is_tls(service->protocol)))
 			continue;
 		add_alias(policy, service->host, service, policy_is_http(service->protocol));
-		if (service->protocol == PROTOCOL_UNSET) /* what clients speak there, TLS as well, tells */
+		if (service->protocol == PROTOCOL_UNSET && policy_opens_http(service)) /* what clients speak there, TLS as well, tells */
 			add_alias(policy, service->host, service, false);
 		if (policy_opens_http(service))
 			add_alias(policy, "", service, true);

@@ -105,11 +105,16 @@ static void add_name(struct builder *b, const struct service *service, enum slui
 		add_service_address(b, service, KIND_FORMER, port, addresses[i], 128);
 }
 
+/* Of an address that a document says itself, until the image is whole: of several services there one that gives it is enough. */
+#define SERVICE_GIVEN (1U << 31)
+
 /* Where clients dial it. */
 static void add_dialled(struct builder *b, const struct service *service)
 {
-	for (size_t i = 0; i < service->address_count; i++)
+	for (size_t i = 0; i < service->address_count; i++) {
 		add_service_address(b, service, KIND_SERVICE, service->port, service->addresses[i].addr, service->addresses[i].bits);
+		b->image->services[b->image->service_count - 1].value.flags |= SERVICE_GIVEN;
+	}
 	if (service->resolution == RESOLUTION_STATIC && !service->address_count)
 		for (size_t i = 0; i < service->target_count; i++)
 			if (!service->targets[i].socket)
@@ -227,7 +232,7 @@ static void add_shown_name(struct builder *b, const struct service *service)
 	static const char before[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
 	const char *name = service->wildcard ? service->host + 1 : service->host;
 
-	if (!(service->flags & (SERVICE_TLS | SERVICE_DETECTED)))
+	if (!(service->flags & SERVICE_TLS) && !(service->flags & SERVICE_DETECTED && policy_opens_http(service)))
 		return;
 	if (!is_partial(service->host)) {
 		add_shown(b, service, name, !service->wildcard, 0);
@@ -342,17 +347,6 @@ static void merge_services(struct image *image)
 	image->service_count = kept;
 }
 
-/* Where clients dial it because a document says so, and not because a name or an endpoint is there. */
-static bool is_given(const struct policy *policy, const struct service_item *item)
-{
-	const struct service *service = policy_service(policy, item->value.service);
-
-	for (size_t i = 0; i < service->address_count; i++)
-		if (service->addresses[i].bits == 128 && !memcmp(service->addresses[i].addr, item->key.addr, 16))
-			return true;
-	return false;
-}
-
 /* The service with the longest prefix over an address, but for that of the address itself; NULL: there is none. */
 static const struct service_item *find_range(const struct image *image, const struct prefix_lengths *lengths, const struct service_item *item)
 {
@@ -374,7 +368,7 @@ static const struct service_item *find_range(const struct image *image, const st
  * A range of a TCP service stays open where a name happens to have an address in it, or an endpoint lies there: what shows
  * no name of that port goes directly, as before. Addresses that an entry gives are the longer prefix, and its own.
  */
-static void open_ranges(const struct policy *policy, struct image *image)
+static void open_ranges(struct image *image)
 {
 	const uint32_t direct = SERVICE_TCP, other = SERVICE_HTTP | SERVICE_TLS | SERVICE_ROUTED | SERVICE_REWRITES;
 	struct prefix_lengths lengths = {.count = 0};
@@ -390,13 +384,15 @@ static void open_ranges(const struct policy *policy, struct image *image)
 		struct service_item *item = &image->services[i];
 		const struct service_item *range;
 
-		if (item->key.kind != KIND_SERVICE || item->key.prefixlen != SERVICE_KEY_FIXED_BITS + 128 || item->value.flags & SERVICE_TCP ||
-		    is_given(policy, item))
+		if (item->key.kind != KIND_SERVICE || item->key.prefixlen != SERVICE_KEY_FIXED_BITS + 128 ||
+		    item->value.flags & (SERVICE_TCP | SERVICE_GIVEN))
 			continue;
 		range = find_range(image, &lengths, item);
 		if (range && (range->value.flags & (direct | other)) == direct)
 			item->value.flags |= SERVICE_TCP;
 	}
+	for (size_t i = 0; i < image->service_count; i++)
+		image->services[i].value.flags &= ~SERVICE_GIVEN;
 }
 
 static void merge_ports(struct image *image)
@@ -428,7 +424,7 @@ static void sort(void *items, size_t count, size_t size, int (*compare)(const vo
 		qsort(items, count, size, compare);
 }
 
-static void sort_image(const struct policy *policy, struct image *image)
+static void sort_image(struct image *image)
 {
 	sort(image->intercept, image->intercept_count, sizeof(*image->intercept), cidrs_by_key);
 	merge_cidrs(image->intercept, &image->intercept_count);
@@ -436,7 +432,7 @@ static void sort_image(const struct policy *policy, struct image *image)
 	merge_cidrs(image->bypass, &image->bypass_count);
 	sort(image->services, image->service_count, sizeof(*image->services), services_by_key);
 	merge_services(image);
-	open_ranges(policy, image);
+	open_ranges(image);
 	sort(image->ports, image->port_count, sizeof(*image->ports), ports_by_key);
 	merge_ports(image);
 	sort(image->names, image->name_count, sizeof(*image->names), names_by_key);
@@ -473,7 +469,7 @@ struct image *policy_image_build(const struct policy *policy, names_lookup looku
 		item->value = policy->rule_sets[i];
 	}
 	add_canary(image);
-	sort_image(policy, image);
+	sort_image(image);
 	return image;
 }
 

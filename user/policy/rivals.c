@@ -107,7 +107,7 @@ static void add_visible(const struct search *search, const struct service *servi
 			   protocol_of(service), service->port);
 	else if (found && asked->addr)
 		rivals_add(search->out, object, object->at, service->host, "%s has the address in a longer prefix, or is older", found->host);
-	else if (service->flags & (SERVICE_HTTP | SERVICE_TLS))
+	else if (service->flags & SERVICE_TLS || policy_opens_http(service))
 		rivals_add(search->out, object, object->at, service->host, "it is %s on port %u: known by a name, and the client shows none",
 			   protocol_of(service), service->port);
 	else

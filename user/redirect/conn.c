@@ -360,6 +360,16 @@ static const struct service *recorded_tcp(const struct conn *conn)
 	return service && service->flags & SERVICE_TCP ? service : NULL;
 }
 
+uint32_t conn_flags_here(const struct conn *conn, const struct table *table, const struct rule_set *rules)
+{
+	uint32_t flags = conn->record.service_flags;
+
+	if (flags & SERVICE_TCP && table->generation != conn->record.generation &&
+	    !table_may_have_plain(table, rules->registry, conn->record.addr, conn->record.port))
+		flags &= ~(uint32_t)SERVICE_TCP;
+	return flags;
+}
+
 /* By the name in conn->shown, if any: relayed to its service or to where the client dialled, or reset. */
 static void judge_name(struct conn *conn, enum shown_name shown, const char *name)
 {
@@ -368,7 +378,7 @@ static void judge_name(struct conn *conn, enum shown_name shown, const char *nam
 
 	if (shown == SHOWN_SNI)
 		service = policy_find(conn->table->policy, conn->rules->registry, name, strlen(name), conn->record.port, false);
-	decision = verdict_named(conn->rules, shown, service ? service->id : 0, conn->record.service_flags);
+	decision = verdict_named(conn->rules, shown, service ? service->id : 0, conn_flags_here(conn, conn->table, conn->rules));
 	snprintf(conn->shown, sizeof(conn->shown), "%s", name);
 	access_log_begin(conn, false);
 	if (decision.verdict == VERDICT_DENY) {
@@ -752,8 +762,8 @@ static struct decision judge_again(const struct conn *conn, const struct table *
 	if (conn->shown[0])
 		service = policy_find(table->policy, rules->registry, conn->shown, strlen(conn->shown), conn->record.port,
 				      !conn->is_tls);
-	return verdict_named(rules, conn->shown[0] ? SHOWN_SNI : SHOWN_NOTHING, service ? service->id : 0,
-			     conn->record.service_flags);
+	return verdict_named(rules, !conn->shown[0] ? SHOWN_NOTHING : conn->is_tls ? SHOWN_SNI : SHOWN_HOST, service ? service->id : 0,
+			     conn_flags_here(conn, table, rules));
 }
 
 /* A relay, or a request whose answer is not ours: what was admitted, and may lose its right. */

@@ -741,7 +741,7 @@ static void judge_request(struct conn *conn, struct http_head *head)
 		return;
 	}
 	service = policy_find(conn->table->policy, conn->rules->registry, head->host.p, head->host.n, conn->record.port, true);
-	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
+	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn_flags_here(conn, conn->table, conn->rules));
 	if (decision.verdict == VERDICT_DENY) {
 		refuse_blocked(conn, decision, conn->rules);
 		return;
@@ -786,7 +786,7 @@ bool http_judge_again(struct conn *conn)
 	if (conn->is_mirror || conn->table == conn->worker->view->table || !conn_decide(conn))
 		return false;
 	service = policy_find(conn->table->policy, conn->rules->registry, conn->shown, strlen(conn->shown), conn->record.port, true);
-	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn->record.service_flags);
+	decision = verdict_named(conn->rules, SHOWN_HOST, service ? service->id : 0, conn_flags_here(conn, conn->table, conn->rules));
 	conn->is_passthrough = decision.verdict == VERDICT_PASSTHROUGH;
 	conn->service = decision.verdict == VERDICT_ALLOW ? service : NULL;
 	conn->goes_by_host = goes_by_host(conn);

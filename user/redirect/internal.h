@@ -115,6 +115,7 @@ struct place *place_hold(struct place *place);
 void place_release(struct place *place);
 const struct roster_entry *roster_find(const struct view *view, uint32_t workload); /* never NULL: the default's */
 const struct service *table_find_plain(const struct table *table, uint32_t registry, const char *host, uint16_t port); /* or NULL */
+bool table_may_have_plain(const struct table *table, uint32_t registry, const uint8_t addr[16], uint16_t port); /* at that address */
 
 /* ---- workers ---- */
 
@@ -472,6 +473,8 @@ ssize_t end_send(struct end *end, const struct iovec *parts, size_t count); /* a
 int end_write(struct end *end, struct buffer *buffer, __u64 *bytes);
 void conn_begin_delay(struct conn *conn, uint64_t ms); /* an injected one */
 void conn_end_delay(struct conn *conn);
+/* Flags of the services at the dialled address: by its record, but no TCP service that `table` has not. */
+uint32_t conn_flags_here(const struct conn *conn, const struct table *table, const struct rule_set *rules);
 bool conn_decide(struct conn *conn); /* takes the table and rules for the next decision. False: there is none */
 const char *conn_describe(const struct conn *conn, char *out, size_t room);
 /* For the access log. `details`: what Envoy says of it, static; NULL: what is there stays. */

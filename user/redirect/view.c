@@ -213,6 +213,26 @@ const struct service *table_find_plain(const struct table *table, uint32_t regis
 	return found ? *found : NULL;
 }
 
+/* Where DNS says it is, only the kernel's tables know. */
+static bool may_be_at(const struct service *service, const uint8_t addr[16])
+{
+	if (service->resolution == RESOLUTION_DNS || service->resolution == RESOLUTION_DNS_ROUND_ROBIN ||
+	    (service->entry && cidrs_hold(&service->entry->addresses, addr)))
+		return true;
+	for (size_t i = 0; service->resolution == RESOLUTION_STATIC && !service->address_count && i < service->target_count; i++)
+		if (!service->targets[i].socket && !memcmp(service->targets[i].addr, addr, 16))
+			return true;
+	return false;
+}
+
+bool table_may_have_plain(const struct table *table, uint32_t registry, const uint8_t addr[16], uint16_t port)
+{
+	for (size_t i = 0; i < table->plain_count; i++)
+		if (table->plain[i]->registry == registry && table->plain[i]->port == port && may_be_at(table->plain[i], addr))
+			return true;
+	return false;
+}
+
 static void say_first_error(const struct config *config, char *why, size_t room)
 {
 	for (size_t i = 0; i < config->problem_count; i++) {
