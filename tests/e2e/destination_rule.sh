@@ -73,6 +73,21 @@ test_a_connection_is_waited_for_as_long_as_the_rule_says()
 	((elapsed_ms >= 900 && elapsed_ms < 2500)) || fail "three tries of 300 ms, not $elapsed_ms ms"
 }
 
+keepalive_is()
+{
+	lab_in web ss -Htno state established dst 203.0.113.12:9000 | grep -q "timer:(keepalive,$1"
+}
+
+# In seconds of 15 bits.
+test_more_keepalive_than_linux_has_is_all_that_it_has()
+{
+	policy "$(mode REGISTRY_ONLY)" \
+		"$(service svc.example.com 9000/TCP 'resolution: STATIC' 'addresses: [203.0.113.77]' 'endpoints: [{address: 203.0.113.12}]')" \
+		"$(destination d 'trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 100h, interval: 100h, probes: 1000}}}}')"
+	background kept web sh -c 'sleep 5 | socat - TCP:203.0.113.77:9000'
+	eventually keepalive_is 54.min
+}
+
 six_requests_were_logged()
 {
 	(($(grep -c ' svc.example.com ' "$LAB/nginx.log") == 6))

@@ -857,18 +857,22 @@ static size_t candidate_at(const struct conn *conn, const struct candidate *cand
 	return conn->tries % (own ? own : count);
 }
 
+/* As far as Linux goes: it refuses more (net/tcp.h: MAX_TCP_KEEPCNT and its like). */
 static void keep_alive(int fd, const struct keepalive *wanted)
 {
-	const struct {
+	struct {
 		int option;
-		uint32_t value;
-	} options[] = {{TCP_KEEPCNT, wanted->probes}, {TCP_KEEPIDLE, wanted->time_s}, {TCP_KEEPINTVL, wanted->interval_s}};
+		uint32_t value, most;
+	} options[] = {{TCP_KEEPCNT, wanted->probes, 127}, {TCP_KEEPIDLE, wanted->time_s, 32767}, {TCP_KEEPINTVL, wanted->interval_s, 32767}};
 	int on = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		if (options[i].value > options[i].most)
+			options[i].value = options[i].most;
 		if (options[i].value)
 			setsockopt(fd, IPPROTO_TCP, options[i].option, &options[i].value, sizeof(options[i].value));
+	}
 }
 
 #define REDRAWS 16 /* then whoever follows the ejected one has its share */
