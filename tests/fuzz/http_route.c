@@ -141,6 +141,11 @@ static bool model_text(const struct text_match *match, const char *value, bool i
 		return ignore_case ? !strcasecmp(value, match->text) : !strcmp(value, match->text);
 	if (match->rule == TEXT_PREFIX)
 		return ignore_case ? !strncasecmp(value, match->text, n) : !strncmp(value, match->text, n);
+	if (match->rule == TEXT_SUFFIX) {
+		size_t length = strlen(value);
+
+		return length >= n && (ignore_case ? !strcasecmp(value + length - n, match->text) : !strcmp(value + length - n, match->text));
+	}
 	return true;
 }
 

@@ -329,6 +329,43 @@ static uint32_t pair_flags(const struct pair *pair)
 	       (pair->entry->resolution == RESOLUTION_NONE ? SERVICE_NONE : 0) | (pair->host[0] == '*' ? SERVICE_WILDCARD : 0);
 }
 
+/* Length of the longest prefix + 1 of the addresses that the entry gives; 0: none. */
+static unsigned int given_at(const struct pair *pair, const struct flow *flow)
+{
+	unsigned int best = 0;
+
+	if (!pair->entry || pair->class == UDP || pair->number != flow->port)
+		return 0;
+	for (size_t i = 0; i < pair->entry->addresses.count; i++) {
+		const struct cidr *cidr = &pair->entry->addresses.items[i];
+
+		if (inside(flow->addr, cidr->addr, cidr->bits) && cidr->bits + 1U > best)
+			best = cidr->bits + 1U;
+	}
+	return best;
+}
+
+/* A name or an endpoint that lies in a range of plain TCP leaves that open; an address that somebody gives does not. */
+static bool stays_open(const struct model *model, const struct flow *flow)
+{
+	unsigned int best = 0;
+	uint32_t flags = 0;
+
+	for (size_t i = 0; i < model->count; i++) {
+		unsigned int length = given_at(&model->pairs[i], flow);
+
+		if (length == 129)
+			return false;
+		if (length > best) {
+			best = length;
+			flags = 0;
+		}
+		if (length && length == best)
+			flags |= pair_flags(&model->pairs[i]);
+	}
+	return (flags & (SERVICE_TCP | SERVICE_HTTP | SERVICE_TLS | SERVICE_ROUTED | SERVICE_REWRITES)) == SERVICE_TCP;
+}
+
 static struct decision by_address(const struct model *model, const struct flow *flow, bool *found)
 {
 	struct decision d = say(VERDICT_ALLOW, REASON_SERVICE, 0, 0);
@@ -345,6 +382,8 @@ static struct decision by_address(const struct model *model, const struct flow *
 		if (length && length == best)
 			d.service_flags |= (uint8_t)pair_flags(&model->pairs[i]);
 	}
+	if (best == 129 && stays_open(model, flow))
+		d.service_flags |= SERVICE_TCP;
 	*found = best;
 	if (flow->protocol == SLUICE_UDP)
 		d.service_flags = 0;
